@@ -1,0 +1,17 @@
+"""The echo that the fuzzing client talks to."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_ws import Sock, WebSocket
+
+app = Flask(__name__)
+# The largest message of the suite is 16 MiB.
+app.config["SOCK_MAX_MESSAGE_SIZE"] = 2**24
+sock = Sock(app)
+
+
+@sock.route("/echo")
+def echo(ws: WebSocket) -> None:
+    for message in ws:
+        ws.send(message)
