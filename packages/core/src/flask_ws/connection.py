@@ -1,0 +1,442 @@
+"""One open WebSocket connection: a transport, a protocol, and who may use them when."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import overload
+
+from .concurrency import Concurrency, Event
+from .exceptions import ConnectionClosed
+from .protocol import BytesLike, Close, Ping, Protocol, Violation
+from .protocol import Event as ProtocolEvent
+from .transport import Transport
+
+__all__ = ["Connection"]
+
+logger = logging.getLogger("flask_ws")
+
+NORMAL_CLOSURE = 1000
+NO_STATUS = 1005
+ABNORMAL_CLOSURE = 1006
+
+#: Close codes that an endpoint may send (RFC 6455 section 7.4; 1012 to 1014 by IANA's registry).
+SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+
+
+class Connection:
+    """An endpoint of a WebSocket connection, server or client.
+
+    The thread that calls :meth:`receive` reads the socket itself. Everything else, sending and
+    closing, may be done from any thread. While no thread receives, :meth:`service` does what
+    cannot wait: it answers pings and closes, and lets a few messages in.
+
+    :param transport: the socket.
+    :param protocol: the protocol.
+    :param concurrency: the primitives that go with the socket.
+    :param close_timeout: seconds that a closing handshake may take.
+    :param max_queue: messages that :meth:`service` lets in.
+    :param label: the name of the connection in logs.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        protocol: Protocol,
+        *,
+        concurrency: Concurrency,
+        close_timeout: float,
+        max_queue: int,
+        label: str = "WebSocket",
+    ) -> None:
+        #: The name of the connection in logs.
+        self.label = label
+        self._transport = transport
+        self._protocol = protocol
+        self._concurrency = concurrency
+        self._close_timeout = close_timeout
+        self._max_queue = max_queue
+        # Held by whoever reads the socket; and whether that is a caller of receive().
+        self._reading = concurrency.lock()
+        self._attended = False
+        self._messages: deque[str | bytes] = deque()
+        # Held by whoever writes to the socket.
+        self._writing = concurrency.lock()
+        # What others had to send meanwhile, and what the kernel did not take; goes out first.
+        self._outbox: deque[BytesLike] = deque()
+        # Taken, and kept, by the first to send a close frame.
+        self._closing = concurrency.lock()
+        self._sent_close: tuple[int, str] | None = None
+        # Set at the end, for a closer that waits while another thread reads.
+        self._ended: Event | None = None
+        self._linger_until: float | None = None
+        self._released = False
+        #: The close code (RFC 6455 section 7.1.5) once the connection is closed: a close frame's
+        #: own, 1005 where it had none, 1006 where the connection was lost.
+        self.close_code: int | None = None
+        #: The reason that came with it.
+        self.close_reason = ""
+        #: Messages and bytes so far.
+        self.messages_received = 0
+        self.messages_sent = 0
+        self.bytes_received = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent: neither side has begun to close, as far as is known."""
+        return self.close_code is None and self._sent_close is None
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes sent so far."""
+        return self._transport.sent
+
+    # Receiving
+
+    @overload
+    def receive(self, timeout: None = None) -> str | bytes: ...
+
+    @overload
+    def receive(self, timeout: float | None) -> str | bytes | None: ...
+
+    def receive(self, timeout: float | None = None) -> str | bytes | None:
+        """Receive the next message.
+
+        :param timeout: seconds to wait for it; 0 takes what is there; ``None``, the default,
+            waits for as long as the connection lives.
+        :return: ``str`` for a text message, ``bytes`` for a binary one, ``None`` when the time
+            is up.
+        :raises ConnectionClosed: the connection is closed and every message has been received.
+        :raises RuntimeError: another thread is in ``receive()`` already.
+        """
+        if not self._reading.acquire(False):
+            self._wait_for_turn()
+        self._attended = True
+        try:
+            if self._messages:
+                return self._messages.popleft()
+            deadline = None if timeout is None else time.monotonic() + timeout
+            while True:
+                event = self._protocol.next_event() if self.close_code is None else None
+                if isinstance(event, (bytes, str)):
+                    if self._sent_close is None:
+                        self.messages_received += 1
+                        return event
+                elif event is not None:
+                    self._handle(event)
+                elif self.close_code is None:
+                    if not self._read(deadline):
+                        return None
+                else:
+                    raise self._error()
+        finally:
+            self._attended = False
+            self._reading.release()
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Receive messages until the connection is closed, by whomever and for whatever reason."""
+        receive = self.receive
+        try:
+            while True:
+                yield receive()
+        except ConnectionClosed:
+            return
+
+    def _wait_for_turn(self) -> None:
+        if self._attended:
+            raise RuntimeError(
+                "Another thread is in receive() on this connection: let one thread receive and "
+                "hand the messages on."
+            )
+        # Whoever else reads does so without waiting.
+        self._reading.acquire()
+
+    def _read(self, deadline: float | None) -> bool:
+        """Read once; ``False`` when the time is up."""
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            if (buffer := self._protocol.get_buffer()) is None:
+                data = self._transport.recv(timeout)
+                if data:
+                    self._protocol.receive_data(data)
+                size = len(data)
+            else:
+                size = self._transport.recv_into(buffer, timeout)
+                self._protocol.buffer_updated(size)
+        except TimeoutError as error:
+            # The socket's own timeout, as for keepalive probes, is an error like any other.
+            if error.errno is None and deadline is not None:
+                return False
+            size = 0
+        except (OSError, ValueError):
+            size = 0
+        self._count(size)
+        return True
+
+    def _try_read(self) -> bool:
+        """Read once what is there; ``False`` if there was nothing."""
+        try:
+            if (buffer := self._protocol.get_buffer()) is None:
+                data = self._transport.try_recv()
+                if data:
+                    self._protocol.receive_data(data)
+                size = None if data is None else len(data)
+            else:
+                size = self._transport.try_recv_into(buffer)
+                self._protocol.buffer_updated(size or 0)
+        except (OSError, ValueError):
+            size = 0
+        if size is not None:
+            self._count(size)
+        return size is not None
+
+    def _count(self, size: int) -> None:
+        self.bytes_received += size
+        if not size:
+            self.lose("the connection was lost without a close frame")
+
+    def _handle(self, event: ProtocolEvent) -> None:
+        """Do what an event other than a message asks for."""
+        if isinstance(event, Ping):
+            self._answer_ping(event.payload)
+        elif isinstance(event, Close):
+            self._set_closed(event.code, event.reason)
+            self._post_close(event.code, event.reason)
+            self._transport.end()
+        elif isinstance(event, Violation):
+            logger.warning("%s: the peer is at fault: %s %s", self.label, event.code, event.reason)
+            self._set_closed(event.code, event.reason)
+            self._linger_until = time.monotonic() + self._close_timeout
+            self._post_close(event.code, event.reason)
+            self._transport.end()
+
+    def _answer_ping(self, payload: bytes) -> None:
+        # A peer that pings and does not read gets no more pongs: its latest ping will do
+        # (section 5.5.3).
+        if self._sent_close is None and not self._outbox:
+            self.post(self._protocol.send_pong(payload))
+
+    # Sending
+
+    def send(self, data: str | BytesLike) -> None:
+        """Send a message; may be called from any thread.
+
+        :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
+            binary. Returns when the operating system has taken all of it.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises TypeError: ``data`` is something else.
+        """
+        self._write(self._protocol.send_message, data, 1)
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Send a ping; flask-ws does so by itself, see ``SOCK_PING_INTERVAL``.
+
+        :param payload: up to 125 bytes, which come back in the pong.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises ValueError: ``payload`` is too long.
+        """
+        self._write(self._protocol.send_ping, payload, 0)
+
+    def _write(self, encode: Callable[..., list[BytesLike]], data: object, count: int) -> None:
+        with self._writing:
+            if self._sent_close is not None or self.close_code is not None:
+                raise self._error()
+            # Within the lock: a compressed message builds on the one sent before it.
+            buffers = encode(data)
+            try:
+                while self._outbox:
+                    self._transport.send([self._outbox.popleft()])
+                self._transport.send(buffers)
+            except (OSError, ValueError):
+                failed = True
+            else:
+                failed = False
+                self.messages_sent += count
+        if failed:
+            self._explain_loss()
+            raise self._error()
+        if self._outbox:
+            self.flush()
+
+    def post(self, buffers: list[BytesLike]) -> None:
+        """Send a frame without waiting: what cannot go now goes as soon as it can."""
+        self._outbox.append(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send of the outbox what the kernel takes; whether that, or another thread's, is all."""
+        outbox = self._outbox
+        # Whoever holds the lock looks into the outbox again after releasing it.
+        while outbox and self._writing.acquire(False):
+            try:
+                while outbox:
+                    data = outbox[0]
+                    sent = self._transport.try_send(data)
+                    if sent == len(data):
+                        outbox.popleft()
+                    else:
+                        outbox[0] = memoryview(data)[sent:]
+                        return False
+            except (OSError, ValueError):
+                outbox.clear()
+                self.lose("sending failed")
+            finally:
+                self._writing.release()
+        return True
+
+    def _explain_loss(self) -> None:
+        """After a send that failed: the peer's close frame may be waiting to be read."""
+        if self._reading.acquire(False):
+            try:
+                self._pump()
+            finally:
+                self._reading.release()
+        self.lose("the connection was lost while sending")
+
+    # Closing
+
+    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
+        """Close the connection with a closing handshake (RFC 6455 section 7); any thread may.
+
+        Waits up to ``close_timeout`` seconds for the peer's answer, and drops what it sends
+        before that. Does nothing on a closed connection.
+
+        :param code: the close code to send.
+        :param reason: a text to go with it; cut to 123 bytes of UTF-8.
+        :raises ValueError: ``code`` is not one that an endpoint may send.
+        """
+        if code not in SENDABLE_CODES:
+            raise ValueError(
+                f"{code!r} is not a close code to send: 1000 to 1003, 1007 to 1014 and 3000 to "
+                "4999 are."
+            )
+        if self.close_code is not None:
+            return
+        deadline = time.monotonic() + self._close_timeout
+        if self._closing.acquire(False):
+            # Wait for whoever sends just now, so that the frame goes out at once.
+            if not self._writing.acquire(True, self._close_timeout):
+                self.lose("no room for a close frame within close_timeout")
+                return
+            self._sent_close = (code, reason)
+            self._outbox.extend(self._protocol.send_close(code, reason))
+            self._writing.release()
+            self.flush()
+        self._await_close(deadline)
+
+    def go_away(self, code: int, reason: str) -> None:
+        """Send a close frame, without waiting for anything."""
+        if self.close_code is None:
+            self._post_close(code, reason)
+
+    def _post_close(self, code: int, reason: str) -> None:
+        if self._closing.acquire(False):
+            self._sent_close = (code, reason)
+            self.post(self._protocol.send_close(code, reason))
+
+    def _await_close(self, deadline: float) -> None:
+        """Wait for the peer's close frame; without one, the connection is lost."""
+        if self._reading.acquire(False):
+            try:
+                while self.close_code is None and time.monotonic() < deadline:
+                    event = self._protocol.next_event()
+                    if event is not None:
+                        self._handle(event)
+                    else:
+                        # What could not be sent yet is tried again now and then.
+                        done = self.flush()
+                        self._read(deadline if done else min(deadline, time.monotonic() + 0.05))
+            finally:
+                self._reading.release()
+        else:
+            # Another thread reads: it will see the answer.
+            if self._ended is None:
+                self._ended = self._concurrency.event()
+            if self.close_code is None:
+                self._ended.wait(max(0.0, deadline - time.monotonic()))
+        self.lose("the peer did not answer the close frame")
+
+    def lose(self, reason: str) -> None:
+        """Count the connection as lost, unless it is closed already, and wake who waits for it."""
+        if self.close_code is None:
+            self._set_closed(ABNORMAL_CLOSURE, reason)
+            self._transport.abort()
+
+    def _set_closed(self, code: int, reason: str) -> None:
+        self.close_reason = reason
+        self.close_code = code
+        if self._ended is not None:
+            self._ended.set()
+
+    def _error(self) -> ConnectionClosed:
+        if self.close_code is not None:
+            return ConnectionClosed(self.close_code, self.close_reason)
+        code, reason = self._sent_close or (ABNORMAL_CLOSURE, "")
+        return ConnectionClosed(code, reason)
+
+    def release(self) -> None:
+        """Close the socket. The connection is closed; other threads get :exc:`ConnectionClosed`."""
+        self.lose("the connection was dropped")
+        if self._linger_until is not None:
+            self._linger(self._linger_until)
+        # Whoever still waits for the socket must be out before its descriptor is another's.
+        self._transport.abort()
+        with self._reading, self._writing:
+            if not self._released:
+                self._released = True
+                self._transport.close()
+
+    def _linger(self, deadline: float) -> None:
+        # To close a socket with unread bytes resets it, and the close frame is lost with it.
+        with self._reading:
+            try:
+                self._transport.end()
+                while self._transport.recv(max(0.0, deadline - time.monotonic())):
+                    if time.monotonic() > deadline:
+                        break
+            except (OSError, ValueError):
+                pass
+
+    # While no thread receives
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether nothing is read, because enough messages wait for a busy handler."""
+        return len(self._messages) >= self._max_queue and not self._attended
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether something is on its way out, and a ping would have to wait behind it."""
+        if self._outbox or not self._writing.acquire(False):
+            return True
+        self._writing.release()
+        return False
+
+    def post_ping(self) -> None:
+        """Send a ping without waiting."""
+        if self.connected:
+            self.post(self._protocol.send_ping())
+
+    def service(self) -> None:
+        """Read what is there, unless a thread is receiving: never waits."""
+        if self._outbox:
+            self.flush()
+        if self._reading.acquire(False):
+            try:
+                self._pump()
+            finally:
+                self._reading.release()
+
+    def _pump(self) -> None:
+        while self.close_code is None and len(self._messages) < self._max_queue:
+            event = self._protocol.next_event()
+            if isinstance(event, (bytes, str)):
+                if self._sent_close is None:
+                    self.messages_received += 1
+                    self._messages.append(event)
+            elif event is not None:
+                self._handle(event)
+            elif self._released or not self._try_read():
+                break

@@ -1,0 +1,280 @@
+"""permessage-deflate (RFC 7692): negotiation, and an extension for wsproto that keeps limits."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, Opcode, RsvBits
+
+if TYPE_CHECKING:
+    from wsproto.frame_protocol import FrameDecoder, FrameProtocol
+
+__all__ = ["Deflate", "DeflateParameters", "negotiate"]
+
+NAME = "permessage-deflate"
+
+#: Messages below this many bytes are sent as they are: they fit into a packet either way, and
+#: deflate's own frame of about 5 bytes and 10 us of processor time buy nothing.
+THRESHOLD = 128
+#: Our window, 2**12 bytes: a deflate context then takes about 32 KiB instead of 256 KiB, and an
+#: inflate context 4 KiB instead of 32 KiB, for a few percent of compression.
+WINDOW_BITS = 12
+#: zlib's memLevel to match that window.
+MEMORY_LEVEL = 5
+#: zlib cannot make raw deflate streams with a window of 2**8 bytes.
+SMALLEST_WINDOW_BITS = 9
+
+_TAIL = b"\x00\x00\xff\xff"
+_DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION})
+
+
+@dataclass(frozen=True)
+class DeflateParameters:
+    """What two endpoints agreed on (RFC 7692 section 7.1)."""
+
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    server_max_window_bits: int = 15
+    client_max_window_bits: int = 15
+
+    def header(self, *, client_bits: bool) -> str:
+        """Write them as an element of ``Sec-WebSocket-Extensions``.
+
+        :param client_bits: whether ``client_max_window_bits`` may be named: in an answer, only
+            if the offer named it.
+        """
+        parts = [NAME]
+        if self.server_no_context_takeover:
+            parts.append("server_no_context_takeover")
+        if self.client_no_context_takeover:
+            parts.append("client_no_context_takeover")
+        if self.server_max_window_bits != 15:
+            parts.append(f"server_max_window_bits={self.server_max_window_bits}")
+        if client_bits:
+            parts.append(f"client_max_window_bits={self.client_max_window_bits}")
+        return "; ".join(parts)
+
+
+def negotiate(offers: str) -> tuple[DeflateParameters, str] | None:
+    """Choose the first offer of permessage-deflate that can be met.
+
+    :param offers: the request's ``Sec-WebSocket-Extensions``.
+    :return: the parameters and the response's header, or ``None`` if there is no usable offer.
+    """
+    for name, parameters in parse_extensions(offers):
+        if name == NAME:
+            accepted = _accept(parameters)
+            if accepted is not None:
+                return accepted, accepted.header(client_bits="client_max_window_bits" in parameters)
+    return None
+
+
+def parse_agreed(header: str) -> DeflateParameters | None:
+    """Read a server's answer, as a client; ``None`` if it agreed to no compression.
+
+    :raises ValueError: the answer is not one that RFC 7692 allows.
+    """
+    for name, parameters in parse_extensions(header):
+        if name != NAME or parameters is None:
+            raise ValueError(f"the server chose an extension that was not offered: {header}")
+        return DeflateParameters(
+            "server_no_context_takeover" in parameters,
+            "client_no_context_takeover" in parameters,
+            int(parameters.get("server_max_window_bits") or 15),
+            int(parameters.get("client_max_window_bits") or 15),
+        )
+    return None
+
+
+def _accept(parameters: dict[str, str | None]) -> DeflateParameters | None:
+    # RFC 7692 section 7: an unknown, invalid or valueless parameter declines the whole offer.
+    server_bits = client_bits = 15
+    for name, value in parameters.items():
+        if name.endswith("_no_context_takeover") and name[:6] in ("server", "client"):
+            if value is not None:
+                return None
+        elif name == "server_max_window_bits":
+            server_bits = _window_bits(value)
+        elif name == "client_max_window_bits":
+            client_bits = 15 if value is None else _window_bits(value)
+        else:
+            return None
+    if server_bits < SMALLEST_WINDOW_BITS or client_bits < 8:
+        return None
+    if "client_max_window_bits" in parameters:
+        client_bits = max(SMALLEST_WINDOW_BITS, min(client_bits, WINDOW_BITS))
+    return DeflateParameters(
+        "server_no_context_takeover" in parameters,
+        "client_no_context_takeover" in parameters,
+        min(server_bits, WINDOW_BITS),
+        client_bits,
+    )
+
+
+def _window_bits(value: str | None) -> int:
+    # 8 to 15 in decimal without leading zeros; 0 stands for anything else.
+    return int(value) if value in {"8", "9", "10", "11", "12", "13", "14", "15"} else 0
+
+
+def parse_extensions(header: str) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """Read a ``Sec-WebSocket-Extensions`` header (RFC 6455 section 9.1).
+
+    A parameter that is named twice makes its element unusable: it is given as unknown.
+    """
+    for element in header.split(","):
+        name, *rest = (part.strip() for part in element.split(";"))
+        if not name:
+            continue
+        parameters: dict[str, str | None] = {}
+        for part in rest:
+            key, equals, value = (piece.strip() for piece in part.partition("="))
+            if key in parameters:
+                key = "named twice"
+            parameters[key] = value.strip('"') if equals else None
+        yield name.lower(), parameters
+
+
+class Deflate(Extension):
+    """permessage-deflate for one connection, which inflates no more than it is allowed.
+
+    :param parameters: what the handshake agreed on.
+    :param client: whether this endpoint is the client.
+    :param max_size: the largest message after inflation, in bytes; ``None`` for no limit.
+    """
+
+    name = NAME
+
+    def __init__(
+        self, parameters: DeflateParameters, *, client: bool, max_size: int | None
+    ) -> None:
+        self.max_size = max_size
+        if client:
+            self._out_bits = parameters.client_max_window_bits
+            self._in_bits = parameters.server_max_window_bits
+            self._out_resets = parameters.client_no_context_takeover
+            self._in_resets = parameters.server_no_context_takeover
+        else:
+            self._out_bits = parameters.server_max_window_bits
+            self._in_bits = parameters.client_max_window_bits
+            self._out_resets = parameters.server_no_context_takeover
+            self._in_resets = parameters.client_no_context_takeover
+        self._compressor: zlib._Compress | None = None
+        self._decompressor: zlib._Decompress | None = None
+        #: Whether the message that arrives is compressed; ``None`` between messages.
+        self._in_compressed: bool | None = None
+        #: Whether the frame that arrives is a data frame, not a control frame inside a message.
+        self._in_data = False
+        self._inflated = 0
+        self._out_compressed = False
+
+    def enabled(self) -> bool:
+        """Say that the handshake agreed on it; required by wsproto."""
+        return True
+
+    def offer(self) -> bool | str:
+        """Offer nothing: the handshake is made elsewhere; required by wsproto."""
+        return False
+
+    # Receiving
+
+    def frame_inbound_header(
+        self,
+        proto: FrameDecoder | FrameProtocol,
+        opcode: Opcode,
+        rsv: RsvBits,
+        payload_length: int,
+    ) -> CloseReason | RsvBits:
+        """Note whether the message is compressed: RSV1 of its first frame, and only there."""
+        self._in_data = opcode in _DATA
+        if rsv.rsv1 and (not self._in_data or opcode is Opcode.CONTINUATION):
+            return CloseReason.PROTOCOL_ERROR
+        if self._in_data and self._in_compressed is None:
+            self._in_compressed = rsv.rsv1
+            self._inflated = 0
+        return RsvBits(True, False, False)
+
+    def frame_inbound_payload_data(
+        self, proto: FrameDecoder | FrameProtocol, data: bytes
+    ) -> bytes | CloseReason:
+        """Inflate a part of a message."""
+        if not (self._in_data and self._in_compressed):
+            return data
+        return self._inflate(data)
+
+    def frame_inbound_complete(
+        self, proto: FrameDecoder | FrameProtocol, fin: bool
+    ) -> bytes | CloseReason | None:
+        """Inflate what the end of a message sets free."""
+        if not (fin and self._in_data):
+            return None
+        compressed, self._in_compressed = self._in_compressed, None
+        if not compressed:
+            return None
+        data = self._inflate(_TAIL)
+        # A final block ends the stream: what follows starts a new one.
+        if self._in_resets or (self._decompressor is not None and self._decompressor.eof):
+            self._decompressor = None
+        return data
+
+    def _inflate(self, data: bytes) -> bytes | CloseReason:
+        if self._decompressor is None:
+            self._decompressor = zlib.decompressobj(-self._in_bits)
+        try:
+            if self.max_size is None:
+                return self._decompressor.decompress(data)
+            # One byte more than allowed tells a message at the limit from one past it.
+            inflated = self._decompressor.decompress(data, self.max_size - self._inflated + 1)
+        except zlib.error:
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        self._inflated += len(inflated)
+        if self._inflated > self.max_size:
+            return CloseReason.MESSAGE_TOO_BIG
+        return inflated
+
+    # Sending
+
+    def frame_outbound(
+        self,
+        proto: FrameDecoder | FrameProtocol,
+        opcode: Opcode,
+        rsv: RsvBits,
+        data: bytes,
+        fin: bool,
+    ) -> tuple[RsvBits, bytes]:
+        """Deflate a frame of a message that wsproto is about to send."""
+        if opcode not in _DATA:
+            return rsv, data
+        if opcode is not Opcode.CONTINUATION:
+            self._out_compressed = not fin or len(data) >= THRESHOLD
+        if not self._out_compressed:
+            return rsv, data
+        if opcode is not Opcode.CONTINUATION:
+            rsv = RsvBits(True, rsv.rsv2, rsv.rsv3)
+        return rsv, self.deflate(data, fin=fin)
+
+    def deflate(self, data: bytes | bytearray | memoryview, *, fin: bool = True) -> bytes:
+        """Deflate a message, or a part of one.
+
+        :param data: the payload.
+        :param fin: whether it ends the message.
+        """
+        if self._compressor is None:
+            self._compressor = make_compressor(self._out_bits)
+        compressed = self._compressor.compress(data)
+        if fin:
+            compressed += self._compressor.flush(zlib.Z_SYNC_FLUSH)
+            compressed = compressed[: -len(_TAIL)]
+            if self._out_resets:
+                self._compressor = None
+        return compressed
+
+
+def make_compressor(bits: int) -> zlib._Compress:
+    """Make a raw deflate stream with a window of ``2**bits`` bytes."""
+    return zlib.compressobj(
+        zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -bits, min(MEMORY_LEVEL, bits - 7 or 1)
+    )

@@ -1,0 +1,35 @@
+"""The exceptions of flask-ws."""
+
+from __future__ import annotations
+
+__all__ = ["ConfigurationError", "ConnectionClosed", "FlaskWSError"]
+
+
+class FlaskWSError(Exception):
+    """The parent of every exception of flask-ws."""
+
+
+class ConfigurationError(FlaskWSError, ValueError):
+    """An option has a name that flask-ws does not know, or a value that it cannot use."""
+
+
+class ConnectionClosed(FlaskWSError):
+    """The WebSocket connection is closed: nothing more can be sent or received.
+
+    It is the only exception that a closed or lost connection raises, whatever the operating
+    system, TLS or the server's library had to say about it.
+
+    :param code: the close code (RFC 6455 section 7.4). A close frame's own code; 1005 where the
+        frame had none; 1006 where the connection was lost without a close frame.
+    :param reason: the close frame's text, or what flask-ws knows of the cause; may be empty.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        #: The close code.
+        self.code = code
+        #: The reason that came with it.
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}".rstrip()

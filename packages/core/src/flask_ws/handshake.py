@@ -1,0 +1,190 @@
+"""The HTTP side of a WebSocket: from the request to a 101, or to a refusal (RFC 6455 section 4).
+
+A refusal is one of werkzeug's HTTP exceptions, so that Flask's error handlers see it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed
+from werkzeug.wrappers import Request
+
+from .deflate import DeflateParameters, negotiate
+from .options import Options
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["Handshake", "UpgradeRequired", "accept_value", "check", "is_upgrade"]
+
+logger = logging.getLogger("flask_ws")
+
+VERSION = "13"
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class UpgradeRequired(HTTPException):
+    """426: the server speaks another version of the protocol than the client (RFC 9110)."""
+
+    code = 426
+    name = "Upgrade Required"
+    description = "This URL is a WebSocket: connect to it with version 13 of the protocol."
+
+    def get_headers(
+        self,
+        environ: WSGIEnvironment | None = None,
+        scope: dict[str, object] | None = None,
+    ) -> list[tuple[str, str]]:
+        """Add the version that would do (RFC 6455 section 4.4)."""
+        return [
+            *super().get_headers(environ, scope),
+            ("Sec-WebSocket-Version", VERSION),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+        ]
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """What the client and the route agreed on."""
+
+    #: The answer to the client's key.
+    accept: str
+    #: The subprotocol, if they have one in common.
+    subprotocol: str | None = None
+    #: The parameters of permessage-deflate, if it is on.
+    deflate: DeflateParameters | None = None
+    #: The headers that the 101 carries for all that.
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+def is_upgrade(environ: WSGIEnvironment) -> bool:
+    """Tell whether a request asks for a WebSocket."""
+    return "websocket" in _tokens(environ.get("HTTP_UPGRADE", "")) and "upgrade" in _tokens(
+        environ.get("HTTP_CONNECTION", "")
+    )
+
+
+def check(request: Request, options: Options) -> Handshake:
+    """Check a client's opening handshake, and choose what to answer.
+
+    :param request: the request.
+    :param options: the route's options.
+    :raises HTTPException: the handshake is refused: 400, 403, 405 or 426.
+    """
+    environ = request.environ
+    if request.method != "GET":
+        refuse(request, MethodNotAllowed(["GET"], "A WebSocket handshake is a GET request."))
+    if not is_upgrade(environ):
+        refuse(request, UpgradeRequired())
+    if request.headers.get("Sec-WebSocket-Version", "").strip() != VERSION:
+        refuse(request, UpgradeRequired())
+    if environ.get("HTTP_TRANSFER_ENCODING") or (request.content_length or 0) > 0:
+        refuse(request, BadRequest("A WebSocket handshake has no body."))
+    key = request.headers.get("Sec-WebSocket-Key", "").strip()
+    if not _is_key(key):
+        refuse(request, BadRequest("Sec-WebSocket-Key must be 16 bytes in base64."))
+    _check_origin(request, options)
+
+    accept = accept_value(key)
+    headers = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept),
+    ]
+    subprotocol = _choose_subprotocol(request, options)
+    if subprotocol is not None:
+        headers.append(("Sec-WebSocket-Protocol", subprotocol))
+    deflate = None
+    if options.compression:
+        agreed = negotiate(",".join(request.headers.getlist("Sec-WebSocket-Extensions")))
+        if agreed is not None:
+            deflate, header = agreed
+            headers.append(("Sec-WebSocket-Extensions", header))
+    return Handshake(accept, subprotocol, deflate, headers)
+
+
+def refuse(request: Request, error: HTTPException) -> NoReturn:
+    """Log the refusal of a handshake in one line, and raise it."""
+    logger.warning(
+        "WebSocket handshake from %s for %s refused: %s %s",
+        request.remote_addr,
+        request.path,
+        error.code,
+        error.description,
+    )
+    raise error
+
+
+def accept_value(key: str) -> str:
+    """Answer a ``Sec-WebSocket-Key`` (section 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()  # noqa: S324
+
+
+def _tokens(header: str) -> set[str]:
+    return {token.strip().lower() for token in header.split(",")}
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _choose_subprotocol(request: Request, options: Options) -> str | None:
+    offered: Iterable[str] = ",".join(request.headers.getlist("Sec-WebSocket-Protocol")).split(",")
+    for name in offered:
+        if name.strip() in options.subprotocols:
+            return name.strip()
+    return None
+
+
+def _check_origin(request: Request, options: Options) -> None:
+    """Refuse a browser that runs another site's page (section 10.2)."""
+    origin = request.headers.get("Origin")
+    allowed = options.allowed_origins
+    # Only browsers send the header, and they cannot be made to leave it out.
+    if origin is None or allowed == "*":
+        return
+    if allowed is None:
+        if origin != "null" and _place(origin) == _place(f"//{request.host}"):
+            return
+    elif _full(origin) in {_full(other) for other in allowed}:
+        return
+    wanted = "the same origin" if allowed is None else ", ".join(allowed)
+    refuse(
+        request,
+        Forbidden(
+            f"Origin {origin!r} is not allowed for host {request.host!r} (allowed: {wanted}). "
+            "SOCK_ALLOWED_ORIGINS in app.config, or allowed_origins of the route, allows it; "
+            "behind a proxy, see that it passes the Host header on, or use ProxyFix."
+        ),
+    )
+
+
+def _place(url: str) -> tuple[str, int | None]:
+    """Return a URL's host and port; ``None`` for any scheme's default port.
+
+    The scheme is left out: a proxy that ends TLS changes it.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "", -1
+    default = {DEFAULT_PORTS.get(parts.scheme, 80)} if parts.scheme else {80, 443}
+    return parts.hostname or "", None if port is None or port in default else port
+
+
+def _full(origin: str) -> tuple[str, str, int | None]:
+    return (origin.partition("://")[0].lower(), *_place(origin.lower()))

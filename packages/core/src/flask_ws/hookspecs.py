@@ -1,0 +1,66 @@
+"""What a server plugin implements, and what it returns."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from .concurrency import Concurrency, threads
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["ServerSocket", "hookimpl"]
+
+PROJECT = "flask_ws"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+#: Marks a function of a plugin as the implementation of a hook.
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+def _nothing() -> bytes:
+    return b""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass
+class ServerSocket:
+    """A server's socket for one request, and what flask-ws must know of it."""
+
+    #: The socket of the connection, as the server holds it: plain or TLS, native or green.
+    sock: socket.socket
+    #: The bytes that the server has read past the request head, or a function that takes them
+    #: from the server's buffer. A function is called only when the handshake is accepted, so
+    #: that a refused request leaves the server's buffer as it was.
+    read_ahead: bytes | Callable[[], bytes] = _nothing
+    #: Whether a handler should leave the server's worker, because the server has few of them.
+    detach: bool = False
+    #: Tells whether the server wants to stop. It is called often, from another thread; return
+    #: the same object for all connections of a server if you can.
+    is_stopping: Callable[[], bool] = _never
+    #: The primitives that go with the socket.
+    concurrency: Concurrency = threads
+
+    def take_read_ahead(self) -> bytes:
+        """Take the bytes that the server has read past the request head."""
+        return self.read_ahead() if callable(self.read_ahead) else self.read_ahead
+
+
+@hookspec(firstresult=True)
+def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
+    """Get the raw socket of a request from its environ.
+
+    Called once for each WebSocket handshake. A plugin claims nothing but its own server's
+    requests: where the environ is another server's, it returns ``None`` without touching it.
+
+    :param environ: the WSGI environ (PEP 3333) as the server made it.
+    :return: the server's socket, or ``None`` if the request is not from this plugin's server.
+    """

@@ -1,0 +1,205 @@
+"""Options: how connections behave, from ``app.config`` and from each route."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from .exceptions import ConfigurationError
+
+__all__ = ["Options"]
+
+PREFIX = "SOCK_"
+
+#: flask-sock's dictionary of options; its names that mean the same here.
+LEGACY_KEY = "SOCK_SERVER_OPTIONS"
+LEGACY_NAMES = frozenset({"ping_interval", "max_message_size", "subprotocols"})
+#: Names of flask-sock's that chose its machinery, which flask-ws does not have.
+LEGACY_IGNORED = frozenset({"receive_bytes", "thread_class", "event_class", "selector_class"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The settings of a WebSocket route.
+
+    Each has a name in ``app.config``, ``SOCK_`` and the name in upper case, which holds for every
+    route, and may be given to :meth:`Sock.route <flask_ws.Sock.route>` in lower case for one. The
+    last five concern the whole process and are set in ``app.config`` only.
+    """
+
+    #: Seconds without life from the peer after which it is sent a ping; ``None`` sends none.
+    ping_interval: float | None = 20.0
+    #: Seconds that the peer has to answer a ping before the connection counts as lost (1006).
+    ping_timeout: float | None = 20.0
+    #: Seconds that a closing handshake may take before the connection is cut off.
+    close_timeout: float = 5.0
+    #: The largest message accepted, in bytes as received and after inflation; a larger one is
+    #: answered with close code 1009. ``None`` lifts the limit.
+    max_message_size: int | None = 2**20
+    #: Messages that wait for a busy handler before TCP pushes back on the peer.
+    max_queue: int = 16
+    #: Whether permessage-deflate (RFC 7692) is negotiated with peers that offer it.
+    compression: bool = True
+    #: The subprotocols that the route speaks; the first of the client's that is here is chosen.
+    subprotocols: tuple[str, ...] = ()
+    #: Origins that browsers may connect from: ``None`` for the same origin only, ``"*"`` for any,
+    #: or a list such as ``["https://example.com"]``.
+    allowed_origins: str | tuple[str, ...] | None = None
+    #: Bytes that may wait for a slow reader before its connection is closed (1013).
+    max_outbox: int = 2**20
+    #: Whether handlers leave the server's worker, where the server has few of them.
+    detach: bool = True
+    #: Handlers that may run on threads of flask-ws's own; past it a handshake gets 503.
+    max_threads: int = 1000
+    #: WebSocket connections that a process holds; past it a handshake gets 503.
+    max_connections: int = 10_000
+    #: Threads that serve the event views of a process.
+    workers: int = 2
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Options:
+        """Read the options from ``app.config``.
+
+        :raises ConfigurationError: a ``SOCK_`` name is unknown, or a value is wrong.
+        """
+        values = _legacy(config.get(LEGACY_KEY))
+        for key, value in config.items():
+            if not key.startswith(PREFIX) or key == LEGACY_KEY or key in FOREIGN_KEYS:
+                continue
+            name = key[len(PREFIX) :].lower()
+            if name not in NAMES:
+                raise ConfigurationError(unknown(key, [PREFIX + n.upper() for n in NAMES]))
+            values[name] = value
+        return cls(
+            **{name: _checked(name, value, PREFIX + name.upper()) for name, value in values.items()}
+        )
+
+    def replace(self, changes: Mapping[str, Any]) -> Options:
+        """Return these options with a route's own in place of some of them.
+
+        :raises ConfigurationError: a name is unknown or concerns the whole process, or a value
+            is wrong.
+        """
+        return dataclasses.replace(self, **check_route_options(changes)) if changes else self
+
+
+#: The names of all options.
+NAMES = tuple(field.name for field in dataclasses.fields(Options))
+#: Those that concern the process, not a route.
+PROCESS_NAMES = frozenset({"max_threads", "max_connections", "workers"})
+#: Those that a route may set.
+ROUTE_NAMES = frozenset(NAMES) - PROCESS_NAMES
+#: ``SOCK_`` keys that belong to other rooms of flask-ws.
+FOREIGN_KEYS = frozenset({"SOCK_BROKER_URL", "SOCK_BROKER_PREFIX"})
+
+
+def check_route_options(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a route's options, checked.
+
+    :raises ConfigurationError: a name is unknown or concerns the whole process, or a value is
+        wrong.
+    """
+    for name in changes:
+        if name in PROCESS_NAMES:
+            key = PREFIX + name.upper()
+            raise ConfigurationError(
+                f"{name!r} concerns the whole process: set app.config[{key!r}], not a route."
+            )
+        if name not in ROUTE_NAMES:
+            raise ConfigurationError(unknown(name, sorted(ROUTE_NAMES)))
+    return {name: _checked(name, value, name) for name, value in changes.items()}
+
+
+def unknown(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}."
+    return f"flask-ws knows no option {name!r}: {hint}"
+
+
+def _legacy(options: object) -> dict[str, Any]:
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise ConfigurationError(f"{LEGACY_KEY} must be a dictionary, not {options!r}.")
+    for name in options:
+        if name not in LEGACY_NAMES | LEGACY_IGNORED:
+            raise ConfigurationError(f"{LEGACY_KEY}: " + unknown(name, LEGACY_NAMES))
+    return {name: options[name] for name in LEGACY_NAMES if name in options}
+
+
+def _checked(name: str, value: Any, shown: str) -> Any:
+    check, wanted = CHECKS[name]
+    checked = check(value)
+    if checked is _WRONG:
+        raise ConfigurationError(f"{shown} must be {wanted}, not {value!r}.")
+    return checked
+
+
+_WRONG = object()
+
+
+def _number(minimum: float, *, strict: bool, optional: bool) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value is None and optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return _WRONG
+        return value if value > minimum or (value == minimum and not strict) else _WRONG
+
+    return check
+
+
+def _count(minimum: int, *, optional: bool = False) -> Callable[[Any], Any]:
+    number = _number(minimum, strict=False, optional=optional)
+    return lambda value: _WRONG if isinstance(value, float) else number(value)
+
+
+def _boolean(value: Any) -> Any:
+    return value if isinstance(value, bool) else _WRONG
+
+
+def _names(value: Any) -> Any:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, Mapping) or not isinstance(value, Collection):
+        return _WRONG
+    return tuple(value) if all(isinstance(name, str) and name for name in value) else _WRONG
+
+
+def _origins(value: Any) -> Any:
+    if value is None or value == "*":
+        return value
+    origins = _names(value)
+    if origins is _WRONG or not all("://" in origin or origin == "null" for origin in origins):
+        return _WRONG
+    return origins
+
+
+CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "ping_interval": (
+        _number(0, strict=True, optional=True),
+        "a number of seconds above 0, or None",
+    ),
+    "ping_timeout": (
+        _number(0, strict=True, optional=True),
+        "a number of seconds above 0, or None",
+    ),
+    "close_timeout": (_number(0, strict=True, optional=False), "a number of seconds above 0"),
+    "max_message_size": (_count(1, optional=True), "a number of bytes of at least 1, or None"),
+    "max_queue": (_count(1), "a whole number of at least 1"),
+    "compression": (_boolean, "True or False"),
+    "subprotocols": (_names, "a list of names"),
+    "allowed_origins": (
+        _origins,
+        'None, "*", or a list of origins such as "https://example.com"',
+    ),
+    "max_outbox": (_count(1), "a number of bytes of at least 1"),
+    "detach": (_boolean, "True or False"),
+    "max_threads": (_count(1), "a whole number of at least 1"),
+    "max_connections": (_count(1), "a whole number of at least 1"),
+    "workers": (_count(1), "a whole number of at least 1"),
+}

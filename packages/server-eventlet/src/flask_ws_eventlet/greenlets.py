@@ -1,0 +1,93 @@
+"""Eventlet's primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import eventlet
+import eventlet.hubs
+import eventlet.semaphore
+
+from flask_ws import Concurrency
+
+__all__ = ["greenlets"]
+
+
+class Event:
+    """A flag to wait for: eventlet's own can be set only once."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: set[Any] = set()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._set
+
+    def set(self) -> None:
+        """Set it, and wake who waits."""
+        self._set = True
+        waiting, self._waiting = self._waiting, set()
+        for semaphore in waiting:
+            semaphore.release()
+
+    def clear(self) -> None:
+        """Unset it."""
+        self._set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, or ``timeout`` seconds have passed."""
+        if not self._set:
+            semaphore = eventlet.semaphore.Semaphore(0)
+            self._waiting.add(semaphore)
+            try:
+                semaphore.acquire(True, timeout)
+            finally:
+                self._waiting.discard(semaphore)
+        return self._set
+
+
+class Greenlets(Concurrency):
+    """Eventlet's primitives, for processes that are monkey-patched and those that are not."""
+
+    name = "eventlet"
+    green = True
+
+    def lock(self) -> Any:
+        """Make a lock."""
+        return eventlet.semaphore.Semaphore()
+
+    def event(self) -> Event:
+        """Make an event."""
+        return Event()
+
+    def spawn(self, target: Callable[[], object], name: str) -> None:
+        """Run ``target`` in a greenlet."""
+        eventlet.spawn_n(target)  # its greenlets have no names
+
+    def get_ident(self) -> int:
+        """Identify the current greenlet."""
+        return id(eventlet.getcurrent())
+
+    def wait_readable(self, fd: int, timeout: float | None) -> bool:
+        """Let other greenlets run until ``fd`` can be read."""
+        return _wait(fd, timeout, read=True)
+
+    def wait_writable(self, fd: int, timeout: float | None) -> bool:
+        """Let other greenlets run until ``fd`` can be written."""
+        return _wait(fd, timeout, write=True)
+
+
+def _wait(fd: int, timeout: float | None, **direction: bool) -> bool:
+    if timeout is not None:
+        # The hub takes no timeout of 0 for one.
+        timeout = max(timeout, 0.000001)
+    try:
+        eventlet.hubs.trampoline(fd, timeout=timeout, timeout_exc=TimeoutError, **direction)
+    except TimeoutError:
+        return False
+    return True
+
+
+greenlets = Greenlets()

@@ -1,0 +1,57 @@
+"""gevent's primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.lock
+import gevent.socket
+
+from flask_ws import Concurrency
+
+__all__ = ["greenlets"]
+
+
+class Greenlets(Concurrency):
+    """gevent's primitives, for processes that are monkey-patched and those that are not."""
+
+    name = "gevent"
+    green = True
+
+    def lock(self) -> Any:
+        """Make a lock."""
+        return gevent.lock.BoundedSemaphore()
+
+    def event(self) -> Any:
+        """Make an event."""
+        return gevent.event.Event()
+
+    def spawn(self, target: Callable[[], object], name: str) -> None:
+        """Run ``target`` in a greenlet."""
+        gevent.spawn(target).name = name
+
+    def get_ident(self) -> int:
+        """Identify the current greenlet."""
+        return id(gevent.getcurrent())
+
+    def wait_readable(self, fd: int, timeout: float | None) -> bool:
+        """Let other greenlets run until ``fd`` can be read."""
+        return _wait(gevent.socket.wait_read, fd, timeout)
+
+    def wait_writable(self, fd: int, timeout: float | None) -> bool:
+        """Let other greenlets run until ``fd`` can be written."""
+        return _wait(gevent.socket.wait_write, fd, timeout)
+
+
+def _wait(wait: Callable[..., object], fd: int, timeout: float | None) -> bool:
+    try:
+        wait(fd, timeout)
+    except TimeoutError:
+        return False
+    return True
+
+
+greenlets = Greenlets()
