@@ -13,11 +13,12 @@ from werkzeug.exceptions import NotImplemented as NotImplementedResponse
 from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.routing import Rule
 
-from . import plugins
+from .detach import CROWDED, Detacher, find_socket
 from .exceptions import ConfigurationError
 from .handshake import check, refuse
 from .monitor import monitor_for
 from .options import NAMES, PREFIX, Options, check_route_options, unknown
+from .plugins import hint
 from .response import Upgrade, WebSocketResponse
 
 __all__ = ["Sock"]
@@ -162,6 +163,7 @@ class AppOptions:
         options = app.extensions.get(EXTENSION)
         if options is None:
             options = app.extensions[EXTENSION] = cls(app)
+            app.wsgi_app = Detacher(app.wsgi_app, options.read)  # type: ignore[method-assign]
         assert isinstance(options, AppOptions)
         return options
 
@@ -178,9 +180,17 @@ def _answer(handler: Callable[[Any], Any], options: Options) -> WebSocketRespons
     """Answer the current request's handshake: with a response of 101, or by refusing it."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
     handshake = check(request, options)
-    server_socket = plugins.plugins.get_socket(request.environ)
+    server_socket = find_socket(request.environ)
     if server_socket is None:
-        refuse(request, NotImplementedResponse(plugins.hint(request.environ)))
+        refuse(request, NotImplementedResponse(hint(request.environ)))
+    if request.environ.get(CROWDED) and options.detach:
+        refuse(
+            request,
+            ServiceUnavailable(
+                f"This process runs {options.max_threads} WebSocket handlers (SOCK_MAX_THREADS).",
+                retry_after=RETRY_AFTER,
+            ),
+        )
     if len(monitor_for(server_socket.concurrency)) >= options.max_connections:
         refuse(
             request,

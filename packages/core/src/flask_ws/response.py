@@ -13,6 +13,7 @@ import flask
 from werkzeug.wsgi import ClosingIterator
 
 from .deflate import Deflate
+from .detach import DISPATCH, Dispatch
 from .exceptions import ConnectionClosed
 from .handshake import Handshake
 from .hookspecs import ServerSocket
@@ -72,7 +73,15 @@ class WebSocketResponse(flask.Response):
             # An after_request function thought otherwise.
             return super().__call__(environ, start_response)
         takeover = Takeover(self.upgrade.server_socket.sock)
-        serve(self.upgrade, takeover, self._head(environ), environ)
+        # Before anything else touches the server's socket.
+        early = self.upgrade.server_socket.take_read_ahead()
+        dispatch: Dispatch | None = environ.get(DISPATCH)
+        if dispatch is not None and self.upgrade.options.detach:
+            takeover.detach()
+            dispatch.release(takeover.drain)
+            serve(self.upgrade, takeover, self._head(environ), early, environ)
+            return []
+        serve(self.upgrade, takeover, self._head(environ), early, environ)
         start_response("101 Switching Protocols", [])
         return ClosingIterator([], takeover.drain)
 
@@ -86,10 +95,12 @@ class WebSocketResponse(flask.Response):
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def serve(upgrade: Upgrade, takeover: Takeover, head: bytes, environ: WSGIEnvironment) -> None:
+def serve(
+    upgrade: Upgrade, takeover: Takeover, head: bytes, early: bytes, environ: WSGIEnvironment
+) -> None:
     """Run a handler on its connection, from the 101 to the end of the TCP connection."""
     options, server_socket = upgrade.options, upgrade.server_socket
-    ws = _connect(upgrade, takeover, head, environ)
+    ws = _connect(upgrade, takeover, head, early, environ)
     monitor = monitor_for(server_socket.concurrency)
     monitor.add(
         Watch(
@@ -148,7 +159,7 @@ def report(error: Exception) -> None:
 
 
 def _connect(
-    upgrade: Upgrade, takeover: Takeover, head: bytes, environ: WSGIEnvironment
+    upgrade: Upgrade, takeover: Takeover, head: bytes, early: bytes, environ: WSGIEnvironment
 ) -> WebSocket:
     options, server_socket = upgrade.options, upgrade.server_socket
     deflate = None
@@ -157,7 +168,7 @@ def _connect(
             upgrade.handshake.deflate, client=False, max_size=options.max_message_size
         )
     protocol = Protocol(max_message_size=options.max_message_size, deflate=deflate)
-    protocol.receive_data(server_socket.take_read_ahead())
+    protocol.receive_data(early)
     transport = _make_transport(takeover, server_socket)
     ws = WebSocket(
         transport,

@@ -1,0 +1,161 @@
+"""Detached handlers: requests that run on threads of flask-ws's own.
+
+A server with few workers gets its worker back as soon as a WebSocket is open. The whole request
+runs on the thread, from Flask's dispatch to the end of the handler: so the handler has the very
+request context, ``g`` and thread-locals that ``before_request`` functions left, and teardown
+functions run once, when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wsgi import ClosingIterator
+
+from .handshake import is_upgrade
+from .hookspecs import ServerSocket
+from .plugins import plugins
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from .options import Options
+
+__all__ = ["CROWDED", "DISPATCH", "SERVER_SOCKET", "Detacher", "Dispatch"]
+
+#: Environ keys, by which the rooms that a request passes through tell each other of it.
+SERVER_SOCKET = "flask_ws.server_socket"
+DISPATCH = "flask_ws.dispatch"
+CROWDED = "flask_ws.crowded"
+
+
+class Dispatch:
+    """One request on a thread of its own, and a server's worker that waits for the answer."""
+
+    def __init__(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+        self._app = app
+        self._environ = environ
+        self._answered = threading.Event()
+        # What the worker is to do: call start_response so, and return that.
+        self._started: tuple[Any, ...] = ()
+        self._iterable: Iterable[bytes] = ()
+        self._error: BaseException | None = None
+
+    def answer(self, start_response: StartResponse) -> Iterable[bytes]:
+        """Start the thread, and answer the server as the request says."""
+        threads.start(self._run)
+        self._answered.wait()
+        if self._error is not None:
+            raise self._error
+        start_response(*self._started)
+        return self._iterable
+
+    def release(self, drain: Callable[[], None]) -> None:
+        """Give the server its worker back, with a 101 to log.
+
+        :param drain: called when the server is done with the connection's dead socket.
+        """
+        self._started = ("101 Switching Protocols", [])
+        self._iterable = ClosingIterator([], drain)
+        self._answered.set()
+
+    @property
+    def released(self) -> bool:
+        """Whether the server has its worker back."""
+        return self._answered.is_set()
+
+    def _run(self) -> None:
+        started: list[tuple[Any, ...]] = []
+
+        def start_response(*arguments: Any) -> Callable[[bytes], object]:
+            started.append(arguments)
+            return _no_write
+
+        try:
+            iterable = self._app(self._environ, start_response)
+        except BaseException as error:
+            # After the release it has been reported, and there is nobody to raise it to.
+            self._error = error
+        else:
+            if not self.released:
+                self._started, self._iterable = started[-1], iterable
+        self._answered.set()
+
+
+def _no_write(_data: bytes) -> object:
+    raise RuntimeError("Flask's responses do not use write()")
+
+
+class Threads:
+    """The threads of flask-ws's own that run requests: how many there are."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def start(self, target: Callable[[], object]) -> None:
+        """Run ``target`` on a new thread."""
+
+        def run() -> None:
+            try:
+                target()
+            finally:
+                with self._lock:
+                    self._count -= 1
+
+        with self._lock:
+            self._count += 1
+        threading.Thread(target=run, name="flask_ws.handler", daemon=True).start()
+
+
+threads = Threads()
+
+
+def _start_anew() -> None:
+    global threads  # noqa: PLW0603
+    threads = Threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
+class Detacher:
+    """WSGI middleware that runs WebSocket requests on threads, where the server has few.
+
+    :param app: the application.
+    :param read_options: reads the app's options.
+    """
+
+    def __init__(self, app: WSGIApplication, read_options: Callable[[], Options]) -> None:
+        self._app = app
+        self._read_options = read_options
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request."""
+        if not is_upgrade(environ):
+            return self._app(environ, start_response)
+        server_socket = find_socket(environ)
+        options = self._read_options()
+        if server_socket is None or not server_socket.detach or not options.detach:
+            return self._app(environ, start_response)
+        if len(threads) >= options.max_threads:
+            # An event view needs none.
+            environ[CROWDED] = True
+            return self._app(environ, start_response)
+        dispatch = environ[DISPATCH] = Dispatch(self._app, environ)
+        return dispatch.answer(start_response)
+
+
+def find_socket(environ: WSGIEnvironment) -> ServerSocket | None:
+    """Ask the plugins for a request's socket, once."""
+    if SERVER_SOCKET not in environ:
+        environ[SERVER_SOCKET] = plugins.get_socket(environ)
+    found: ServerSocket | None = environ[SERVER_SOCKET]
+    return found
