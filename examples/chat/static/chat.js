@@ -1,0 +1,115 @@
+"use strict";
+
+const FIRST_DELAY = 500;
+const LONGEST_DELAY = 15000;
+
+const list = document.getElementById("messages");
+const people = document.getElementById("people");
+const status = document.getElementById("status");
+const form = document.getElementById("form");
+const nameBox = document.getElementById("name");
+const textBox = document.getElementById("text");
+const button = document.getElementById("send");
+
+let socket = null;
+let delay = FIRST_DELAY;
+let timer = null;
+// What was said after the connection opened but before the history came; null once it came.
+let waiting = [];
+
+// A tab keeps its name when it is reloaded; another tab has its own.
+nameBox.value = sessionStorage.getItem("name") || `Guest ${Math.floor(100 + Math.random() * 900)}`;
+nameBox.addEventListener("change", () => {
+  sessionStorage.setItem("name", nameBox.value);
+});
+
+function show(state, text) {
+  status.dataset.state = state;
+  status.textContent = text;
+  button.disabled = state !== "open";
+}
+
+function connect() {
+  clearTimeout(timer);
+  timer = null;
+  waiting = [];
+  show("connecting", "Connecting…");
+  const url = new URL(document.body.dataset.url, location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  socket = new WebSocket(url);
+  socket.addEventListener("open", () => {
+    delay = FIRST_DELAY;
+    show("open", "Connected");
+  });
+  socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
+  socket.addEventListener("close", () => {
+    // Not all pages come back in the same moment after the server has restarted.
+    const wait = delay * (0.75 + Math.random() / 2);
+    delay = Math.min(delay * 2, LONGEST_DELAY);
+    people.textContent = "";
+    show("closed", `Disconnected. Next try in ${Math.ceil(wait / 1000)} s`);
+    timer = setTimeout(connect, wait);
+  });
+}
+
+// No need to wait when the network is back, or the tab is looked at again.
+function hurry() {
+  if (timer !== null && document.visibilityState === "visible") {
+    connect();
+  }
+}
+window.addEventListener("online", hurry);
+document.addEventListener("visibilitychange", hurry);
+
+function receive(message) {
+  if ("history" in message) {
+    list.replaceChildren(...[...message.history, ...waiting].map(entry));
+    list.scrollTop = list.scrollHeight;
+    waiting = null;
+  } else if ("people" in message) {
+    people.textContent = message.people === 1 ? "1 person" : `${message.people} people`;
+  } else if (waiting !== null) {
+    waiting.push(message);
+  } else {
+    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
+    list.append(entry(message));
+    // Whoever has scrolled up to read is left in peace.
+    if (atEnd || message.name === nameBox.value.trim()) {
+      list.scrollTop = list.scrollHeight;
+    }
+  }
+}
+
+// Only textContent: what people say is text, whatever it looks like.
+function entry(message) {
+  const item = document.createElement("li");
+  item.classList.toggle("mine", message.name === nameBox.value.trim());
+  const by = document.createElement("div");
+  by.className = "by";
+  const who = document.createElement("b");
+  who.textContent = message.name;
+  const when = document.createElement("time");
+  const date = new Date(message.time);
+  when.dateTime = date.toISOString();
+  when.textContent = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  by.append(who, when);
+  const said = document.createElement("p");
+  said.className = "said";
+  said.textContent = message.text;
+  item.append(by, said);
+  return item;
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = nameBox.value.trim();
+  const text = textBox.value.trim();
+  if (socket.readyState !== WebSocket.OPEN || !name || !text) {
+    return;
+  }
+  socket.send(JSON.stringify({ name, text }));
+  textBox.value = "";
+  textBox.focus();
+});
+
+connect();

@@ -1,0 +1,16 @@
+"""The smallest WebSocket route: what comes in goes out."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_ws import Sock, WebSocket
+
+app = Flask(__name__)
+sock = Sock(app)
+
+
+@sock.route("/echo")
+def echo(ws: WebSocket) -> None:
+    """Send each message back."""
+    for message in ws:
+        ws.send(message)
