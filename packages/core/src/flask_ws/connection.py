@@ -65,14 +65,22 @@ class Connection:
         # Held by whoever writes to the socket.
         self._writing = concurrency.lock()
         # What others had to send meanwhile, and what the kernel did not take; goes out first.
+        # Its size is kept under a lock of its own, which nobody holds for long.
         self._outbox: deque[BytesLike] = deque()
+        self._outbox_size = 0
+        self._queueing = concurrency.lock()
         # Taken, and kept, by the first to send a close frame.
         self._closing = concurrency.lock()
         self._sent_close: tuple[int, str] | None = None
         # Set at the end, for a closer that waits while another thread reads.
         self._ended: Event | None = None
         self._linger_until: float | None = None
-        self._released = False
+        #: Whether the socket has been closed.
+        self.released = False
+        #: The file descriptor.
+        self.fd = transport.fd
+        #: Called when the kernel does not take all of the outbox.
+        self.when_blocked: Callable[[Connection], None] | None = None
         #: The close code (RFC 6455 section 7.1.5) once the connection is closed: a close frame's
         #: own, 1005 where it had none, 1006 where the connection was lost.
         self.close_code: int | None = None
@@ -247,7 +255,7 @@ class Connection:
             buffers = encode(data)
             try:
                 while self._outbox:
-                    self._transport.send([self._outbox.popleft()])
+                    self._transport.send([self._take_queued()])
                 self._transport.send(buffers)
             except (OSError, ValueError):
                 failed = True
@@ -262,29 +270,59 @@ class Connection:
 
     def post(self, buffers: list[BytesLike]) -> None:
         """Send a frame without waiting: what cannot go now goes as soon as it can."""
-        self._outbox.append(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+        self._queue(buffers)
         self.flush()
 
-    def flush(self) -> bool:
-        """Send of the outbox what the kernel takes; whether that, or another thread's, is all."""
+    def _queue(self, buffers: list[BytesLike]) -> None:
+        frame = buffers[0] if len(buffers) == 1 else b"".join(buffers)
+        with self._queueing:
+            self._outbox.append(frame)
+            self._outbox_size += len(frame)
+
+    def _take_queued(self) -> BytesLike:
+        with self._queueing:
+            frame = self._outbox.popleft()
+            self._outbox_size -= len(frame)
+        return frame
+
+    def flush(self, *, later: bool = True) -> bool:
+        """Send of the outbox what the kernel takes.
+
+        :param later: whether the rest is to be sent when the socket is writable.
+        :return: whether nothing is left, or another thread has taken it upon itself.
+        """
         outbox = self._outbox
+        done = True
         # Whoever holds the lock looks into the outbox again after releasing it.
-        while outbox and self._writing.acquire(False):
+        while done and outbox and self._writing.acquire(False):
             try:
-                while outbox:
-                    data = outbox[0]
-                    sent = self._transport.try_send(data)
-                    if sent == len(data):
-                        outbox.popleft()
-                    else:
-                        outbox[0] = memoryview(data)[sent:]
-                        return False
+                while outbox and done:
+                    frame = outbox[0]
+                    sent = self._transport.try_send(frame)
+                    done = sent == len(frame)
+                    with self._queueing:
+                        self._outbox_size -= sent
+                        if done:
+                            outbox.popleft()
+                        elif sent:
+                            outbox[0] = memoryview(frame)[sent:]
             except (OSError, ValueError):
-                outbox.clear()
-                self.lose("sending failed")
+                self._drop_outbox()
+                self.lose("the connection was lost while sending")
             finally:
                 self._writing.release()
-        return True
+        if later and not done and self.when_blocked is not None:
+            self.when_blocked(self)
+        return done
+
+    def _drop_outbox(self) -> None:
+        with self._queueing:
+            self._outbox.clear()
+            self._outbox_size = 0
+
+    def wait_writable(self, timeout: float) -> bool:
+        """Wait until the socket can be written."""
+        return self._concurrency.wait_writable(self.fd, timeout)
 
     def _explain_loss(self) -> None:
         """After a send that failed: the peer's close frame may be waiting to be read."""
@@ -321,7 +359,7 @@ class Connection:
                 self.lose("no room for a close frame within close_timeout")
                 return
             self._sent_close = (code, reason)
-            self._outbox.extend(self._protocol.send_close(code, reason))
+            self._queue(self._protocol.send_close(code, reason))
             self._writing.release()
             self.flush()
         self._await_close(deadline)
@@ -384,8 +422,8 @@ class Connection:
         # Whoever still waits for the socket must be out before its descriptor is another's.
         self._transport.abort()
         with self._reading, self._writing:
-            if not self._released:
-                self._released = True
+            if not self.released:
+                self.released = True
                 self._transport.close()
 
     def _linger(self, deadline: float) -> None:
@@ -438,5 +476,5 @@ class Connection:
                     self._messages.append(event)
             elif event is not None:
                 self._handle(event)
-            elif self._released or not self._try_read():
+            elif self.released or not self._try_read():
                 break

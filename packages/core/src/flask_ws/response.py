@@ -15,6 +15,7 @@ from werkzeug.wsgi import ClosingIterator
 from .deflate import Deflate
 from .detach import DISPATCH, Dispatch
 from .exceptions import ConnectionClosed
+from .flusher import flusher_for
 from .handshake import Handshake
 from .hookspecs import ServerSocket
 from .monitor import Watch, monitor_for
@@ -182,6 +183,7 @@ def _connect(
         dumps=flask.json.dumps,
         loads=flask.json.loads,
     )
+    ws.when_blocked = flusher_for(server_socket.concurrency).watch
     try:
         transport.send([head])
     except (OSError, ValueError):
