@@ -1,0 +1,103 @@
+"""What the repository promises about its own files."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+PLUGINS = [package for package in PACKAGES if package.name.startswith("server-")]
+
+each_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+each_plugin = pytest.mark.parametrize("package", PLUGINS, ids=lambda path: path.name)
+
+
+def read_project(package: Path) -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    return project
+
+
+def test_no_lock_is_tracked() -> None:
+    """A lock names one machine's registry, and hides what users will meet."""
+    if not (ROOT / ".git").exists():
+        return
+    tracked = subprocess.run(
+        ["git", "ls-files", "*uv.lock"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert tracked.stdout == ""
+
+
+def test_there_are_packages() -> None:
+    assert len(PLUGINS) >= 4
+    assert ROOT / "packages" / "core" in PACKAGES
+
+
+@each_package
+def test_a_package_has_the_license(package: Path) -> None:
+    assert (package / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
+@each_package
+def test_a_package_is_typed(package: Path) -> None:
+    (module,) = (package / "src").iterdir()
+    assert (module / "py.typed").is_file()
+
+
+@each_package
+def test_a_package_has_the_version_of_the_core(package: Path) -> None:
+    """They are released together."""
+    assert read_project(package)["version"] == read_project(ROOT / "packages/core")["version"]
+
+
+@each_package
+def test_a_package_supports_the_same_pythons(package: Path) -> None:
+    project = read_project(package)
+    assert project["requires-python"] == ">=3.10"
+    minors = [name[-4:] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]
+    assert minors == ["3.10", "3.11", "3.12", "3.13"]
+
+
+@each_plugin
+def test_a_plugin_requires_the_core_as_a_third_party_would(package: Path) -> None:
+    """By a lower bound alone, so that an old plugin goes on working with a newer core."""
+    requirements = [name for name in read_project(package)["dependencies"] if "flask-ws" in name]
+    assert len(requirements) == 1
+    assert re.fullmatch(r"flask-ws>=[\d.]+", requirements[0])
+
+
+@each_plugin
+def test_a_plugin_is_announced_by_an_entry_point(package: Path) -> None:
+    name = package.name.removeprefix("server-")
+    assert read_project(package)["entry-points"] == {"flask_ws": {name: f"flask_ws_{name}"}}
+
+
+@each_plugin
+def test_a_plugin_has_an_extra_of_the_core(package: Path) -> None:
+    name = package.name.removeprefix("server-")
+    extras = read_project(ROOT / "packages/core")["optional-dependencies"]
+    assert [extra.split(">=")[0] for extra in extras[name]] == [f"flask-ws-{name}"]
+    assert name in extras["all"][0]
+
+
+LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#)([^)#\s]+)")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*ROOT.glob("*.md"), *ROOT.glob("packages/*/README.md"), *ROOT.glob("docs/*.md")],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
+    assert broken == []
