@@ -8,6 +8,7 @@ from .exceptions import ConfigurationError, ConnectionClosed, FlaskWSError
 from .extension import Sock
 from .hookspecs import ServerSocket, hookimpl
 from .options import Options
+from .views import WebSocketView
 from .websocket import WebSocket
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ServerSocket",
     "Sock",
     "WebSocket",
+    "WebSocketView",
     "hookimpl",
     "take_buffered",
 ]

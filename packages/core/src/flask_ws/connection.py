@@ -74,7 +74,8 @@ class Connection:
         self._sent_close: tuple[int, str] | None = None
         # Set at the end, for a closer that waits while another thread reads.
         self._ended: Event | None = None
-        self._linger_until: float | None = None
+        #: Until when the peer of a failed connection is given to read the close frame.
+        self.linger_until: float | None = None
         #: Whether the socket has been closed.
         self.released = False
         #: The file descriptor.
@@ -100,6 +101,20 @@ class Connection:
     def bytes_sent(self) -> int:
         """Bytes sent so far."""
         return self._transport.sent
+
+    def begin(self, head: bytes, early: bytes) -> None:
+        """Send the answer to the handshake.
+
+        :param head: the answer.
+        :param early: what was received along with the handshake.
+        """
+        if early:
+            self._protocol.receive_data(early)
+            self.bytes_received += len(early)
+        try:
+            self._transport.send([head])
+        except (OSError, ValueError):
+            self.lose("the connection was lost before the handshake was answered")
 
     # Receiving
 
@@ -215,10 +230,7 @@ class Connection:
             self._transport.end()
         elif isinstance(event, Violation):
             logger.warning("%s: the peer is at fault: %s %s", self.label, event.code, event.reason)
-            self._set_closed(event.code, event.reason)
-            self._linger_until = time.monotonic() + self._close_timeout
-            self._post_close(event.code, event.reason)
-            self._transport.end()
+            self.fail(event.code, event.reason)
 
     def _answer_ping(self, payload: bytes) -> None:
         # A peer that pings and does not read gets no more pongs: its latest ping will do
@@ -345,11 +357,7 @@ class Connection:
         :param reason: a text to go with it; cut to 123 bytes of UTF-8.
         :raises ValueError: ``code`` is not one that an endpoint may send.
         """
-        if code not in SENDABLE_CODES:
-            raise ValueError(
-                f"{code!r} is not a close code to send: 1000 to 1003, 1007 to 1014 and 3000 to "
-                "4999 are."
-            )
+        check_code(code)
         if self.close_code is not None:
             return
         deadline = time.monotonic() + self._close_timeout
@@ -396,6 +404,15 @@ class Connection:
                 self._ended.wait(max(0.0, deadline - time.monotonic()))
         self.lose("the peer did not answer the close frame")
 
+    def fail(self, code: int, reason: str) -> None:
+        """Fail the connection (section 7.1.7): tell the peer why, and hear no more of it."""
+        if self.close_code is None:
+            self._set_closed(code, reason)
+            self.linger_until = time.monotonic() + self._close_timeout
+            self._post_close(code, reason)
+            if not self._outbox:
+                self._transport.end()
+
     def lose(self, reason: str) -> None:
         """Count the connection as lost, unless it is closed already, and wake who waits for it."""
         if self.close_code is None:
@@ -417,8 +434,8 @@ class Connection:
     def release(self) -> None:
         """Close the socket. The connection is closed; other threads get :exc:`ConnectionClosed`."""
         self.lose("the connection was dropped")
-        if self._linger_until is not None:
-            self._linger(self._linger_until)
+        if self.linger_until is not None:
+            self._linger(self.linger_until)
         # Whoever still waits for the socket must be out before its descriptor is another's.
         self._transport.abort()
         with self._reading, self._writing:
@@ -478,3 +495,15 @@ class Connection:
                 self._handle(event)
             elif self.released or not self._try_read():
                 break
+
+
+def check_code(code: int) -> None:
+    """Check a close code that is to be sent.
+
+    :raises ValueError: it is not one that an endpoint may send.
+    """
+    if code not in SENDABLE_CODES:
+        raise ValueError(
+            f"{code!r} is not a close code to send: 1000 to 1003, 1007 to 1014 and 3000 to 4999 "
+            "are."
+        )

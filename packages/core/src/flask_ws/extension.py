@@ -20,6 +20,7 @@ from .monitor import monitor_for
 from .options import NAMES, PREFIX, Options, check_route_options, unknown
 from .plugins import hint
 from .response import Upgrade, WebSocketResponse
+from .views import WebSocketView
 
 __all__ = ["Sock"]
 
@@ -135,12 +136,9 @@ class Sock:
         changes = check_route_options(options)
 
         @functools.wraps(handler)
-        def websocket_view(*args: Any, **kwargs: Any) -> flask.Response:
+        def websocket_view(**kwargs: Any) -> flask.Response:
             app_options = AppOptions.of(flask.current_app._get_current_object())  # type: ignore[attr-defined]
-            return _answer(
-                lambda ws: handler(ws, *args, **kwargs),
-                app_options.read().replace(changes),
-            )
+            return _answer(handler, kwargs, app_options.read().replace(changes))
 
         return websocket_view
 
@@ -176,14 +174,17 @@ class AppOptions:
         return self._options
 
 
-def _answer(handler: Callable[[Any], Any], options: Options) -> WebSocketResponse:
+def _answer(
+    handler: Callable[..., Any], kwargs: dict[str, Any], options: Options
+) -> WebSocketResponse:
     """Answer the current request's handshake: with a response of 101, or by refusing it."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
     handshake = check(request, options)
     server_socket = find_socket(request.environ)
     if server_socket is None:
         refuse(request, NotImplementedResponse(hint(request.environ)))
-    if request.environ.get(CROWDED) and options.detach:
+    needs_thread = not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
+    if request.environ.get(CROWDED) and options.detach and needs_thread:
         refuse(
             request,
             ServiceUnavailable(
@@ -200,18 +201,20 @@ def _answer(handler: Callable[[Any], Any], options: Options) -> WebSocketRespons
                 retry_after=RETRY_AFTER,
             ),
         )
-    return WebSocketResponse.accept(Upgrade(handler, handshake, options, server_socket))
+    return WebSocketResponse.accept(Upgrade(handler, kwargs, handshake, options, server_socket))
 
 
 def _check_handler(handler: Callable[..., Any]) -> None:
+    if isinstance(handler, type):
+        if not issubclass(handler, WebSocketView):
+            raise TypeError(f"{handler.__name__} is no event view: derive it from WebSocketView.")
+        for method in (handler.on_open, handler.on_message, handler.on_close):
+            _check_sync(method)
+        return
     if not callable(handler):
         raise TypeError(f"A WebSocket handler is a function, not {handler!r}.")
     name = getattr(handler, "__name__", repr(handler))
-    if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
-        raise TypeError(
-            f"{name} is an async function. flask-ws runs handlers as WSGI servers run views, in "
-            "a thread or greenlet each: define it with def, and call receive() without await."
-        )
+    _check_sync(handler)
     try:
         parameters = list(inspect.signature(handler).parameters.values())
     except (TypeError, ValueError):
@@ -224,4 +227,13 @@ def _check_handler(handler: Callable[..., Any]) -> None:
         raise TypeError(
             f"{name} takes no arguments, and a WebSocket handler gets the connection as its "
             f"first: def {name}(ws)."
+        )
+
+
+def _check_sync(function: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is an async function. flask-ws runs handlers as WSGI servers "
+            "run views, in a thread or greenlet each: define it with def, and call receive() and "
+            "send() without await."
         )

@@ -43,6 +43,9 @@ class ServerSocket:
     read_ahead: bytes | Callable[[], bytes] = _nothing
     #: Whether a handler should leave the server's worker, because the server has few of them.
     detach: bool = False
+    #: Whether a connection can outlive its request here, on a socket and threads of flask-ws's
+    #: own. Where :attr:`detach` is true it can.
+    detachable: bool = False
     #: Tells whether the server wants to stop. It is called often, from another thread; return
     #: the same object for all connections of a server if you can.
     is_stopping: Callable[[], bool] = _never

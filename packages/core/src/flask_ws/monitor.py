@@ -125,6 +125,7 @@ class Monitor:
         self._number = itertools.count()
         self._tick = TICK
         self._leaving: list[Watch] = []
+        self._timers: list[tuple[float, Callable[[], object]]] = []
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -146,6 +147,13 @@ class Monitor:
             watch.active = False
         if not self._watches:
             self._wake.set()
+
+    def at(self, when: float, function: Callable[[], object]) -> None:
+        """Call a function at a time of :func:`time.monotonic`; it must not wait or raise.
+
+        It is not called if no connection is watched over then.
+        """
+        self._timers.append((when, function))
 
     def say_goodbye(self) -> None:
         """Send every connection a close frame, and give the handlers a moment to end."""
@@ -172,6 +180,7 @@ class Monitor:
                     self._running = False
                     self._due.clear()
                     self._leaving.clear()
+                    self._timers.clear()
                     self._arrived.clear()
                     return
             # A connection may have come since the last one ended.
@@ -192,6 +201,13 @@ class Monitor:
             _, number, watch = heapq.heappop(self._due)
             if watch.active and watch.connection.close_code is None:
                 heapq.heappush(self._due, (watch.check(now), number, watch))
+        if self._timers:
+            timers, self._timers = self._timers, []
+            for when, function in timers:
+                if when <= now:
+                    function()
+                else:
+                    self._timers.append((when, function))
         if self._leaving:
             for watch in self._leaving:
                 if watch.goodbye_until is not None and now >= watch.goodbye_until:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import flask
 from werkzeug.wsgi import ClosingIterator
@@ -21,19 +21,18 @@ from .hookspecs import ServerSocket
 from .monitor import Watch, monitor_for
 from .options import Options
 from .protocol import Protocol
+from .reactor import reactor_for_process, serve
 from .takeover import Takeover
-from .transport import PlainTransport, TLSTransport, Transport
-from .websocket import WebSocket
+from .transport import PlainTransport, TLSTransport
+from .views import Conversation, WebSocketView
+from .websocket import EventWebSocket, WebSocket
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Handler", "WebSocketResponse"]
+__all__ = ["Upgrade", "WebSocketResponse"]
 
 logger = logging.getLogger("flask_ws")
-
-#: A handler with the URL's variables filled in.
-Handler = Callable[[WebSocket], object]
 
 SWITCHING_PROTOCOLS = 101
 GOING_AWAY = 1001
@@ -47,14 +46,17 @@ BODY_HEADERS = frozenset({"content-type", "content-length"})
 class Upgrade:
     """A handshake that was accepted, and what is to run on its connection."""
 
-    handler: Handler
+    #: A handler, or an event view's class.
+    target: Callable[..., object] | type[WebSocketView]
+    #: The URL's variables.
+    kwargs: dict[str, Any]
     handshake: Handshake
     options: Options
     server_socket: ServerSocket
 
 
 class WebSocketResponse(flask.Response):
-    """A response of status 101. To call it is to take the connection and run the handler.
+    """A response of status 101. To call it is to take the connection and to serve it.
 
     Flask's ``after_request`` functions see it as any other response; its headers are sent.
     """
@@ -73,17 +75,34 @@ class WebSocketResponse(flask.Response):
         if self.status_code != SWITCHING_PROTOCOLS:
             # An after_request function thought otherwise.
             return super().__call__(environ, start_response)
-        takeover = Takeover(self.upgrade.server_socket.sock)
+        upgrade = self.upgrade
+        server_socket = upgrade.server_socket
+        takeover = Takeover(server_socket.sock)
         # Before anything else touches the server's socket.
-        early = self.upgrade.server_socket.take_read_ahead()
+        early = server_socket.take_read_ahead()
         dispatch: Dispatch | None = environ.get(DISPATCH)
-        if dispatch is not None and self.upgrade.options.detach:
+        is_view = isinstance(upgrade.target, type)
+        # TLS needs a thread to wait, and a detached connection one of our own.
+        on_reactor = (
+            is_view
+            and upgrade.options.detach
+            and takeover.sslobj is None
+            and (server_socket.detach or server_socket.detachable)
+        )
+        if on_reactor or (dispatch is not None and upgrade.options.detach):
             takeover.detach()
-            dispatch.release(takeover.drain)
-            serve(self.upgrade, takeover, self._head(environ), early, environ)
-            return []
-        serve(self.upgrade, takeover, self._head(environ), early, environ)
-        start_response("101 Switching Protocols", [])
+            if dispatch is not None:
+                dispatch.release(takeover.drain)
+        link = Link(upgrade, takeover, environ)
+        link.begin(self._head(environ), early)
+        if not is_view:
+            link.run_handler()
+        elif on_reactor:
+            link.hand_to_reactor()
+        else:
+            link.run_view()
+        if dispatch is None or not dispatch.released:
+            start_response("101 Switching Protocols", [])
         return ClosingIterator([], takeover.drain)
 
     def _head(self, environ: WSGIEnvironment) -> bytes:
@@ -96,101 +115,137 @@ class WebSocketResponse(flask.Response):
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def serve(
-    upgrade: Upgrade, takeover: Takeover, head: bytes, early: bytes, environ: WSGIEnvironment
-) -> None:
-    """Run a handler on its connection, from the 101 to the end of the TCP connection."""
-    options, server_socket = upgrade.options, upgrade.server_socket
-    ws = _connect(upgrade, takeover, head, early, environ)
-    monitor = monitor_for(server_socket.concurrency)
-    monitor.add(
-        Watch(
-            ws,
-            ping_interval=options.ping_interval,
-            ping_timeout=options.ping_timeout,
-            close_timeout=options.close_timeout,
-            is_stopping=server_socket.is_stopping,
-            unattended=True,
+class Link:
+    """A connection and what runs on it, from the 101 to the end of the TCP connection."""
+
+    def __init__(self, upgrade: Upgrade, takeover: Takeover, environ: WSGIEnvironment) -> None:
+        self._upgrade = upgrade
+        self._takeover = takeover
+        self._monitor = monitor_for(upgrade.server_socket.concurrency)
+        self._began = time.monotonic()
+        self.ws = self._make_websocket(environ)
+
+    def begin(self, head: bytes, early: bytes) -> None:
+        """Answer the handshake.
+
+        :param head: the 101.
+        :param early: what the server has read of the client's first frames.
+        """
+        options, server_socket, ws = self._upgrade.options, self._upgrade.server_socket, self.ws
+        ws.when_blocked = flusher_for(server_socket.concurrency).watch
+        ws.begin(head, early)
+        self._monitor.add(
+            Watch(
+                ws,
+                ping_interval=options.ping_interval,
+                ping_timeout=options.ping_timeout,
+                close_timeout=options.close_timeout,
+                is_stopping=server_socket.is_stopping,
+                unattended=not isinstance(ws, EventWebSocket),
+            )
         )
-    )
-    began = time.monotonic()
-    logger.debug("%s open", ws.label)
-    try:
-        run(upgrade.handler, ws)
-    finally:
+        logger.debug("%s open", ws.label)
+
+    def run_handler(self) -> None:
+        """Run a handler, and close the connection as its end asks for."""
+        ws = self.ws
+        handler: Callable[..., object] = self._upgrade.target
+        try:
+            handler(ws, **self._upgrade.kwargs)
+        except ConnectionClosed:
+            # Also where the handler has opened a connection elsewhere and lost that one.
+            ws.close()
+        except Exception as error:
+            report(error)
+            ws.close(INTERNAL_ERROR)
+        except BaseException:
+            # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
+            ws.close(GOING_AWAY)
+            raise
+        else:
+            ws.close()
+        finally:
+            self.end()
+
+    def run_view(self) -> None:
+        """Call an event view's methods, here, until the connection ends."""
+        conversation = self._converse()
+        try:
+            more = serve(conversation, read=False)
+            while more:
+                more = serve(conversation, wait=True)
+        except BaseException:
+            self.ws.go_away(GOING_AWAY, "")
+            self.ws.lose("the server stops")
+            if not conversation.closed:
+                conversation.close()
+            raise
+        finally:
+            self.end()
+
+    def hand_to_reactor(self) -> None:
+        """Let the reactor call an event view's methods."""
+        reactor_for_process(self._upgrade.options.workers).add(self._converse(), self.end)
+
+    def _converse(self) -> Conversation:
+        assert isinstance(self._upgrade.target, type)
+        assert isinstance(self.ws, EventWebSocket)
+        conversation = Conversation(self._upgrade.target(), self.ws, self._upgrade.kwargs, report)
+        conversation.open()
+        return conversation
+
+    def end(self) -> None:
+        """Close the socket, and see the connection off."""
+        ws = self.ws
         try:
             ws.release()
         finally:
-            monitor.remove(ws)
+            self._monitor.remove(ws)
             logger.debug(
                 "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
                 ws.label,
                 f"{ws.close_code} {ws.close_reason}".rstrip(),
-                time.monotonic() - began,
+                time.monotonic() - self._began,
                 ws.messages_received,
                 ws.bytes_received,
                 ws.messages_sent,
                 ws.bytes_sent,
             )
 
-
-def run(handler: Handler, ws: WebSocket) -> None:
-    """Run a handler, and close the connection as its end asks for."""
-    try:
-        handler(ws)
-    except ConnectionClosed:
-        # Also where the handler has opened a connection elsewhere and lost that one.
-        ws.close()
-    except Exception as error:
-        report(error)
-        ws.close(INTERNAL_ERROR)
-    except BaseException:
-        # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
-        ws.close(GOING_AWAY)
-        raise
-    else:
-        ws.close()
+    def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
+        upgrade, takeover = self._upgrade, self._takeover
+        options, concurrency = upgrade.options, upgrade.server_socket.concurrency
+        deflate = None
+        if upgrade.handshake.deflate is not None:
+            deflate = Deflate(
+                upgrade.handshake.deflate, client=False, max_size=options.max_message_size
+            )
+        make_transport = PlainTransport if takeover.sslobj is None else TLSTransport
+        transport = make_transport(takeover.sock, concurrency, takeover.close)
+        protocol = Protocol(max_message_size=options.max_message_size, deflate=deflate)
+        settings: dict[str, Any] = {
+            "concurrency": concurrency,
+            "close_timeout": options.close_timeout,
+            "max_queue": options.max_queue,
+            "label": f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {environ['PATH_INFO']}",
+            "environ": environ,
+            "subprotocol": upgrade.handshake.subprotocol,
+            "dumps": flask.json.dumps,
+            "loads": flask.json.loads,
+        }
+        if isinstance(upgrade.target, type):
+            return EventWebSocket(
+                transport,
+                protocol,
+                max_outbox=options.max_outbox,
+                at=self._monitor.at,
+                **settings,
+            )
+        return WebSocket(transport, protocol, **settings)
 
 
 def report(error: Exception) -> None:
-    """Report a handler's exception as Flask reports a view's."""
+    """Report an exception of a handler or an event view as Flask reports a view's."""
     app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
     flask.got_request_exception.send(app, exception=error)
     app.log_exception(sys.exc_info())
-
-
-def _connect(
-    upgrade: Upgrade, takeover: Takeover, head: bytes, early: bytes, environ: WSGIEnvironment
-) -> WebSocket:
-    options, server_socket = upgrade.options, upgrade.server_socket
-    deflate = None
-    if upgrade.handshake.deflate is not None:
-        deflate = Deflate(
-            upgrade.handshake.deflate, client=False, max_size=options.max_message_size
-        )
-    protocol = Protocol(max_message_size=options.max_message_size, deflate=deflate)
-    protocol.receive_data(early)
-    transport = _make_transport(takeover, server_socket)
-    ws = WebSocket(
-        transport,
-        protocol,
-        concurrency=server_socket.concurrency,
-        close_timeout=options.close_timeout,
-        max_queue=options.max_queue,
-        label=f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {environ.get('PATH_INFO', '')}",
-        environ=environ,
-        subprotocol=upgrade.handshake.subprotocol,
-        dumps=flask.json.dumps,
-        loads=flask.json.loads,
-    )
-    ws.when_blocked = flusher_for(server_socket.concurrency).watch
-    try:
-        transport.send([head])
-    except (OSError, ValueError):
-        ws.lose("the connection was lost before the handshake was answered")
-    return ws
-
-
-def _make_transport(takeover: Takeover, server_socket: ServerSocket) -> Transport:
-    make = PlainTransport if takeover.sslobj is None else TLSTransport
-    return make(takeover.sock, server_socket.concurrency, takeover.close)

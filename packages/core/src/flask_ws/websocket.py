@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .connection import Connection
+from .connection import Connection, check_code
+from .protocol import BytesLike
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["WebSocket"]
+__all__ = ["EventWebSocket", "WebSocket"]
+
+logger = logging.getLogger("flask_ws")
+
+TRY_AGAIN_LATER = 1013
 
 
 class WebSocket(Connection):
@@ -66,3 +73,101 @@ class WebSocket(Connection):
         path = self.environ.get("PATH_INFO", "")
         state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
         return f"<{type(self).__name__} {path} {state}>"
+
+
+class EventWebSocket(WebSocket):
+    """The connection of an event view: nothing here waits.
+
+    :param max_outbox: bytes that may wait for the peer to read.
+    :param at: calls a function at a time.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        max_outbox: int,
+        at: Callable[[float, Callable[[], object]], object],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._max_outbox = max_outbox
+        self._at = at
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """Refuse: ``on_message`` gets the messages.
+
+        :raises RuntimeError: always.
+        """
+        raise RuntimeError("An event view gets its messages in on_message(); it cannot receive().")
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Send a close frame; the connection ends when the peer has answered.
+
+        :param code: the close code to send.
+        :param reason: a text to go with it; cut to 123 bytes of UTF-8.
+        :raises ValueError: ``code`` is not one that an endpoint may send.
+        """
+        check_code(code)
+        self.go_away(code, reason)
+        self._at(
+            time.monotonic() + self._close_timeout,
+            lambda: self.lose("the peer did not answer the close frame"),
+        )
+
+    def _write(self, encode: Callable[..., list[BytesLike]], data: object, count: int) -> None:
+        with self._writing:
+            if self._sent_close is not None or self.close_code is not None:
+                raise self._error()
+            self._queue(encode(data))
+            self.messages_sent += count
+        if not self.flush() and self._outbox_size > self._max_outbox:
+            self._overflow()
+
+    def _overflow(self) -> None:
+        logger.warning(
+            "%s: the peer reads too slowly: %d bytes wait for it, the limit is %d "
+            "(SOCK_MAX_OUTBOX)",
+            self.label,
+            self._outbox_size,
+            self._max_outbox,
+        )
+        self.fail(TRY_AGAIN_LATER, "you read too slowly")
+
+    def fail(self, code: int, reason: str) -> None:
+        """Fail the connection, and give the peer a moment to read why."""
+        super().fail(code, reason)
+        if self.linger_until is not None:
+            self._at(self.linger_until, self._transport.abort)
+
+    # For whoever sees that the socket is readable
+
+    def read(self, *, wait: bool) -> None:
+        """Read once.
+
+        :param wait: whether to wait for something to read.
+        """
+        if wait:
+            self._read(None)
+        else:
+            self._try_read()
+
+    def next_message(self) -> str | bytes | None:
+        """Return the next message of what was read, and do what other frames ask for."""
+        while self.close_code is None:
+            event = self._protocol.next_event()
+            if isinstance(event, (bytes, str)):
+                if self._sent_close is None:
+                    self.messages_received += 1
+                    return event
+            elif event is None:
+                break
+            else:
+                self._handle(event)
+        return None
+
+    def discard(self, *, wait: bool) -> bool:
+        """Read once, and drop it; ``False`` at the end of the stream."""
+        try:
+            return (self._transport.recv() if wait else self._transport.try_recv()) != b""
+        except (OSError, ValueError):
+            return False

@@ -24,4 +24,5 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         read_ahead=functools.partial(take_buffered, environ["wsgi.input"], sock),
         # With threads each request has its own; a forked child ends with its request.
         detach=not (environ["wsgi.multithread"] or environ["wsgi.multiprocess"]),
+        detachable=not environ["wsgi.multiprocess"],
     )

@@ -1,0 +1,166 @@
+"""Event views: a class whose methods are called for what happens on a connection."""
+
+from __future__ import annotations
+
+import contextvars
+import io
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import flask
+from flask.globals import request_ctx
+
+from .exceptions import ConnectionClosed
+from .websocket import EventWebSocket, WebSocket
+
+__all__ = ["Conversation", "WebSocketView"]
+
+INTERNAL_ERROR = 1011
+
+#: What an idle connection need not keep of a request's environ: the server's own objects.
+HEAVY_KEYS = ("wsgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
+
+
+class WebSocketView:
+    """A WebSocket route whose connections cost next to nothing while they are idle.
+
+    ::
+
+        @sock.route("/chat/<room>")
+        class Chat(WebSocketView):
+            def on_open(self, ws, room):
+                self.room = room
+
+            def on_message(self, ws, message):
+                ws.send(message)
+
+    There is one instance for each connection. Its methods never overlap, and are called in
+    order; each runs inside the request context, which is torn down after it, and ``g`` is empty
+    in each. An exception in one closes the connection with 1011 and is reported as Flask reports
+    a view's.
+
+    Inside a method, ``ws.send()`` never waits: what a slow reader does not take waits for it, up
+    to ``SOCK_MAX_OUTBOX`` bytes; past them the connection is closed with 1013. ``ws.close()``
+    does not wait for the peer's answer. There is no ``ws.receive()``.
+    """
+
+    def on_open(self, ws: WebSocket, **kwargs: Any) -> None:
+        """Take note of a new connection.
+
+        :param ws: the connection.
+        :param kwargs: the URL's variables, by name.
+        """
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        """Receive a message.
+
+        :param ws: the connection.
+        :param message: ``str`` for a text message, ``bytes`` for a binary one.
+        """
+
+    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
+        """Take note of the connection's end; called exactly once, however it came.
+
+        :param ws: the connection, on which nothing can be sent any more.
+        :param code: the close code: 1006 where the connection was lost, 1005 where the peer's
+            close frame had none.
+        :param reason: the reason that came with it.
+        """
+
+
+class Conversation:
+    """A view's instance on its connection: calls its methods, each in the request context.
+
+    :param view: the instance.
+    :param ws: the connection.
+    :param kwargs: the URL's variables.
+    :param report: reports an exception of one of its methods.
+    """
+
+    __slots__ = (
+        "_app",
+        "_context",
+        "_kwargs",
+        "_report",
+        "_request_context",
+        "closed",
+        "view",
+        "ws",
+    )
+
+    def __init__(
+        self,
+        view: WebSocketView,
+        ws: EventWebSocket,
+        kwargs: dict[str, Any],
+        report: Callable[[Exception], None],
+    ) -> None:
+        self.view = view
+        self.ws = ws
+        #: Whether ``on_close`` has been called.
+        self.closed = False
+        self._kwargs = kwargs
+        self._report = report
+        self._app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
+        current = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        current.request.environ = ws.environ = lighten(current.request.environ)
+        self._request_context = current.copy()
+        # A context of its own: to run something in it is to have the request context, whichever
+        # thread does.
+        self._context = contextvars.Context()
+        self._context.run(self._request_context.push)
+
+    def open(self) -> None:
+        """Call ``on_open``."""
+        self._context.run(self._call, self.view.on_open, **self._kwargs)
+
+    def receive(self) -> None:
+        """Call ``on_message`` for each message that has come."""
+        self._context.run(self._receive)
+
+    def _receive(self) -> None:
+        ws, on_message = self.ws, self.view.on_message
+        while (message := ws.next_message()) is not None:
+            self._call(on_message, message)
+
+    def close(self) -> None:
+        """Call ``on_close``, and part with the request context."""
+        ws = self.ws
+        self.closed = True
+        self._context.run(self._call, self.view.on_close, ws.close_code or 0, ws.close_reason)
+        self._context.run(self._request_context.pop)
+
+    def _call(self, method: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self.ws, *args, **kwargs)
+        except ConnectionClosed:
+            pass
+        except Exception as error:
+            self._report(error)
+            self.ws.close(INTERNAL_ERROR)
+            self._tear_down(error)
+            return
+        self._tear_down(None)
+
+    def _tear_down(self, error: Exception | None) -> None:
+        """Do what the end of a request does, and keep the context: to push it again is dear."""
+        app = self._app
+        if app.teardown_request_funcs or flask.request_tearing_down.receivers:
+            app.do_teardown_request(error)
+        if app.teardown_appcontext_funcs or flask.appcontext_tearing_down.receivers:
+            app.do_teardown_appcontext(error)
+        for name in list(flask.g):
+            flask.g.pop(name)
+
+
+def lighten(environ: dict[str, Any]) -> dict[str, Any]:
+    """Copy an environ without the server's own objects."""
+    light = {key: value for key, value in environ.items() if not key.startswith(HEAVY_KEYS)}
+    for key in ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess"):
+        if key in environ:
+            light[key] = environ[key]
+    light["wsgi.run_once"] = False
+    light["wsgi.input"] = io.BytesIO()
+    light["wsgi.errors"] = sys.stderr
+    return light
