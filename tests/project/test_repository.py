@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+import tomli
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
@@ -24,7 +19,7 @@ each_plugin = pytest.mark.parametrize("package", PLUGINS, ids=lambda path: path.
 
 
 def read_project(package: Path) -> dict[str, Any]:
-    project: dict[str, Any] = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    project: dict[str, Any] = tomli.loads((package / "pyproject.toml").read_text())["project"]
     return project
 
 

@@ -34,7 +34,7 @@ function connect() {
   timer = null;
   waiting = [];
   show("connecting", "Connecting…");
-  const url = new URL(document.body.dataset.url, location.href);
+  const url = new URL("chat", location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   socket = new WebSocket(url);
   socket.addEventListener("open", () => {

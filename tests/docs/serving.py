@@ -1,0 +1,137 @@
+"""Start a command or a script of a page as it is written there, on a port of ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import ssl
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trustme
+from tests.support.server import find_port, wait_until
+from websockets.sync.client import ClientConnection, connect, unix_connect
+
+BIN = Path(sysconfig.get_path("scripts"))
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+@dataclass
+class Served:
+    """A server that was started in a folder."""
+
+    folder: Path
+    port: int
+    tls: bool
+    unix: bool
+    process: subprocess.Popen[bytes]
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    @contextmanager
+    def connect(self, path: str = "/echo") -> Iterator[ClientConnection]:
+        options: dict[str, Any] = {"open_timeout": 5, "close_timeout": 5}
+        if self.unix:
+            # Relative to here: the path of a socket may be 107 bytes long.
+            options["path"] = os.path.relpath(self.folder / "app.sock")
+            with unix_connect(uri=f"ws://localhost{path}", **options) as client:
+                yield client
+            return
+        if self.tls:
+            options["ssl"] = ssl.create_default_context(cafile=str(self.folder / "authority.pem"))
+        scheme = "wss" if self.tls else "ws"
+        url = f"{scheme}://localhost:{self.port}{path}"
+        with connect(url, proxy=None, **options) as client:
+            yield client
+
+    def await_port(self, path: str = "/echo") -> None:
+        def probe() -> bool:
+            assert self.process.poll() is None, f"it ended:\n{self.log}"
+            try:
+                with self.connect(path):
+                    return True
+            except (ConnectionRefusedError, FileNotFoundError):
+                return False
+
+        wait_until(probe, timeout=START_SECONDS, every=0.05, what=f"a server:\n{self.log}")
+
+    def stop(self) -> None:
+        for number in (signal.SIGINT, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_SECONDS)
+                return
+
+
+def write_certificate(folder: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    (folder / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    authority.cert_pem.write_to_path(folder / "authority.pem")
+
+
+def replace_port(text: str, port: int) -> str:
+    """The text with our own port, and on the loopback interface alone."""
+    text = re.sub(r'\("", (5000|8000)\)', '("127.0.0.1", 5000)', text)
+    text = re.sub(r"-b :(5000|8000)\b", "-b 127.0.0.1:5000", text)
+    return re.sub(r"\b(5000|8000)\b", str(port), text)
+
+
+@contextmanager
+def serve(
+    command: str, *, folder: Path, bin_folder: Path = BIN, cwd: Path | None = None
+) -> Iterator[Served]:
+    """Start it in the folder, where the port in all scripts is replaced, and await its port."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A background job of a shell ignores SIGINT, and its children would as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    port = find_port()
+    scripts = [path.read_text() for path in folder.glob("*.py")]
+    for path in folder.glob("*.py"):
+        path.write_text(replace_port(path.read_text(), port))
+    tls = any("cert.pem" in text for text in [command, *scripts])
+    if tls:
+        write_certificate(folder)
+    program, *arguments = shlex.split(replace_port(command, port))
+    if program == "flask":
+        arguments += ["--port", str(port)]
+    elif program == "gunicorn" and "-b" not in arguments:
+        arguments[:0] = ["-b", f"127.0.0.1:{port}"]
+    variables = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("FLASK_", "WERKZEUG_", "PYTEST_"))
+    }
+    variables |= {
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "PYTHONUNBUFFERED": "1",
+        # Newer ones leave a socket in the home directory otherwise.
+        "GUNICORN_CMD_ARGS": "--no-control-socket",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(bin_folder / program), *arguments],
+            cwd=cwd or folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    served = Served(folder, port, tls, "unix:" in command, process)
+    try:
+        yield served
+    finally:
+        served.stop()

@@ -1,0 +1,119 @@
+"""The code in README and documentation does what the text says."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from .markdown import PAGES, Block, name, read_blocks, read_start_commands
+from .serving import serve
+
+APP = """
+from flask import Flask
+from flask_ws import Sock
+
+app = Flask(__name__)
+sock = Sock(app)
+
+
+@sock.route("/echo")
+def echo(ws):
+    for message in ws:
+        ws.send(message)
+"""
+
+BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+SCRIPTS = [block for block in BLOCKS if block.is_script]
+CODE = {
+    page: blocks
+    for page in PAGES
+    if (
+        blocks := [
+            block
+            for block in BLOCKS
+            if block.page == page and block.language == "python" and not block.is_script
+        ]
+    )
+}
+COMMANDS = [
+    pytest.param(command, id=f"{name(page)}: {command}")
+    for page in PAGES
+    for command in read_start_commands(page)
+    if "examples/" not in command
+]
+
+
+@pytest.fixture
+def module(request: pytest.FixtureRequest) -> Iterator[types.ModuleType]:
+    """A module for the code of a page; Flask looks for an app's module by name."""
+    module = types.ModuleType("a_page_of_the_documentation")
+    module.__file__ = __file__
+    sys.modules[module.__name__] = module
+    yield module
+    del sys.modules[module.__name__]
+
+
+def run(blocks: list[Block], module: types.ModuleType) -> None:
+    for block in blocks:
+        # Blank lines put errors on the lines that the page has them on.
+        code = "\n" * (block.line - 1) + block.code
+        exec(compile(code, str(block.page), "exec", dont_inherit=True), module.__dict__)
+
+
+def test_there_is_code_to_test() -> None:
+    assert len(CODE) >= 3
+    assert len(SCRIPTS) >= 9
+    assert len(COMMANDS) >= 15
+
+
+@pytest.mark.parametrize("page", CODE, ids=name)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, module: types.ModuleType) -> None:
+    run(CODE[page], module)
+
+
+@pytest.mark.parametrize("page", CODE, ids=name)
+def test_each_page_has_the_same_first_example(page: Path) -> None:
+    assert APP.strip() == CODE[page][0].code.strip()
+
+
+def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
+    """Both ways to refuse before the handshake answer 401."""
+    (page,) = (page for page in CODE if page.name == "quickstart.md")
+    run([block for block in CODE[page] if "create_app" not in block.code], module)
+    app: Flask = module.app
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    for path in ("/private/feed", "/feed"):
+        assert app.test_client().get(path, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_serves_websockets(command: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    with serve(command, folder=tmp_path) as served:
+        served.await_port()
+        with served.connect() as client:
+            client.send(command)
+            assert client.recv(timeout=5) == command
+
+
+@pytest.mark.parametrize("block", SCRIPTS, ids=str)
+def test_the_script_serves_websockets(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    script = block.caption or "serve.py"
+    (tmp_path / script).write_text(block.code)
+    with serve(shlex.join(["python", script]), folder=tmp_path) as served:
+        served.await_port()
+        with served.connect() as client:
+            client.send("Hello!")
+            assert client.recv(timeout=5) == "Hello!"

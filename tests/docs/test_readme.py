@@ -1,0 +1,49 @@
+"""The README's two commands, and what it says about this repository."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.request import urlopen
+
+from .markdown import ROOT, read_blocks
+from .serving import serve
+
+README = ROOT / "README.md"
+COMMANDS = [command for block in read_blocks(README) for command in block.commands]
+
+
+def test_there_are_two_commands() -> None:
+    assert len(COMMANDS) == 2
+    assert all(command.startswith("pip install uv && uv run ") for command in COMMANDS)
+
+
+def test_the_second_is_the_one_that_runs_here() -> None:
+    assert COMMANDS[1].split("uv run ")[1] == "pytest"
+
+
+def test_contributors_are_told_the_same_command() -> None:
+    assert COMMANDS[1] in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_it_begins_with_ten_lines_on_what_it_is() -> None:
+    introduction = README.read_text().split("```")[0].strip().splitlines()
+    assert len(introduction) <= 12
+
+
+def test_the_first_command_serves_a_chat(tmp_path: Path) -> None:
+    """Two clients of the page's route see what the first one says."""
+    command = COMMANDS[0].split("uv run ")[1]
+    with serve(command, folder=tmp_path, cwd=ROOT) as served:
+        served.await_port("/chat")
+        with urlopen(f"http://127.0.0.1:{served.port}/", timeout=5) as response:
+            assert "chat.js" in response.read().decode()
+        with served.connect("/chat") as ada, served.connect("/chat") as grace:
+            assert json.loads(ada.recv(timeout=5)) == {"history": []}
+            assert json.loads(grace.recv(timeout=5)) == {"history": []}
+            ada.send(json.dumps({"name": "Ada", "text": "Hello!"}))
+            for client in (ada, grace):
+                said = json.loads(client.recv(timeout=5))
+                while "text" not in said:
+                    said = json.loads(client.recv(timeout=5))
+                assert (said["name"], said["text"]) == ("Ada", "Hello!")
