@@ -1,0 +1,8 @@
+import sys
+
+import eventlet
+import live
+from eventlet import wsgi
+
+live.pause = eventlet.sleep
+wsgi.server(eventlet.listen(("127.0.0.1", int(sys.argv[1]))), live.app)

@@ -1,0 +1,335 @@
+"""The app under test. What its handlers see, they record on standard error, tagged by `?tag=`."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flask
+from flask import Flask, abort, g, jsonify, request, session
+
+from flask_ws import ConnectionClosed, Sock, WebSocket
+
+app = Flask(__name__)
+app.secret_key = "not a secret"  # for tests on loopback
+# So that a test can end what another would leave open.
+app.config["SOCK_CLOSE_TIMEOUT"] = 2
+for name, value in json.loads(os.environ.get("LIVE_CONFIG", "{}")).items():
+    app.config[name] = value
+sock = Sock(app)
+
+Handler = Callable[..., Any]
+
+#: Sleeps; a script whose server is green without monkey-patching sets the green one.
+pause: Callable[[float], object] = time.sleep
+
+
+def record(event: str, **facts: Any) -> None:
+    """Write a line that the tests wait for: whole, and at once."""
+    line = json.dumps({"event": event, "tag": request.args.get("tag", ""), **facts})
+    os.write(2, f"LIVE {line}\n".encode())
+
+
+def watched(handler: Handler) -> Handler:
+    """Record that a handler began, and how it ended."""
+
+    @functools.wraps(handler)
+    def run(ws: WebSocket, *args: Any, **kwargs: Any) -> None:
+        record("begin", pid=os.getpid())
+        started = time.monotonic()
+        error, code, reason = None, None, ""
+        try:
+            handler(ws, *args, **kwargs)
+        except ConnectionClosed as closed:
+            error, code, reason = "ConnectionClosed", closed.code, closed.reason
+            raise
+        except BaseException as other:
+            error = f"{type(other).__name__}: {other}"
+            raise
+        finally:
+            record(
+                "end",
+                error=error,
+                code=code,
+                reason=reason,
+                connected=ws.connected,
+                close_code=ws.close_code,
+                seconds=time.monotonic() - started,
+            )
+
+    return run
+
+
+def route(rule: str, **options: Any) -> Callable[[Handler], Handler]:
+    def decorate(handler: Handler) -> Handler:
+        sock.route(rule, endpoint=rule[1:].replace("/", "-"), **options)(watched(handler))
+        return handler
+
+    return decorate
+
+
+@app.before_request
+def count_visits() -> None:
+    if request.path.startswith("/headers"):
+        session["visits"] = session.get("visits", 0) + 1
+        g.word = "from before_request"
+    if request.path == "/forbidden":
+        abort(401)
+
+
+@app.after_request
+def mark(response: flask.Response) -> flask.Response:
+    response.headers["X-Marked"] = "after_request"
+    return response
+
+
+# HTTP
+
+
+@app.get("/http")
+def http() -> str:
+    return "http"
+
+
+@app.get("/both")
+def both_http() -> str:
+    return "http"
+
+
+@app.get("/slow")
+def slow() -> str:
+    pause(float(request.args["seconds"]))
+    return "slow"
+
+
+@app.get("/process")
+def process() -> flask.Response:
+    return jsonify(pid=os.getpid(), threads=sorted(t.name for t in threading.enumerate()))
+
+
+# WebSocket
+
+
+@route("/both")
+@route("/echo")
+@route("/pinged", ping_interval=0.2, ping_timeout=0.4)
+@route("/unpinged", ping_interval=None)
+@route("/subprotocols", subprotocols=["chat.v2", "chat.v1"])
+@route("/small", max_message_size=1000)
+@route("/uncompressed", compression=False)
+@route("/any-origin", allowed_origins="*")
+@route("/listed-origin", allowed_origins=["https://example.com"])
+@route("/forbidden")
+def echo(ws: WebSocket) -> None:
+    """Echo, until either side closes; what `for` swallows is raised here."""
+    while True:
+        ws.send(ws.receive())
+
+
+@route("/iterate")
+def iterate(ws: WebSocket) -> None:
+    for message in ws:
+        ws.send(message)
+
+
+@route("/raise")
+def fail(ws: WebSocket) -> None:
+    ws.send("about to raise")
+    raise RuntimeError(f"failed on purpose {request.args['tag']}")
+
+
+@route("/abort")
+def abort_late(ws: WebSocket) -> None:
+    ws.send("about to abort")
+    abort(401)
+
+
+@route("/exit/<name>")
+def leave(ws: WebSocket, name: str) -> None:
+    ws.receive()
+    raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt}[name]
+
+
+@route("/return")
+def end_by_return(ws: WebSocket) -> None:
+    ws.send("bye")
+
+
+@route("/close/<int:code>")
+def close(ws: WebSocket, code: int) -> None:
+    ws.close(code, request.args.get("reason", ""))
+
+
+@route("/wait-then-close", close_timeout=0.5)
+def wait_then_close(ws: WebSocket) -> None:
+    ws.receive()
+    ws.close(4000, "told to")
+
+
+@route("/headers")
+def headers(ws: WebSocket) -> None:
+    """Tell the client what a handler sees of its request."""
+    ws.send_json(
+        {
+            "cookies": dict(request.cookies),
+            "headers": {k.lower(): v for k, v in request.headers},
+            "path": request.path,
+            "tag": request.args.get("tag"),
+            "visits": session.get("visits"),
+            "word": g.word,
+            "url": flask.url_for("http"),
+            "subprotocol": ws.subprotocol,
+        }
+    )
+
+
+@route("/big/<int:size>")
+def big(ws: WebSocket, size: int) -> None:
+    """Send one message that no socket buffer holds, and a small one after it."""
+    record("sending")
+    ws.send(bytes(range(256)) * (size // 256))
+    ws.send("end")
+    ws.receive()
+
+
+def run_threads(targets: list[Callable[[], None]]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=target, daemon=True) for target in targets]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+@route("/fan/<int:senders>/<int:messages>")
+def fan(ws: WebSocket, senders: int, messages: int) -> None:
+    """Send from many threads at once: each message is one byte, repeated."""
+
+    def send_all(sender: int) -> None:
+        for number in range(messages):
+            size = (sender * 7919 + number * 104729) % 70000
+            ws.send(bytes([sender]) * size)
+
+    run_threads([functools.partial(send_all, sender) for sender in range(senders)])
+    # The client says when it has everything.
+    ws.receive()
+
+
+@route("/busy")
+def busy(ws: WebSocket) -> None:
+    """Neither receive nor send for a while, then say what is known of the connection."""
+    pause(float(request.args["seconds"]))
+    record("awake", connected=ws.connected, close_code=ws.close_code)
+    echo(ws)
+
+
+@route("/busy-pinged", ping_interval=0.2, ping_timeout=0.4)
+def busy_pinged(ws: WebSocket) -> None:
+    busy(ws)
+
+
+@route("/compute")
+def compute(ws: WebSocket) -> None:
+    """Keep the interpreter busy instead."""
+    deadline = time.monotonic() + float(request.args["seconds"])
+    while time.monotonic() < deadline:
+        hashlib.sha256(b"x" * 100).digest()
+    record("awake", connected=ws.connected, close_code=ws.close_code)
+    echo(ws)
+
+
+@route("/until-lost")
+def until_lost(ws: WebSocket) -> None:
+    """Look at `connected` only, as a handler that waits for something else does."""
+    deadline = time.monotonic() + 10
+    while ws.connected and time.monotonic() < deadline:
+        pause(0.02)
+    record("noticed", connected=ws.connected, close_code=ws.close_code)
+
+
+@route("/push", ping_interval=0.3, ping_timeout=0.5)
+def push(ws: WebSocket) -> None:
+    """Send for ever, to a peer that may have stopped reading."""
+    while True:
+        ws.send(bytes(65536))
+
+
+@route("/timeout")
+def receive_timeout(ws: WebSocket) -> None:
+    """Ask with a timeout, and tell how that went."""
+    started = time.monotonic()
+    message = ws.receive(timeout=float(request.args["seconds"]))
+    ws.send_json({"message": message, "seconds": time.monotonic() - started})
+    echo(ws)
+
+
+@route("/two-readers")
+def two_readers(ws: WebSocket) -> None:
+    """Call receive() from a second thread, once the first is in it."""
+
+    def receive_too() -> None:
+        # The client's first message says that the first reader is at work again.
+        go.wait(5)
+        try:
+            ws.receive(timeout=2)
+        except Exception as error:
+            outcome = f"{type(error).__name__}: {error}"
+        else:
+            outcome = "received"
+        ws.send(outcome)
+
+    go = threading.Event()
+    run_threads([receive_too])
+    ws.receive()
+    threading.Timer(0.1, go.set).start()
+    echo(ws)
+
+
+@route("/other-thread/<action>")
+def other_thread(ws: WebSocket, action: str) -> None:
+    """Let another thread send, ping or close while this one receives."""
+    context = flask.copy_current_request_context(record)
+
+    def act() -> None:
+        calls: dict[str, Callable[[], None]] = {
+            "send": lambda: ws.send("from a thread"),
+            "ping": ws.ping,
+            "close": lambda: ws.close(4001, "from a thread"),
+        }
+        try:
+            calls[action]()
+        except BaseException as error:
+            context("acted", error=repr(error))
+        else:
+            context("acted", error=None)
+
+    ws.receive()
+    run_threads([act])
+    echo(ws)
+
+
+@route("/send-after/<seconds>")
+def send_after(ws: WebSocket, seconds: str) -> None:
+    """Send again and again after the peer may have gone, with its own failure recorded."""
+    ws.receive()
+    pause(float(seconds))
+    for _ in range(200):
+        ws.send(bytes(10000))
+        pause(0.01)
+
+
+@route("/hold")
+def hold(ws: WebSocket) -> None:
+    """Wait in receive() for ever: the common handler."""
+    ws.send("held")
+    ws.receive()
+
+
+@route("/pong", ping_interval=None)
+def pong(ws: WebSocket) -> None:
+    ws.ping(b"are you there")
+    echo(ws)

@@ -1,0 +1,362 @@
+"""Starts a server as a user would, awaits it, reads its log, and stops it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from .raw import Header, Peer, Response
+from .setups import Setup
+
+APPS = Path(__file__).parent.parent / "servers" / "apps"
+
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+
+T = TypeVar("T")
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+NUMBERS = itertools.count(1)
+
+
+class Timeout(AssertionError):
+    """What a test waited for did not come in time."""
+
+
+def wait_until(
+    probe: Callable[[], T | None], *, timeout: float = 5.0, what: str = "", every: float = 0.01
+) -> T:
+    """Poll what has no event to wait on; returns the first true answer."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise Timeout(f"not within {timeout} s: {what or probe}")
+        time.sleep(every)
+
+
+def find_port() -> int:
+    """A free port below the range that the kernel hands to clients."""
+    for _ in range(200):
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Files of a server's certificate and key, and of the authority that signed it."""
+
+    cert: Path
+    key: Path
+    authority: Path
+
+    def client_context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.authority))
+
+
+class Log:
+    """A server's whole output: standard output and error in one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def read(self, since: int = 0) -> str:
+        with self.path.open("rb") as file:
+            file.seek(since)
+            return ANSI.sub("", file.read().decode(errors="replace"))
+
+    def find(
+        self, pattern: str, *, since: int = 0, timeout: float = 5.0, count: int = 1
+    ) -> list[re.Match[str]]:
+        """Await at least `count` matches."""
+        expression = re.compile(pattern, re.MULTILINE)
+
+        def probe() -> list[re.Match[str]] | None:
+            matches = list(expression.finditer(self.read(since)))
+            return matches if len(matches) >= count else None
+
+        try:
+            return wait_until(probe, timeout=timeout)
+        except Timeout:
+            raise Timeout(
+                f"not {count} times in the log within {timeout} s: {pattern}\n{self.read(since)}"
+            ) from None
+
+    def event(self, name: str, tag: str, *, timeout: float = 5.0) -> dict[str, Any]:
+        """Await what a handler of the live app recorded under this tag."""
+        (match, *_) = self.find(
+            rf'^LIVE (\{{"event": "{name}", "tag": "{re.escape(tag)}".*\}})$', timeout=timeout
+        )
+        facts: dict[str, Any] = json.loads(match[1])
+        return facts
+
+
+@dataclass
+class Usage:
+    """What the processes of a server hold."""
+
+    fds: int
+    threads: int
+    rss: int
+
+
+@dataclass
+class Server:
+    """A running server; made by `start`."""
+
+    setup: Setup
+    process: subprocess.Popen[bytes]
+    log: Log
+    bind: str
+    port: int
+    certificate: Certificate
+    # Tags of the WebSockets that got their 101: each is owed an access line.
+    opened: list[str] = field(default_factory=list)
+
+    # Clients
+
+    @property
+    def host(self) -> str:
+        return f"localhost:{self.port}"
+
+    def context(self) -> ssl.SSLContext | None:
+        return self.certificate.client_context() if self.setup.tls else None
+
+    def dial_plain(
+        self, *, receive_buffer: int | None = None, timeout: float = 10
+    ) -> socket.socket:
+        """A TCP (or unix) connection, without TLS."""
+        sock = socket.socket(socket.AF_UNIX) if self.setup.unix else socket.socket()
+        sock.settimeout(timeout)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            if self.setup.unix:
+                sock.connect(self.bind.removeprefix("unix:"))
+            else:
+                sock.connect(("127.0.0.1", self.port))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def dial(self, *, receive_buffer: int | None = None, timeout: float = 10) -> Peer:
+        """A connection on which nothing has been said, beyond TLS."""
+        sock = self.dial_plain(receive_buffer=receive_buffer, timeout=timeout)
+        context = self.context()
+        if context is not None:
+            try:
+                sock = context.wrap_socket(sock, server_hostname="localhost")
+            except BaseException:
+                sock.close()
+                raise
+        return Peer(sock, host=self.host, timeout=timeout)
+
+    def tag(self) -> str:
+        """A name for one connection, by which the log and the handler's records are found."""
+        return f"t{next(NUMBERS)}"
+
+    def target(self, path: str, tag: str) -> str:
+        return f"{path}{'&' if '?' in path else '?'}tag={tag}"
+
+    def connect(
+        self,
+        path: str = "/echo",
+        *,
+        tag: str | None = None,
+        headers: Iterable[Header] = (),
+        receive_buffer: int | None = None,
+        timeout: float = 10,
+        early: bytes = b"",
+    ) -> Peer:
+        """An open WebSocket."""
+        tag = tag or self.tag()
+        peer = self.dial(receive_buffer=receive_buffer, timeout=timeout)
+        try:
+            peer.upgrade(self.target(path, tag), headers=headers, early=early)
+        except BaseException:
+            peer.sock.close()
+            raise
+        self.opened.append(tag)
+        return peer
+
+    def get(
+        self, target: str = "/http", *, headers: Iterable[Header] = (), timeout: float = 10
+    ) -> Response:
+        """A GET on a connection of its own."""
+        with self.dial(timeout=timeout) as peer:
+            peer.send_request(target, headers=[*headers, ("Connection", "close")])
+            return peer.read_response()
+
+    def url(self, path: str, tag: str) -> str:
+        """For a client that takes URLs; counts on a 101."""
+        self.opened.append(tag)
+        scheme = "wss" if self.setup.tls else "ws"
+        return f"{scheme}://{self.host}{self.target(path, tag)}"
+
+    # The log
+
+    def access_lines(self, tag: str) -> list[int]:
+        """The statuses that the server logged for this connection."""
+        found = re.findall(rf'"GET \S*tag={tag}\b\S* HTTP/1\.[01]" (\d+)', self.log.read())
+        return [int(status) for status in found]
+
+    def await_access_line(self, tag: str, timeout: float = 5.0) -> int:
+        wait_until(
+            lambda: self.access_lines(tag), timeout=timeout, what=f"an access line for {tag}"
+        )
+        (status,) = self.access_lines(tag)
+        return status
+
+    # The processes
+
+    def processes(self) -> list[psutil.Process]:
+        """The server and its children, oldest first."""
+        try:
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def usage(self) -> Usage:
+        processes = self.processes()
+        return Usage(
+            fds=sum(process.num_fds() for process in processes),
+            threads=sum(process.num_threads() for process in processes),
+            rss=sum(process.memory_info().rss for process in processes),
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.setup.stop_group and number is signal.SIGINT:
+            # A terminal sends Ctrl-C to the whole foreground group.
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
+    def wait(self, timeout: float = STOP_SECONDS) -> int:
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise Timeout(
+                f"{self.setup} was still running after {timeout} s\n{self.log.read()[-3000:]}"
+            ) from None
+
+    def stop(self) -> None:
+        """Stop as a user would; leave nothing behind, even where that fails."""
+        try:
+            if self.process.poll() is None:
+                self.signal(self.setup.stop_signal)
+                self.wait()
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End what is left of the server's own process group."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(5)
+
+
+def build_command(
+    setup: Setup, *, bind: str, port: int, certificate: Certificate, bin_folder: Path, extra: str
+) -> list[str]:
+    line = setup.command.format(bind=bind, port=port, cert=certificate.cert, key=certificate.key)
+    program, *arguments = shlex.split(line)
+    return [str(bin_folder / program), *shlex.split(extra), *arguments]
+
+
+def start(
+    setup: Setup,
+    *,
+    folder: Path,
+    certificate: Certificate,
+    bin_folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    extra: str = "",
+    apps: Path = APPS,
+    ready: str | None = "/http",
+) -> Server:
+    """Start it and await its first response; `extra` arguments go before the others."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A background job of a shell ignores SIGINT, and its children would as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    port = find_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    # The path of a unix socket may be 107 bytes long: relative to the apps would not be shorter.
+    bind = f"unix:{folder / 's'}" if setup.unix else f"127.0.0.1:{port}"
+    bin_folder = bin_folder or Path(sys.executable).parent
+    command = build_command(
+        setup, bind=bind, port=port, certificate=certificate, bin_folder=bin_folder, extra=extra
+    )
+    unwanted = ("FLASK_", "GUNICORN_", "WERKZEUG_", "GEVENT_", "EVENTLET_", "PYTEST_", "COV_")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
+    variables |= {"PYTHONUNBUFFERED": "1", "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    variables |= environ or {}
+    log = Log(folder / "log")
+    with log.path.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=apps,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(setup, process, log, bind, port, certificate)
+    try:
+        if ready is not None:
+            await_ready(server, ready)
+    except BaseException:
+        server.kill()
+        raise
+    return server
+
+
+def await_ready(server: Server, target: str) -> None:
+    """Await the port, then one whole response."""
+
+    def probe() -> bool:
+        if server.process.poll() is not None:
+            raise AssertionError(f"{server.setup} ended at start:\n{server.log.read()[-5000:]}")
+        try:
+            response = server.get(target)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        assert response.status == 200, f"{response}\n{server.log.read()[-5000:]}"
+        return True
+
+    try:
+        wait_until(probe, timeout=START_SECONDS, every=0.02)
+    except Timeout:
+        raise Timeout(f"{server.setup} did not start:\n{server.log.read()[-5000:]}") from None
