@@ -435,7 +435,9 @@ class _SlowLane:
 
     def _translate(self, event: WSProtoEvent) -> None:
         if isinstance(event, (TextMessage, BytesMessage)):
-            self.parts.append(event.data)  # type: ignore[arg-type]
+            # Empty fragments are free to send: they must be free to hold.
+            if event.data or event.message_finished:
+                self.parts.append(event.data)  # type: ignore[arg-type]
             if event.message_finished:
                 self.events.append(_join(self.parts))
                 self.parts = []
