@@ -41,6 +41,34 @@ class Connection:
     :param label: the name of the connection in logs.
     """
 
+    __slots__ = (
+        "_attended",
+        "_close_timeout",
+        "_closing",
+        "_concurrency",
+        "_ended",
+        "_max_queue",
+        "_messages",
+        "_outbox",
+        "_outbox_size",
+        "_protocol",
+        "_queueing",
+        "_reading",
+        "_sent_close",
+        "_transport",
+        "_writing",
+        "bytes_received",
+        "close_code",
+        "close_reason",
+        "fd",
+        "label",
+        "linger_until",
+        "messages_received",
+        "messages_sent",
+        "released",
+        "when_blocked",
+    )
+
     def __init__(
         self,
         transport: Transport,
@@ -61,12 +89,12 @@ class Connection:
         # Held by whoever reads the socket; and whether that is a caller of receive().
         self._reading = concurrency.lock()
         self._attended = False
-        self._messages: deque[str | bytes] = deque()
+        self._messages: deque[str | bytes] | None = None
         # Held by whoever writes to the socket.
         self._writing = concurrency.lock()
         # What others had to send meanwhile, and what the kernel did not take; goes out first.
         # Its size is kept under a lock of its own, which nobody holds for long.
-        self._outbox: deque[BytesLike] = deque()
+        self._outbox: deque[BytesLike] | None = None
         self._outbox_size = 0
         self._queueing = concurrency.lock()
         # Taken, and kept, by the first to send a close frame.
@@ -288,10 +316,13 @@ class Connection:
     def _queue(self, buffers: list[BytesLike]) -> None:
         frame = buffers[0] if len(buffers) == 1 else b"".join(buffers)
         with self._queueing:
+            if self._outbox is None:
+                self._outbox = deque()
             self._outbox.append(frame)
             self._outbox_size += len(frame)
 
     def _take_queued(self) -> BytesLike:
+        assert self._outbox is not None
         with self._queueing:
             frame = self._outbox.popleft()
             self._outbox_size -= len(frame)
@@ -303,12 +334,11 @@ class Connection:
         :param later: whether the rest is to be sent when the socket is writable.
         :return: whether nothing is left, or another thread has taken it upon itself.
         """
-        outbox = self._outbox
         done = True
         # Whoever holds the lock looks into the outbox again after releasing it.
-        while done and outbox and self._writing.acquire(False):
+        while done and self._outbox and self._writing.acquire(False):
             try:
-                while outbox and done:
+                while done and (outbox := self._outbox):
                     frame = outbox[0]
                     sent = self._transport.try_send(frame)
                     done = sent == len(frame)
@@ -329,7 +359,7 @@ class Connection:
 
     def _drop_outbox(self) -> None:
         with self._queueing:
-            self._outbox.clear()
+            self._outbox = None
             self._outbox_size = 0
 
     def wait_writable(self, timeout: float) -> bool:
@@ -459,7 +489,7 @@ class Connection:
     @property
     def is_backed_up(self) -> bool:
         """Whether nothing is read, because enough messages wait for a busy handler."""
-        return len(self._messages) >= self._max_queue and not self._attended
+        return self._queue_is_full() and not self._attended
 
     @property
     def is_sending(self) -> bool:
@@ -484,12 +514,17 @@ class Connection:
             finally:
                 self._reading.release()
 
+    def _queue_is_full(self) -> bool:
+        return self._messages is not None and len(self._messages) >= self._max_queue
+
     def _pump(self) -> None:
-        while self.close_code is None and len(self._messages) < self._max_queue:
+        while self.close_code is None and not self._queue_is_full():
             event = self._protocol.next_event()
             if isinstance(event, (bytes, str)):
                 if self._sent_close is None:
                     self.messages_received += 1
+                    if self._messages is None:
+                        self._messages = deque()
                     self._messages.append(event)
             elif event is not None:
                 self._handle(event)

@@ -121,6 +121,19 @@ class Protocol:
     :param fast_lane: whether to use it; a client, whose frames come unmasked, has none.
     """
 
+    __slots__ = (
+        "_buffer",
+        "_client",
+        "_deflate",
+        "_ended",
+        "_fast",
+        "_has_fast_lane",
+        "_max_size",
+        "_partial",
+        "_position",
+        "_slow",
+    )
+
     def __init__(
         self,
         *,
@@ -140,7 +153,8 @@ class Protocol:
         self._fast = self._has_fast_lane
         # The fast lane's frame that has not arrived whole.
         self._partial: _PartialFrame | None = None
-        self._slow = _SlowLane(client, max_message_size, deflate)
+        # Made for the first frame that needs it: many connections never see one.
+        self._slow: _SlowLane | None = None
         self._ended = False
 
     # Receiving
@@ -226,7 +240,11 @@ class Protocol:
     def _next_slow(self) -> Event | None:
         if self._ended:
             return None
+        if self._position >= len(self._buffer) and (self._slow is None or not self._slow.events):
+            return None
         slow = self._slow
+        if slow is None:
+            slow = self._slow = _SlowLane(self._client, self._max_size, self._deflate)
         while not slow.events:
             if self._position >= len(self._buffer):
                 self._fast = False

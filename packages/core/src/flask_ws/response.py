@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import time
@@ -18,7 +19,7 @@ from .exceptions import ConnectionClosed
 from .flusher import flusher_for
 from .handshake import Handshake
 from .hookspecs import ServerSocket
-from .monitor import Watch, monitor_for
+from .monitor import Monitor, Watch, monitor_for
 from .options import Options
 from .protocol import Protocol
 from .reactor import reactor_for_process, serve
@@ -185,32 +186,21 @@ class Link:
 
     def hand_to_reactor(self) -> None:
         """Let the reactor call an event view's methods."""
-        reactor_for_process(self._upgrade.options.workers).add(self._converse(), self.end)
+        reactor = reactor_for_process(self._upgrade.options.workers)
+        # Not self.end, which would keep all that the handshake needed.
+        end = functools.partial(end_connection, self.ws, self._monitor, self._began)
+        reactor.add(self._converse(), end)
 
     def _converse(self) -> Conversation:
         assert isinstance(self._upgrade.target, type)
         assert isinstance(self.ws, EventWebSocket)
-        conversation = Conversation(self._upgrade.target(), self.ws, self._upgrade.kwargs, report)
-        conversation.open()
+        conversation = Conversation(self._upgrade.target(), self.ws, report)
+        conversation.open(**self._upgrade.kwargs)
         return conversation
 
     def end(self) -> None:
         """Close the socket, and see the connection off."""
-        ws = self.ws
-        try:
-            ws.release()
-        finally:
-            self._monitor.remove(ws)
-            logger.debug(
-                "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
-                ws.label,
-                f"{ws.close_code} {ws.close_reason}".rstrip(),
-                time.monotonic() - self._began,
-                ws.messages_received,
-                ws.bytes_received,
-                ws.messages_sent,
-                ws.bytes_sent,
-            )
+        end_connection(self.ws, self._monitor, self._began)
 
     def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
         upgrade, takeover = self._upgrade, self._takeover
@@ -249,3 +239,21 @@ def report(error: Exception) -> None:
     app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
     flask.got_request_exception.send(app, exception=error)
     app.log_exception(sys.exc_info())
+
+
+def end_connection(ws: WebSocket, monitor: Monitor, began: float) -> None:
+    """Close a connection's socket, and see it off."""
+    try:
+        ws.release()
+    finally:
+        monitor.remove(ws)
+        logger.debug(
+            "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
+            ws.label,
+            f"{ws.close_code} {ws.close_reason}".rstrip(),
+            time.monotonic() - began,
+            ws.messages_received,
+            ws.bytes_received,
+            ws.messages_sent,
+            ws.bytes_sent,
+        )

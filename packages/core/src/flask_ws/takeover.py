@@ -37,10 +37,12 @@ class Takeover:
     :param server_sock: the server's socket: plain or TLS, native, gevent's or eventlet's.
     """
 
+    __slots__ = ("_closed", "_far", "_server_sock", "_wrapped", "sock", "sslobj")
+
     def __init__(self, server_sock: socket.socket) -> None:
         #: The socket to use: the server's own, until :meth:`detach`.
         self.sock = server_sock
-        self._server_sock = server_sock
+        self._server_sock: Any = server_sock
         #: The C-level TLS object of a TLS socket.
         self.sslobj: Any = getattr(server_sock, "_sslobj", None)
         # gevent's sockets wrap a native one, which is to be closed in the end.
@@ -59,6 +61,8 @@ class Takeover:
         self.sock = type(sock)(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
         self.sock.settimeout(sock.gettimeout())
         self._replace_fd()
+        # The server's objects may go with its request.
+        self._server_sock = None
 
     def close(self) -> None:
         """Close the connection, in the eyes of the server too."""

@@ -34,6 +34,8 @@ class Transport:
     :param close: closes the connection for good.
     """
 
+    __slots__ = ("_close", "_concurrency", "_raw", "fd", "sent", "sock")
+
     def __init__(
         self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
     ) -> None:
@@ -123,6 +125,8 @@ class Transport:
 class PlainTransport(Transport):
     """A plain socket."""
 
+    __slots__ = ("_sock_recv", "_sock_send")
+
     def __init__(
         self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
     ) -> None:
@@ -184,6 +188,8 @@ class PlainTransport(Transport):
 
 class TLSTransport(Transport):
     """A TLS socket, whose C-level object is used by one thread at a time."""
+
+    __slots__ = ("_lock", "_sslobj", "_wants_write")
 
     def __init__(
         self,

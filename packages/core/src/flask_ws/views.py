@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import flask
-from flask.globals import request_ctx
+import flask.ctx
 
 from .exceptions import ConnectionClosed
 from .websocket import EventWebSocket, WebSocket
@@ -74,62 +74,70 @@ class Conversation:
 
     :param view: the instance.
     :param ws: the connection.
-    :param kwargs: the URL's variables.
     :param report: reports an exception of one of its methods.
     """
 
-    __slots__ = (
-        "_app",
-        "_context",
-        "_kwargs",
-        "_report",
-        "_request_context",
-        "closed",
-        "view",
-        "ws",
-    )
+    __slots__ = ("_app", "_context", "_report", "_request", "_session", "closed", "view", "ws")
 
     def __init__(
-        self,
-        view: WebSocketView,
-        ws: EventWebSocket,
-        kwargs: dict[str, Any],
-        report: Callable[[Exception], None],
+        self, view: WebSocketView, ws: EventWebSocket, report: Callable[[Exception], None]
     ) -> None:
         self.view = view
         self.ws = ws
         #: Whether ``on_close`` has been called.
         self.closed = False
-        self._kwargs = kwargs
         self._report = report
         self._app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-        current = request_ctx._get_current_object()  # type: ignore[attr-defined]
-        current.request.environ = ws.environ = lighten(current.request.environ)
-        self._request_context = current.copy()
-        # A context of its own: to run something in it is to have the request context, whichever
-        # thread does.
-        self._context = contextvars.Context()
-        self._context.run(self._request_context.push)
+        self._request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+        self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
+        self._request.environ = ws.environ = lighten(self._request.environ)
+        self._context: contextvars.Context | None = None
 
-    def open(self) -> None:
-        """Call ``on_open``."""
-        self._context.run(self._call, self.view.on_open, **self._kwargs)
+    def open(self, **kwargs: Any) -> None:
+        """Call ``on_open``.
+
+        :param kwargs: the URL's variables.
+        """
+        if type(self.view).on_open is not WebSocketView.on_open:
+            self._enter().run(self._call, self.view.on_open, **kwargs)
+            self._context = None
 
     def receive(self) -> None:
         """Call ``on_message`` for each message that has come."""
-        self._context.run(self._receive)
+        message = self.ws.next_message()
+        if message is None:
+            # Idle, but for a ping or a pong.
+            self._context = None
+        else:
+            self._enter().run(self._deliver, message)
 
-    def _receive(self) -> None:
-        ws, on_message = self.ws, self.view.on_message
-        while (message := ws.next_message()) is not None:
+    def _deliver(self, message: str | bytes | None) -> None:
+        on_message, next_message = self.view.on_message, self.ws.next_message
+        while message is not None:
             self._call(on_message, message)
+            message = next_message()
 
     def close(self) -> None:
-        """Call ``on_close``, and part with the request context."""
-        ws = self.ws
+        """Call ``on_close``."""
         self.closed = True
-        self._context.run(self._call, self.view.on_close, ws.close_code or 0, ws.close_reason)
-        self._context.run(self._request_context.pop)
+        ws = self.ws
+        if type(self.view).on_close is not WebSocketView.on_close:
+            self._enter().run(self._call, self.view.on_close, ws.close_code, ws.close_reason)
+        self._context = None
+
+    def _enter(self) -> contextvars.Context:
+        """Return a context in which the request context is pushed.
+
+        To run something in it is cheap, whichever thread does; to push again for each message
+        is not. So it is kept while messages come, and let go by an idle connection.
+        """
+        if self._context is None:
+            self._context = contextvars.Context()
+            request_context = flask.ctx.RequestContext(
+                self._app, self._request.environ, self._request, self._session
+            )
+            self._context.run(request_context.push)
+        return self._context
 
     def _call(self, method: Callable[..., object], *args: Any, **kwargs: Any) -> None:
         try:
@@ -144,7 +152,7 @@ class Conversation:
         self._tear_down(None)
 
     def _tear_down(self, error: Exception | None) -> None:
-        """Do what the end of a request does, and keep the context: to push it again is dear."""
+        """Do what the end of a request does."""
         app = self._app
         if app.teardown_request_funcs or flask.request_tearing_down.receivers:
             app.do_teardown_request(error)

@@ -32,6 +32,9 @@ class WebSocket(Connection):
     :param loads: reads JSON.
     """
 
+    # The dictionary is made when a handler keeps something here.
+    __slots__ = ("__dict__", "_dumps", "_loads", "environ", "subprotocol")
+
     def __init__(
         self,
         *args: Any,
@@ -81,6 +84,8 @@ class EventWebSocket(WebSocket):
     :param max_outbox: bytes that may wait for the peer to read.
     :param at: calls a function at a time.
     """
+
+    __slots__ = ("_at", "_max_outbox")
 
     def __init__(
         self,

@@ -1,4 +1,7 @@
-"""flask-ws on Eventlet's own server, ``eventlet.wsgi.server``, monkey-patched or not."""
+"""flask-ws on Eventlet's own server, ``eventlet.wsgi.server``, monkey-patched or not.
+
+:class:`EventletWorker` is the worker for Gunicorn, which its own plugin serves.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,28 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flask_ws import ServerSocket, hookimpl, take_buffered
+import pluggy
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from flask_ws import ServerSocket
 
-__all__ = ["flask_ws_get_socket"]
+    from .worker import EventletWorker
+
+__all__ = ["EventletWorker", "flask_ws_get_socket"]
+
+# flask_ws has the same one, but imports Flask, for which the worker is not monkey-patched yet.
+hookimpl = pluggy.HookimplMarker("flask_ws")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[EventletWorker]:
+        # Not before Gunicorn asks: a process without it need not have it, nor import Eventlet.
+        if name == "EventletWorker":
+            from .worker import EventletWorker
+
+            return EventletWorker
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @hookimpl
@@ -20,6 +39,8 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     body = environ.get("eventlet.input")
     if body is None:
         return None
+    from flask_ws import ServerSocket, take_buffered
+
     # Not before a request of eventlet's own: a process that runs another server need not import it.
     from .greenlets import greenlets
 

@@ -1,0 +1,203 @@
+"""A worker for Gunicorn on Eventlet, which Gunicorn itself brings no more since version 26."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import time
+from types import FrameType
+from typing import IO, TYPE_CHECKING, Any
+
+import eventlet
+import eventlet.greenio
+import eventlet.hubs
+import eventlet.wsgi
+from greenlet import GreenletExit
+from gunicorn.sock import ssl_context
+from gunicorn.workers.base_async import AsyncWorker
+
+if TYPE_CHECKING:
+    import ssl
+
+    from gunicorn.config import Config
+    from gunicorn.glogging import Logger
+    from gunicorn.http import Request
+
+__all__ = ["EventletWorker"]
+
+#: Seconds between two signs of life to the arbiter, and two looks at whether to stop.
+TICK = 1.0
+#: Seconds between two looks at whether the last client has gone, once the worker stops.
+STOP_TICK = 0.1
+#: Seconds that clients get to end after they were killed.
+KILL_TIMEOUT = 1.0
+#: Seconds without accepting after accept() failed, as for lack of file descriptors.
+ACCEPT_PAUSE = 0.1
+#: What a file is read in to be sent.
+BLOCK = 2**16
+
+#: A client that has gone before it was accepted.
+GONE = frozenset({errno.ECONNABORTED, errno.EPROTO})
+
+
+class WorkerSocket(eventlet.greenio.GreenSocket):  # type: ignore[misc]
+    """A green socket that can also send files; what a listening one accepts is another."""
+
+    def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
+        """Send a file, as :meth:`socket.socket.sendfile`, whose own fails on a green socket."""
+        file.seek(offset)
+        sent = 0
+        while count is None or sent < count:
+            data = file.read(BLOCK if count is None else min(BLOCK, count - sent))
+            if not data:
+                break
+            self.sendall(data)
+            sent += len(data)
+        return sent
+
+
+class EventletWorker(AsyncWorker):  # type: ignore[misc]
+    """A Gunicorn worker that serves each client in a greenlet of Eventlet's.
+
+    Name it on the command line::
+
+        gunicorn --worker-class flask_ws_eventlet.EventletWorker app:app
+
+    The process is monkey-patched before it loads the application.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._clients: set[Any] = set()
+        self._room: Any = None
+        self._ssl_context: ssl.SSLContext | None = None
+
+    @classmethod
+    def check_config(cls, cfg: Config, log: Logger) -> None:
+        """Warn of what cannot work as the user might expect."""
+        if cfg.preload_app and not eventlet.patcher.is_monkey_patched("socket"):
+            log.warning(
+                "preload_app loads the application before eventlet can monkey-patch: begin "
+                "gunicorn.conf.py with `import eventlet; eventlet.monkey_patch()`."
+            )
+
+    def init_process(self) -> None:
+        """Monkey-patch the new process, and serve."""
+        # If the arbiter has a hub, its epoll object is not to be shared.
+        eventlet.hubs.use_hub()
+        eventlet.monkey_patch()
+        super().init_process()
+
+    def run(self) -> None:
+        """Serve until the worker is told to stop; then wait for its clients."""
+        self._room = eventlet.Semaphore(self.worker_connections)
+        if self.cfg.is_ssl:
+            self._ssl_context = ssl_context(self.cfg)
+        listeners = [self._make_listener(sock) for sock in self.sockets]
+        acceptors = [eventlet.spawn(self._accept, listener) for listener in listeners]
+        while self.alive:
+            self.notify()
+            eventlet.sleep(TICK)
+        for acceptor in acceptors:
+            acceptor.kill()
+        for listener in listeners:
+            listener.close()
+        if self._wait_for_clients(self.cfg.graceful_timeout):
+            return
+        self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+        for client in list(self._clients):
+            client.kill()
+        self._wait_for_clients(KILL_TIMEOUT)
+
+    def notify(self) -> None:
+        """Give the arbiter a sign of life; exit if it is dead."""
+        super().notify()
+        if self.ppid != os.getppid():
+            self.log.info("Parent changed, shutting down: %s", self)
+            sys.exit(0)
+
+    def timeout_ctx(self) -> Any:
+        """Limit the wait for the next request on a kept-alive connection."""
+        return eventlet.Timeout(self.cfg.keepalive or None, False)
+
+    def is_already_handled(self, respiter: object) -> bool:
+        """Tell whether the application answered on the socket itself, as eventlet's own can."""
+        if getattr(eventlet.wsgi.WSGI_LOCAL, "already_handled", False):
+            raise StopIteration
+        return bool(super().is_already_handled(respiter))
+
+    def handle(self, listener: socket.socket, client: socket.socket, addr: Any) -> None:
+        """Serve one connection."""
+        # Else it would have socket.setdefaulttimeout()'s.
+        client.setblocking(True)
+        if self._ssl_context is not None:
+            try:
+                client = self._ssl_context.wrap_socket(
+                    client,
+                    server_side=True,
+                    suppress_ragged_eofs=self.cfg.suppress_ragged_eofs,
+                    do_handshake_on_connect=self.cfg.do_handshake_on_connect,
+                )
+            except OSError as error:
+                self.log.debug("The TLS handshake failed: %s", error)
+                client.close()
+                return
+        super().handle(listener, client, addr)
+
+    def handle_error(
+        self, req: Request | None, client: socket.socket, addr: Any, exc: BaseException
+    ) -> None:
+        """Answer with an error, unless the end of the worker is what cut the request off."""
+        if not isinstance(exc, GreenletExit):
+            super().handle_error(req, client, addr, exc)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        """Exit soon: not within the signal's handler, where nothing may wait."""
+        eventlet.spawn(super().handle_quit, sig, frame)
+
+    def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
+        """Reopen the logs, outside the signal's handler as well."""
+        eventlet.spawn(super().handle_usr1, sig, frame)
+
+    def _make_listener(self, sock: socket.socket) -> WorkerSocket:
+        listener = WorkerSocket(sock)
+        listener.setblocking(True)
+        # A client that was accepted before the end may ask for it after the end.
+        name = listener.getsockname()
+        listener.getsockname = lambda: name
+        return listener
+
+    def _accept(self, listener: WorkerSocket) -> None:
+        while True:
+            # First, so that another worker gets the client if this one is full.
+            self._room.acquire()
+            try:
+                client, address = listener.accept()
+            except OSError as error:
+                self._room.release()
+                if error.errno not in GONE:
+                    self.log.warning("Cannot accept connections: %s", error)
+                    eventlet.sleep(ACCEPT_PAUSE)
+                continue
+            greenthread = eventlet.spawn(self.handle, listener, client, address)
+            self._clients.add(greenthread)
+            greenthread.link(self._forget)
+            # Many at once are shared among the workers, and served meanwhile.
+            client = greenthread = None
+            eventlet.sleep(0)
+
+    def _forget(self, greenthread: Any) -> None:
+        self._clients.discard(greenthread)
+        self._room.release()
+
+    def _wait_for_clients(self, timeout: float) -> bool:
+        """Wait until there are no more clients; ``False`` when the time is up."""
+        deadline = time.monotonic() + timeout
+        while self._clients:
+            if time.monotonic() > deadline:
+                return False
+            self.notify()
+            eventlet.sleep(STOP_TICK)
+        return True
