@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from tests.support.memory import MemoryPlugin, MemoryServer
+from tests.support.raw import Peer
+
+from flask_ws import Concurrency, Sock, plugins
+from flask_ws.concurrency import threads
+from flask_ws.connection import Connection
+from flask_ws.monitor import Monitor
+from flask_ws.protocol import Protocol
+from flask_ws.transport import PlainTransport
+
+
+@pytest.fixture
+def app() -> Flask:
+    app = Flask("app")
+    app.config["SECRET_KEY"] = "not secret"
+    return app
+
+
+@pytest.fixture
+def sock(app: Flask) -> Sock:
+    return Sock(app)
+
+
+@pytest.fixture
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> plugins.Plugins:
+    """The process's plugins, of which none is installed."""
+    monkeypatch.setattr(plugins.plugins, "_found", [])
+    return plugins.plugins
+
+
+@pytest.fixture
+def server(no_plugins: plugins.Plugins) -> Iterator[MemoryServer]:
+    no_plugins.register(MemoryPlugin)
+    server = MemoryServer()
+    yield server
+    server.close()
+    no_plugins.unregister(MemoryPlugin)
+
+
+class WatchedTransport(PlainTransport):
+    """Says when a thread is about to wait for the peer."""
+
+    def __init__(
+        self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
+    ) -> None:
+        super().__init__(sock, concurrency, close)
+        self.waiting = threading.Event()
+        self.closed = 0
+
+    def recv(self, timeout: float | None = None) -> bytes:
+        self.waiting.set()
+        return super().recv(timeout)
+
+    def close(self) -> None:
+        self.closed += 1
+        super().close()
+
+
+class Ends:
+    """A server's connection, and the client at its other end."""
+
+    def __init__(
+        self,
+        pair: tuple[socket.socket, socket.socket],
+        *,
+        protocol: Protocol | None = None,
+        concurrency: Concurrency = threads,
+        close_timeout: float = 5.0,
+        max_queue: int = 16,
+        **options: Any,
+    ) -> None:
+        client_sock, self.sock = pair
+        self.peer = Peer(client_sock)
+        self.transport = WatchedTransport(self.sock, concurrency, self.sock.close)
+        self.connection = Connection(
+            self.transport,
+            protocol or Protocol(),
+            concurrency=concurrency,
+            close_timeout=close_timeout,
+            max_queue=max_queue,
+            **options,
+        )
+
+    def close(self) -> None:
+        self.peer.sock.close()
+        self.connection.release()
+
+
+Connect = Callable[..., Ends]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    made: list[Ends] = []
+
+    def connect(pair: tuple[socket.socket, socket.socket] | None = None, **options: Any) -> Ends:
+        ends = Ends(pair or socket.socketpair(), **options)
+        made.append(ends)
+        return ends
+
+    yield connect
+    for ends in made:
+        ends.close()
+
+
+class KeepingThreads(Concurrency):
+    """Keeps the threads that it spawns, to be joined."""
+
+    name = "keeping"
+
+    def __init__(self) -> None:
+        self.spawned: list[threading.Thread] = []
+
+    def spawn(self, target: Callable[[], object], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self.spawned.append(thread)
+        thread.start()
+
+
+@pytest.fixture
+def keeping() -> KeepingThreads:
+    return KeepingThreads()
+
+
+@pytest.fixture
+def monitor(keeping: KeepingThreads) -> Monitor:
+    return Monitor(keeping)

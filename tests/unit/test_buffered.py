@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from flask_ws import take_buffered
+
+
+class Request:
+    """A server's socket, its reader, and the client."""
+
+    def __init__(self) -> None:
+        self.client, self.sock = socket.socketpair()
+        self.reader: io.BufferedReader = self.sock.makefile("rb")
+
+    def receive(self, data: bytes) -> None:
+        self.client.sendall(data)
+
+    def take(self) -> bytes:
+        return take_buffered(self.reader, self.sock)
+
+    def close(self) -> None:
+        self.reader.close()
+        self.sock.close()
+        self.client.close()
+
+
+@pytest.fixture
+def request_() -> Iterator[Request]:
+    request = Request()
+    yield request
+    request.close()
+
+
+def test_what_the_reader_holds_is_taken(request_: Request) -> None:
+    request_.receive(b"head\nframes")
+    assert request_.reader.readline() == b"head\n"
+
+    assert request_.take() == b"frames"
+
+
+def test_what_was_taken_is_not_in_the_reader_any_more(request_: Request) -> None:
+    request_.receive(b"head\nframes")
+    request_.reader.readline()
+    request_.take()
+    request_.receive(b"more")
+
+    assert request_.reader.read1(100) == b"more"
+
+
+def test_what_the_socket_has_is_taken_when_the_reader_is_empty(request_: Request) -> None:
+    request_.receive(b"frames")
+
+    assert request_.take() == b"frames"
+
+
+def test_nothing_is_taken_without_waiting_when_there_is_nothing(request_: Request) -> None:
+    assert request_.take() == b""
+
+
+def test_nothing_is_taken_at_the_end_of_the_stream(request_: Request) -> None:
+    request_.client.shutdown(socket.SHUT_WR)
+
+    assert request_.take() == b""
+
+
+@pytest.mark.parametrize("timeout", [None, 0.0, 5.0])
+def test_the_timeout_of_the_socket_is_as_before(request_: Request, timeout: float | None) -> None:
+    request_.sock.settimeout(timeout)
+    request_.take()
+
+    assert request_.sock.gettimeout() == timeout
+
+
+def test_the_timeout_of_the_socket_is_as_before_after_an_error(request_: Request) -> None:
+    class Broken:
+        def peek(self, size: int) -> bytes:
+            raise OSError
+
+    request_.sock.settimeout(5)
+    with pytest.raises(OSError):  # noqa: PT011
+        take_buffered(Broken(), request_.sock)  # type: ignore[arg-type]
+
+    assert request_.sock.gettimeout() == 5

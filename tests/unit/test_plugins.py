@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+from tests.support.memory import MemoryServer, in_thread
+
+from flask_ws import Sock, hookimpl, plugins
+from flask_ws.hookspecs import ServerSocket
+from flask_ws.plugins import FoundPlugin, Plugins, hint
+
+GROUP = "flask_ws_test"
+
+CLAIMS = """
+from flask_ws import hookimpl
+@hookimpl
+def flask_ws_get_socket(environ):
+    return environ.get({key!r})
+"""
+COUNTS = "import builtins; builtins.flask_ws_test_loads.append(__name__)\n"
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Install a distribution with a module and an entry point for it."""
+    monkeypatch.setattr(plugins, "distributions", lambda: distributions(path=[str(tmp_path)]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def install(name: str, source: str, *, version: str = "1.0", target: str = "") -> None:
+        module = f"flask_ws_test_{name}"
+        (tmp_path / f"{module}.py").write_text(source)
+        info = tmp_path / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: flask-ws-test-{name}\nVersion: {version}\n"
+        )
+        (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {target or module}\n")
+
+    yield install
+    for module in set(sys.modules) - before:
+        if module.startswith("flask_ws_test_"):
+            del sys.modules[module]
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The modules with COUNTS that have been imported."""
+    import builtins
+
+    loads: list[str] = []
+    monkeypatch.setattr(builtins, "flask_ws_test_loads", loads, raising=False)
+    return loads
+
+
+def a_socket() -> ServerSocket:
+    return ServerSocket(sock=SimpleNamespace())  # type: ignore[arg-type]
+
+
+# Loading
+
+
+def test_nothing_is_imported_before_the_first_request(install: Install, loads: list[str]) -> None:
+    install("one", COUNTS)
+    Plugins(GROUP)
+
+    assert loads == []
+
+
+def test_a_plugin_is_imported_at_the_first_request(install: Install, loads: list[str]) -> None:
+    install("one", COUNTS)
+    Plugins(GROUP).get_socket({})
+
+    assert loads == ["flask_ws_test_one"]
+
+
+def test_plugins_are_looked_for_once(
+    install: Install, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("one", COUNTS)
+    found = Plugins(GROUP)
+    found.get_socket({})
+    monkeypatch.setattr(plugins, "distributions", None)
+
+    found.get_socket({})
+
+
+def test_threads_that_load_at_once_load_once(install: Install, loads: list[str]) -> None:
+    install("one", COUNTS)
+    found = Plugins(GROUP)
+    futures = [in_thread(found.load) for _ in range(8)]
+
+    assert len({id(future.result(10)) for future in futures}) == 1
+
+
+def test_a_distribution_that_is_seen_twice_is_loaded_once(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("one", "")
+    twice = [str(tmp_path), str(tmp_path)]
+    monkeypatch.setattr(plugins, "distributions", lambda: distributions(path=twice))
+
+    assert len(Plugins(GROUP).load()) == 1
+
+
+def test_a_plugin_is_known_by_its_distribution(install: Install) -> None:
+    install("one", "", version="1.2.3")
+
+    assert Plugins(GROUP).load() == [
+        FoundPlugin("one", "flask_ws_test_one", "flask-ws-test-one", "1.2.3")
+    ]
+
+
+def test_other_groups_are_none_of_our_business(install: Install, loads: list[str]) -> None:
+    install("one", COUNTS)
+    Plugins("flask_ws_test_other").load()
+
+    assert loads == []
+
+
+# Failing
+
+
+BROKEN = {
+    "does not import": "import a_module_that_is_not_there",
+    "raises": "1 / 0",
+    "knows no such hook": (
+        "from flask_ws import hookimpl\n@hookimpl\ndef flask_ws_get_sock(environ): ...\n"
+    ),
+    "has the wrong arguments": (
+        "from flask_ws import hookimpl\n@hookimpl\ndef flask_ws_get_socket(environment): ...\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
+def test_a_plugin_that_fails_is_reported_by_name(
+    install: Install, source: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("broken", source)
+    Plugins(GROUP).load()
+
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith(
+        "Plugin broken (flask-ws-test-broken 1.0) could not be loaded and is left out: "
+    )
+
+
+@pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
+def test_a_plugin_that_fails_does_not_take_the_others_down(install: Install, source: str) -> None:
+    install("abroken", source)
+    install("works", CLAIMS.format(key="works"))
+    install("zbroken", source)
+    expected = a_socket()
+
+    assert Plugins(GROUP).get_socket({"works": expected}) is expected
+
+
+@pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
+def test_what_a_failing_plugin_raised_is_kept(install: Install, source: str) -> None:
+    install("broken", source)
+    (found,) = Plugins(GROUP).load()
+
+    assert isinstance(found.error, Exception)
+
+
+def test_an_entry_point_to_nothing_is_reported_by_name(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("gone", "", target="flask_ws_test_elsewhere")
+    Plugins(GROUP).load()
+
+    assert "Plugin gone (flask-ws-test-gone 1.0)" in caplog.text
+
+
+def test_a_failing_plugin_is_reported_once(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("broken", "1 / 0")
+    found = Plugins(GROUP)
+    found.get_socket({})
+    found.get_socket({})
+
+    assert len(caplog.records) == 1
+
+
+# Asking
+
+
+def test_the_plugin_that_claims_a_request_is_the_one_that_counts(install: Install) -> None:
+    install("one", CLAIMS.format(key="one"))
+    install("two", CLAIMS.format(key="two"))
+    expected = a_socket()
+
+    assert Plugins(GROUP).get_socket({"two": expected}) is expected
+
+
+def test_a_request_that_no_plugin_claims_has_no_socket(install: Install) -> None:
+    install("one", CLAIMS.format(key="one"))
+
+    assert Plugins(GROUP).get_socket({}) is None
+
+
+def test_a_plugin_can_be_registered_by_hand() -> None:
+    expected = a_socket()
+
+    class Plugin:
+        @hookimpl
+        def flask_ws_get_socket(self, environ: dict[str, Any]) -> ServerSocket:
+            return expected
+
+    found = Plugins(GROUP)
+    found.register(Plugin())
+
+    assert found.get_socket({}) is expected
+
+
+def test_a_plugin_that_was_taken_back_is_not_asked() -> None:
+    class Plugin:
+        @hookimpl
+        def flask_ws_get_socket(self, environ: dict[str, Any]) -> ServerSocket:
+            raise AssertionError
+
+    found, plugin = Plugins(GROUP), Plugin()
+    found.register(plugin)
+    found.unregister(plugin)
+
+    assert found.get_socket({}) is None
+
+
+# The hint
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *names: str, error: Exception | None = None) -> None:
+    found = [FoundPlugin(name, f"flask_ws_{name}", name, "1.0", error) for name in names]
+    monkeypatch.setattr(plugins.plugins, "_found", found)
+
+
+SERVERS = [
+    ({"werkzeug.socket": None, "SERVER_SOFTWARE": "Werkzeug/3.1"}, "werkzeug"),
+    ({"SERVER_SOFTWARE": "Werkzeug/3.1"}, "werkzeug"),
+    ({"gunicorn.socket": None, "SERVER_SOFTWARE": "gunicorn/27.0.1"}, "gunicorn"),
+    ({"SERVER_SOFTWARE": "gunicorn/27.0.1"}, "gunicorn"),
+    ({"eventlet.input": None}, "eventlet"),
+    ({"SERVER_SOFTWARE": "gevent/24.2 Python/3.11"}, "gevent"),
+]
+
+
+@pytest.mark.parametrize(("environ", "extra"), SERVERS)
+def test_the_hint_names_the_extra_for_the_server(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, Any], extra: str
+) -> None:
+    installed(monkeypatch)
+
+    assert hint(environ) == f"Install the plugin for this server: pip install 'flask-ws[{extra}]'"
+
+
+@pytest.mark.parametrize(("environ", "extra"), SERVERS)
+def test_the_hint_does_not_ask_for_what_is_installed(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, Any], extra: str
+) -> None:
+    installed(monkeypatch, extra)
+
+    assert hint(environ).startswith(f"The {extra} plugin found no socket behind this request.")
+
+
+def test_a_plugin_that_failed_to_load_counts_as_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(monkeypatch, "gevent", error=ImportError("gevent"))
+
+    assert "pip install 'flask-ws[gevent]'" in hint({"SERVER_SOFTWARE": "gevent/24.2"})
+
+
+def test_the_hint_for_an_unknown_server_names_it_and_what_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(monkeypatch, "werkzeug", "gevent")
+
+    assert hint({"SERVER_SOFTWARE": "Other/1.0"}) == (
+        "No installed plugin knows the server 'Other/1.0' (installed: gevent, werkzeug). flask-ws "
+        "has plugins for werkzeug, gunicorn, eventlet and gevent: pip install 'flask-ws[NAME]'"
+    )
+
+
+def test_the_hint_for_a_server_that_does_not_say_who_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(monkeypatch)
+
+    assert hint({}).startswith("No installed plugin knows this server (installed: none).")
+
+
+# 501
+
+
+def test_a_server_that_no_plugin_knows_is_answered_with_501(
+    app: Flask, sock: Sock, server: MemoryServer
+) -> None:
+    sock.route("/")(lambda ws: None)
+
+    assert server.refuse(app, environ={"memory.socket": None}).status == 501
+
+
+def test_the_body_of_a_501_says_what_to_install(
+    app: Flask, sock: Sock, server: MemoryServer
+) -> None:
+    sock.route("/")(lambda ws: None)
+    response = server.refuse(app, environ={"memory.socket": None, "eventlet.input": None})
+
+    assert "flask-ws[eventlet]" in response.text
+
+
+def test_the_log_of_a_501_says_what_to_install(
+    app: Flask, sock: Sock, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sock.route("/")(lambda ws: None)
+    server.refuse(app, environ={"memory.socket": None, "eventlet.input": None})
+
+    assert caplog.messages == [
+        (
+            "WebSocket handshake from 127.0.0.1 for / refused: 501 Install the plugin for this "
+            "server: pip install 'flask-ws[eventlet]'"
+        )
+    ]
