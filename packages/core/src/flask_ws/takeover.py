@@ -37,7 +37,7 @@ class Takeover:
     :param server_sock: the server's socket: plain or TLS, native, gevent's or eventlet's.
     """
 
-    __slots__ = ("_closed", "_far", "_server_sock", "_wrapped", "sock", "sslobj")
+    __slots__ = ("_closed", "_far", "_server_sock", "_shadowed", "_wrapped", "sock", "sslobj")
 
     def __init__(self, server_sock: socket.socket) -> None:
         #: The socket to use: the server's own, until :meth:`detach`.
@@ -51,6 +51,8 @@ class Takeover:
         # a reset instead of an end.
         self._far: _socket.socket | None = None
         self._closed = False
+        # Once only: a server that has registered the dead socket must find the same one again.
+        self._shadowed = False
 
     def detach(self) -> None:
         """Take the connection from the server now, for use beyond the request."""
@@ -70,7 +72,7 @@ class Takeover:
             return
         self._closed = True
         if self.sslobj is not None:
-            if self._far is None:
+            if not self._shadowed:
                 self._shadow()
             self._close_tls()
         elif self.sock is self._server_sock:
@@ -104,6 +106,7 @@ class Takeover:
 
     def _shadow(self) -> None:
         # A TLS object is bound to the number of its file descriptor, so that must stay.
+        self._shadowed = True
         sock: Any = self._server_sock
         dead = self._make_dead()
         if self._wrapped is not None:

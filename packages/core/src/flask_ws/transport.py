@@ -40,7 +40,9 @@ class Transport:
         self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
     ) -> None:
         self.sock = sock
-        self.fd = sock.fileno()
+        # At C level: once detached, a TLS socket's own fileno() is that of a dead one.
+        native = isinstance(sock, _socket.socket)
+        self.fd = _socket.socket.fileno(sock) if native else sock.fileno()
         self._concurrency = concurrency
         self._close = close
         # The same descriptor at C level: never green, and never closed here.
