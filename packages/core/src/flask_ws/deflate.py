@@ -94,7 +94,7 @@ def _accept(parameters: dict[str, str | None]) -> DeflateParameters | None:
     # RFC 7692 section 7: an unknown, invalid or valueless parameter declines the whole offer.
     server_bits = client_bits = 15
     for name, value in parameters.items():
-        if name.endswith("_no_context_takeover") and name[:6] in ("server", "client"):
+        if name in ("server_no_context_takeover", "client_no_context_takeover"):
             if value is not None:
                 return None
         elif name == "server_max_window_bits":
@@ -106,7 +106,7 @@ def _accept(parameters: dict[str, str | None]) -> DeflateParameters | None:
     if server_bits < SMALLEST_WINDOW_BITS or client_bits < 8:
         return None
     if "client_max_window_bits" in parameters:
-        client_bits = max(SMALLEST_WINDOW_BITS, min(client_bits, WINDOW_BITS))
+        client_bits = min(client_bits, WINDOW_BITS)
     return DeflateParameters(
         "server_no_context_takeover" in parameters,
         "client_no_context_takeover" in parameters,
@@ -222,7 +222,8 @@ class Deflate(Extension):
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         if self._decompressor is None:
-            self._decompressor = zlib.decompressobj(-self._in_bits)
+            # Where a window of 2**8 bytes was agreed on, zlib may have used the next larger one.
+            self._decompressor = zlib.decompressobj(-max(self._in_bits, SMALLEST_WINDOW_BITS))
         try:
             if self.max_size is None:
                 return self._decompressor.decompress(data)
