@@ -81,7 +81,7 @@ class WebSocketResponse(flask.Response):
         takeover = Takeover(server_socket.sock)
         # Before anything else touches the server's socket.
         early = server_socket.take_read_ahead()
-        dispatch: Dispatch | None = environ.get(DISPATCH)
+        dispatch: Dispatch | None = environ.pop(DISPATCH, None)
         is_view = isinstance(upgrade.target, type)
         # TLS needs a thread to wait, and a detached connection one of our own.
         on_reactor = (

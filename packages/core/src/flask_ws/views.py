@@ -10,6 +10,7 @@ from typing import Any
 
 import flask
 import flask.ctx
+from werkzeug.datastructures import EnvironHeaders
 
 from .exceptions import ConnectionClosed
 from .websocket import EventWebSocket, WebSocket
@@ -90,7 +91,9 @@ class Conversation:
         self._app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
         self._request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
         self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
-        self._request.environ = ws.environ = lighten(self._request.environ)
+        environ = lighten(self._request.environ)
+        self._request.environ = ws.environ = environ
+        self._request.headers = EnvironHeaders(environ)
         self._context: contextvars.Context | None = None
 
     def open(self, **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
     from flask_ws import ServerSocket
 
     from .worker import EventletWorker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import sys
 import time
@@ -85,6 +86,8 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Monkey-patch the new process, and serve."""
+        # Until init_signals() the arbiter's handler would lose it, and patching takes a moment.
+        signal.signal(signal.SIGTERM, self.handle_exit)
         # If the arbiter has a hub, its epoll object is not to be shared.
         eventlet.hubs.use_hub()
         eventlet.monkey_patch()
