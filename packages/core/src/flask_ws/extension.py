@@ -140,6 +140,8 @@ class Sock:
             app_options = AppOptions.of(flask.current_app._get_current_object())  # type: ignore[attr-defined]
             return _answer(handler, kwargs, app_options.read().replace(changes))
 
+        # For the command line, which finds them under any decorator that uses functools.wraps.
+        websocket_view.__dict__.update(flask_ws_handler=handler, flask_ws_options=changes)
         return websocket_view
 
 

@@ -53,8 +53,11 @@ class ServerSocket:
     concurrency: Concurrency = threads
 
     def take_read_ahead(self) -> bytes:
-        """Take the bytes that the server has read past the request head."""
-        return self.read_ahead() if callable(self.read_ahead) else self.read_ahead
+        """Take the bytes that the server has read past the request head; once."""
+        early = self.read_ahead() if callable(self.read_ahead) else self.read_ahead
+        # The function holds on to the server's reader.
+        self.read_ahead = b""
+        return early
 
 
 @hookspec(firstresult=True)

@@ -31,13 +31,17 @@ from .websocket import EventWebSocket, WebSocket
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Upgrade", "WebSocketResponse"]
+__all__ = ["ON_EXCEPTION", "Upgrade", "WebSocketResponse"]
 
 logger = logging.getLogger("flask_ws")
 
 SWITCHING_PROTOCOLS = 101
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
+
+#: The environ key of a function that gets the exceptions of the request's handler in place of
+#: the log: a test raises them.
+ON_EXCEPTION = "flask_ws.on_exception"
 
 #: Of the headers that Flask gives every response, those that say nothing about a 101.
 BODY_HEADERS = frozenset({"content-type", "content-length"})
@@ -124,6 +128,8 @@ class Link:
         self._takeover = takeover
         self._monitor = monitor_for(upgrade.server_socket.concurrency)
         self._began = time.monotonic()
+        tell = environ.get(ON_EXCEPTION)
+        self._report = report if tell is None else functools.partial(report, tell=tell)
         self.ws = self._make_websocket(environ)
 
     def begin(self, head: bytes, early: bytes) -> None:
@@ -157,7 +163,7 @@ class Link:
             # Also where the handler has opened a connection elsewhere and lost that one.
             ws.close()
         except Exception as error:
-            report(error)
+            self._report(error)
             ws.close(INTERNAL_ERROR)
         except BaseException:
             # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
@@ -194,7 +200,7 @@ class Link:
     def _converse(self) -> Conversation:
         assert isinstance(self._upgrade.target, type)
         assert isinstance(self.ws, EventWebSocket)
-        conversation = Conversation(self._upgrade.target(), self.ws, report)
+        conversation = Conversation(self._upgrade.target(), self.ws, self._report)
         conversation.open(**self._upgrade.kwargs)
         return conversation
 
@@ -234,11 +240,18 @@ class Link:
         return WebSocket(transport, protocol, **settings)
 
 
-def report(error: Exception) -> None:
-    """Report an exception of a handler or an event view as Flask reports a view's."""
+def report(error: Exception, tell: Callable[[Exception], object] | None = None) -> None:
+    """Report an exception of a handler or an event view as Flask reports a view's.
+
+    :param error: the exception.
+    :param tell: called with it instead of logging it.
+    """
     app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
     flask.got_request_exception.send(app, exception=error)
-    app.log_exception(sys.exc_info())
+    if tell is None:
+        app.log_exception(sys.exc_info())
+    else:
+        tell(error)
 
 
 def end_connection(ws: WebSocket, monitor: Monitor, began: float) -> None:

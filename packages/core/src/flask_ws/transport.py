@@ -15,8 +15,10 @@ from .protocol import BytesLike
 
 __all__ = ["PlainTransport", "TLSTransport", "Transport"]
 
-#: The most that is read at once.
-RECV_SIZE = 2**16
+#: The most that is read at once: little as a rule, because every thread that waits has a buffer of
+#: that size at hand; much while there was more to read than that.
+RECV_SIZE = 2**12
+LARGE_RECV_SIZE = 2**16
 #: The most that is given to the kernel at once, so that the progress of a long send is seen.
 SEND_SIZE = 2**18
 #: Makes one call non-blocking whatever the socket is set to; Windows has no such flag.
@@ -34,7 +36,7 @@ class Transport:
     :param close: closes the connection for good.
     """
 
-    __slots__ = ("_close", "_concurrency", "_raw", "fd", "sent", "sock")
+    __slots__ = ("_close", "_concurrency", "_raw", "_recv_size", "fd", "sent", "sock")
 
     def __init__(
         self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
@@ -47,6 +49,7 @@ class Transport:
         self._close = close
         # The same descriptor at C level: never green, and never closed here.
         self._raw = _socket.socket(fileno=self.fd)
+        self._recv_size = RECV_SIZE
         #: Bytes that the kernel has taken.
         self.sent = 0
         # Absent on Unix sockets. Without it, a small message waits for the last one's ACK.
@@ -67,10 +70,14 @@ class Transport:
         """Send what the kernel takes; what it took nothing of must be the next thing sent."""
         raise NotImplementedError
 
+    def _adapt(self, data: bytes) -> bytes:
+        self._recv_size = LARGE_RECV_SIZE if len(data) == self._recv_size else RECV_SIZE
+        return data
+
     # Waiting
 
     def recv(self, timeout: float | None = None) -> bytes:
-        """Receive up to 64 KiB.
+        """Receive a part of what comes.
 
         :param timeout: seconds to wait for the first byte; ``None`` waits for ever.
         :raises TimeoutError: the time is up.
@@ -141,7 +148,7 @@ class PlainTransport(Transport):
 
     def try_recv(self) -> bytes | None:
         try:
-            return self._raw.recv(RECV_SIZE, DONTWAIT)
+            return self._adapt(self._raw.recv(self._recv_size, DONTWAIT))
         except (BlockingIOError, InterruptedError):
             return None
 
@@ -163,7 +170,7 @@ class PlainTransport(Transport):
 
         def recv(self, timeout: float | None = None) -> bytes:
             if timeout is None:
-                return self._sock_recv(RECV_SIZE)
+                return self._adapt(self._sock_recv(self._recv_size))
             return super().recv(timeout)
 
         def recv_into(self, buffer: memoryview, timeout: float | None = None) -> int:
@@ -209,7 +216,7 @@ class TLSTransport(Transport):
         self._wants_write = False
 
     def try_recv(self) -> bytes | None:
-        data: bytes | None = self._read(RECV_SIZE)
+        data: bytes | None = self._read(LARGE_RECV_SIZE)
         return data
 
     def try_recv_into(self, buffer: memoryview) -> int | None:
@@ -258,4 +265,4 @@ def _coalesce(buffers: list[BytesLike]) -> list[BytesLike]:
         return buffers
     header, payload = buffers
     view = memoryview(payload)
-    return [b"".join((header, view[:RECV_SIZE])), view[RECV_SIZE:]]
+    return [b"".join((header, view[:LARGE_RECV_SIZE])), view[LARGE_RECV_SIZE:]]

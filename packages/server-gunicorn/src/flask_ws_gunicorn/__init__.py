@@ -22,9 +22,10 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     if sock is None or environ.get("SERVER_PROTOCOL") not in ("HTTP/1.1", "HTTP/1.0"):
         return None
     native = type(sock).__module__ in ("socket", "ssl")
-    unreader = environ["wsgi.input"].reader.unreader
 
     def take_read_ahead() -> bytes:
+        # Not before the request is known to have no body: the reader of a chunked one has none.
+        unreader = environ["wsgi.input"].reader.unreader
         if hasattr(unreader, "take_buffered"):
             return bytes(unreader.take_buffered())
         # gunicorn < 26.2
