@@ -199,7 +199,8 @@ class Protocol:
         start = position + 6
         if size >= TWO_BYTES:
             start += 2 if size == TWO_BYTES else 8
-            if start > received:
+            # A size that is wrong is wrong before the mask has come.
+            if start - 4 > received:
                 return None
             size = int.from_bytes(buffer[position + 2 : start - 4], "big")
             if size < TWO_BYTES or (second == MASKED | EIGHT_BYTES and not 2**16 <= size < 2**63):
