@@ -6,7 +6,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Concatenate, TypeAlias, TypeVar
 
 import flask
 from werkzeug.exceptions import NotImplemented as NotImplementedResponse
@@ -21,10 +21,13 @@ from .options import NAMES, PREFIX, Options, check_route_options, unknown
 from .plugins import hint
 from .response import Upgrade, WebSocketResponse
 from .views import WebSocketView
+from .websocket import WebSocket
 
 __all__ = ["Sock"]
 
-F = TypeVar("F", bound=Callable[..., Any])
+#: What runs on a connection. A string, because Python 3.10 cannot evaluate it.
+Handler: TypeAlias = "Callable[Concatenate[WebSocket, ...], object] | type[WebSocketView]"
+F = TypeVar("F", bound="Handler")
 
 EXTENSION = "flask_ws"
 #: What :meth:`flask.Flask.add_url_rule` takes besides the options of flask-ws.
@@ -114,7 +117,7 @@ class Sock:
 
         return decorate
 
-    def view(self, handler: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    def view(self, handler: Handler, **options: Any) -> Callable[..., flask.Response]:
         """Turn a handler into a Flask view, for decorators that must act before the handshake.
 
         ::

@@ -46,10 +46,12 @@ class WebSocketView:
     does not wait for the peer's answer. There is no ``ws.receive()``.
     """
 
-    def on_open(self, ws: WebSocket, **kwargs: Any) -> None:
+    # With *args as well, type checkers let a subclass name the URL's variables instead.
+    def on_open(self, ws: WebSocket, *args: Any, **kwargs: Any) -> None:
         """Take note of a new connection.
 
         :param ws: the connection.
+        :param args: nothing.
         :param kwargs: the URL's variables, by name.
         """
 
