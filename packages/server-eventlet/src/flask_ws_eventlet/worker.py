@@ -32,6 +32,8 @@ __all__ = ["EventletWorker"]
 TICK = 1.0
 #: Seconds between two looks at whether the last client has gone, once the worker stops.
 STOP_TICK = 0.1
+#: Seconds that clients without a request get to make one, once the worker stops.
+IDLE_TIMEOUT = 2.0
 #: Seconds that clients get to end after they were killed.
 KILL_TIMEOUT = 1.0
 #: Seconds without accepting after accept() failed, as for lack of file descriptors.
@@ -72,6 +74,8 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clients: set[Any] = set()
+        # Those of them that are not in the middle of a request.
+        self._idle: set[Any] = set()
         self._room: Any = None
         self._ssl_context: ssl.SSLContext | None = None
 
@@ -107,12 +111,15 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
             acceptor.kill()
         for listener in listeners:
             listener.close()
-        if self._wait_for_clients(self.cfg.graceful_timeout):
-            return
-        self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
-        for client in list(self._clients):
-            client.kill()
-        self._wait_for_clients(KILL_TIMEOUT)
+        graceful = self.cfg.graceful_timeout
+        idle_timeout = min(IDLE_TIMEOUT, graceful)
+        self._wait_for_clients(idle_timeout)
+        kill(self._idle)
+        self._wait_for_clients(graceful - idle_timeout)
+        if self._clients:
+            self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+            kill(self._clients)
+            self._wait_for_clients(KILL_TIMEOUT)
 
     def notify(self) -> None:
         """Give the arbiter a sign of life; exit if it is dead."""
@@ -133,6 +140,7 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
 
     def handle(self, listener: socket.socket, client: socket.socket, addr: Any) -> None:
         """Serve one connection."""
+        self._idle.add(eventlet.getcurrent())
         # Else it would have socket.setdefaulttimeout()'s.
         client.setblocking(True)
         if self._ssl_context is not None:
@@ -148,6 +156,20 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
                 client.close()
                 return
         super().handle(listener, client, addr)
+
+    def handle_request(self, *args: Any) -> Any:
+        """Serve one request of a connection."""
+        greenthread = eventlet.getcurrent()
+        self._idle.discard(greenthread)
+        try:
+            return super().handle_request(*args)
+        finally:
+            self._idle.add(greenthread)
+
+    def handle_http2(self, *args: Any, **kwargs: Any) -> None:
+        """Serve a connection of HTTP/2, which is many requests at once."""
+        self._idle.discard(eventlet.getcurrent())
+        super().handle_http2(*args, **kwargs)
 
     def handle_error(
         self, req: Request | None, client: socket.socket, addr: Any, exc: BaseException
@@ -187,20 +209,24 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
             greenthread = eventlet.spawn(self.handle, listener, client, address)
             self._clients.add(greenthread)
             greenthread.link(self._forget)
-            # Many at once are shared among the workers, and served meanwhile.
-            client = greenthread = None
+            # Or it would be closed no sooner than the next one comes.
+            del client, greenthread
+            # So that many at once are shared among the workers, and served meanwhile.
             eventlet.sleep(0)
 
     def _forget(self, greenthread: Any) -> None:
         self._clients.discard(greenthread)
+        self._idle.discard(greenthread)
         self._room.release()
 
-    def _wait_for_clients(self, timeout: float) -> bool:
-        """Wait until there are no more clients; ``False`` when the time is up."""
+    def _wait_for_clients(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while self._clients:
-            if time.monotonic() > deadline:
-                return False
+        while self._clients and time.monotonic() < deadline:
             self.notify()
             eventlet.sleep(STOP_TICK)
-        return True
+
+
+def kill(greenthreads: set[Any]) -> None:
+    """Raise GreenletExit in each of them, wherever it waits."""
+    for greenthread in list(greenthreads):
+        greenthread.kill()
