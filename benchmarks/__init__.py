@@ -1,0 +1,1 @@
+"""flask-ws beside its peers: `python -m benchmarks`."""

@@ -1,0 +1,1 @@
+"""The same few routes, written for each contender."""

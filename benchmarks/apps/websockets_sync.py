@@ -1,0 +1,17 @@
+"""python -m benchmarks.apps.websockets_sync PORT"""
+
+from __future__ import annotations
+
+import sys
+
+from websockets.sync.server import ServerConnection, serve
+
+
+def echo(connection: ServerConnection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+if __name__ == "__main__":
+    with serve(echo, "127.0.0.1", int(sys.argv[1])) as server:
+        server.serve_forever()

@@ -1,0 +1,111 @@
+"""Who takes part, and how each is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+APPS = "benchmarks.apps"
+GUNICORN = (
+    "{python} -m gunicorn -b 127.0.0.1:{port} --no-control-socket --log-level warning "
+    "--worker-connections 20000 --backlog 2048"
+)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server program. `{python}` and `{port}` are put in when it is started."""
+
+    name: str
+    server: str
+    command: str
+    #: What must be importable for it: modules, or `module:attribute.attribute`.
+    needs: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def _flask(project: str, app: str) -> dict[str, Contender]:
+    """One Flask app on each server, started by the same commands whatever the extension."""
+    module = app.partition("_app")[0]
+    servers = {
+        "gunicorn": ("gunicorn --threads 100", f"{GUNICORN} --threads 100 {APPS}.{app}:app"),
+        "gunicorn-many": (
+            "gunicorn --threads 1100",
+            f"{GUNICORN} --threads 1100 {APPS}.{app}:app",
+        ),
+        "werkzeug": (
+            "werkzeug (flask run)",
+            f"{{python}} -m flask --app {APPS}.{app} run --port {{port}}",
+        ),
+        "gevent": (
+            "gevent pywsgi, patched",
+            f"{{python}} -m {APPS}.serve_gevent {APPS}.{app}:app {{port}}",
+        ),
+        "eventlet": (
+            "eventlet wsgi, patched",
+            f"{{python}} -m {APPS}.serve_eventlet {APPS}.{app}:app {{port}}",
+        ),
+    }
+    packages = {"gunicorn-many": "gunicorn"}
+    return {
+        f"{project}/{key}": Contender(project, label, command, (module, packages.get(key, key)))
+        for key, (label, command) in servers.items()
+    }
+
+
+CONTENDERS: dict[str, Contender] = {
+    **_flask("flask-ws", "flask_ws_app"),
+    "flask-ws/no-speedups": Contender(
+        "flask-ws, pure Python",
+        "gunicorn --threads 100",
+        f"{GUNICORN} --threads 100 {APPS}.flask_ws_app:app",
+        ("flask_ws", "gunicorn"),
+        {"FLASK_WS_NO_SPEEDUPS": "1"},
+    ),
+    "flask-ws/views": Contender(
+        "flask-ws, event view",
+        "gunicorn --threads 4",
+        f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
+        ("flask_ws:WebSocketView", "gunicorn"),
+    ),
+    "flask-ws/channels": Contender(
+        "flask-ws, channel",
+        "gunicorn --threads 4",
+        f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
+        ("flask_ws:Sock.publish", "gunicorn"),
+    ),
+    **_flask("flask-sock", "flask_sock_app"),
+    "flask-socketio": Contender(
+        "Flask-SocketIO, threading",
+        "werkzeug",
+        f"{{python}} -m {APPS}.socketio_app {{port}}",
+        ("flask_socketio", "simple_websocket"),
+    ),
+    "websockets": Contender(
+        "websockets",
+        "its own, sync",
+        f"{{python}} -m {APPS}.websockets_sync {{port}}",
+        ("websockets",),
+    ),
+    "websockets/broadcast": Contender(
+        "websockets.broadcast",
+        "its own, asyncio",
+        f"{{python}} -m {APPS}.websockets_broadcast {{port}}",
+        ("websockets",),
+    ),
+    "uvicorn": Contender(
+        "Starlette",
+        "uvicorn --ws websockets-sansio",
+        "{python} -m uvicorn --ws websockets-sansio --port {port} --log-level warning "
+        f"{APPS}.starlette_app:app",
+        ("uvicorn", "starlette", "websockets", "uvloop", "httptools"),
+    ),
+    "picows": Contender(
+        "picows", "its own, asyncio", f"{{python}} -m {APPS}.picows_echo {{port}}", ("picows",)
+    ),
+    "bare": Contender(
+        "bare recv/unmask/sendall",
+        "a thread a connection",
+        f"{{python}} -m {APPS}.bare {{port}}",
+        ("websockets",),
+    ),
+}

@@ -1,0 +1,105 @@
+"""Many connections echoing small messages: each sends the next one when the last is back."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import select
+import time
+
+from benchmarks.loads import Result, Target, percentile
+from benchmarks.machine import Meter
+from benchmarks.wire import BINARY, WrongReply, client_frame, connect, server_frame
+
+STALLED = 5.0
+
+
+def messages(size: int, count: int, in_flight: int, seed: int) -> list[tuple[bytes, bytes]]:
+    """Requests, and the exact bytes that must come back; no two in a row are the same."""
+    rng = random.Random(seed)
+    pairs = []
+    for _ in range(count):
+        payloads = [rng.randbytes(size) for _ in range(in_flight)]
+        request = b"".join(client_frame(BINARY, p, mask=rng.randbytes(4)) for p in payloads)
+        pairs.append((request, b"".join(server_frame(BINARY, p) for p in payloads)))
+    return pairs
+
+
+def run(
+    target: Target,
+    *,
+    connections: int = 50,
+    size: int = 32,
+    seconds: float = 3.0,
+    warm_up: float = 0.5,
+    in_flight: int = 1,
+) -> Result:
+    poller = select.epoll()
+    opened = [connect(target.port, target.path) for _ in range(connections)]
+    table_size = max(each.sock.fileno() for each in opened) + 1
+    # Lists by file descriptor: the quickest lookup there is in the loop below.
+    receive = [opened[0].sock.recv] * table_size
+    send = [opened[0].sock.send] * table_size
+    turns = [itertools.cycle([(b"", b"")])] * table_size
+    expected = [b""] * table_size
+    sent_at = [0.0] * table_size
+
+    for number, each in enumerate(opened):
+        fd = each.sock.fileno()
+        each.sock.setblocking(False)
+        receive[fd], send[fd] = each.sock.recv, each.sock.send
+        turns[fd] = itertools.cycle(messages(size, 8, in_flight, number))
+        poller.register(fd, select.EPOLLIN)
+
+    def rest(fd: int, data: bytes) -> None:
+        """A reply that came in pieces, or that is wrong."""
+        if data and expected[fd].startswith(data):
+            expected[fd] = expected[fd][len(data) :]
+        else:
+            raise WrongReply(f"expected {expected[fd][:40]!r}, got {data[:40]!r}")
+
+    latencies: list[float] = []
+    clock = time.perf_counter
+
+    def drive(until: float) -> None:
+        add = latencies.append
+        now = last = clock()
+        while now < until:
+            ready = poller.poll(1.0)
+            now = clock()
+            if ready:
+                last = now
+            elif now - last > STALLED:
+                raise WrongReply(f"no reply for {STALLED} s")
+            for fd, _ in ready:
+                data = receive[fd](65536)
+                if data != expected[fd]:
+                    rest(fd, data)
+                    continue
+                add(now - sent_at[fd])
+                request, expected[fd] = next(turns[fd])
+                sent_at[fd] = now
+                send[fd](request)
+
+    start = clock()
+    for each in opened:
+        fd = each.sock.fileno()
+        request, expected[fd] = next(turns[fd])
+        sent_at[fd] = start
+        send[fd](request)
+    drive(start + warm_up)
+    latencies.clear()
+    meter = Meter(target.pid)
+    drive(clock() + seconds)
+    usage = meter.stop()
+
+    count = len(latencies) * in_flight
+    latencies.sort()
+    for each in opened:
+        each.close()
+    return {
+        "value": count / usage.seconds,
+        "p50": percentile(latencies, 50),
+        "p99": percentile(latencies, 99),
+        **usage.as_result(),
+    }

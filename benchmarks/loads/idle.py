@@ -1,0 +1,118 @@
+"""Memory and threads of connections that do nothing, and what the server does meanwhile.
+
+With `chatting`, a share of them then sends a message now and then, as people do; the times of
+their echoes stand next to those of a lone connection, taken on the same server before.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+
+from benchmarks.loads import Result, Target, percentile
+from benchmarks.machine import Meter, process_tree, resident_bytes, thread_count
+from benchmarks.wire import BINARY, Connection, WrongReply, client_frame, connect, server_frame
+
+REQUEST = client_frame(BINARY, b"hello, server")
+REPLY = server_frame(BINARY, b"hello, server")
+
+
+def settled_memory(pids: list[int]) -> int:
+    """Resident bytes, once two readings in a row agree."""
+    last = resident_bytes(pids)
+    for _ in range(20):
+        time.sleep(0.2)
+        current = resident_bytes(pids)
+        if abs(current - last) < 65536:
+            return current
+        last = current
+    return last
+
+
+def echo(connection: Connection) -> float:
+    start = time.perf_counter()
+    connection.sock.sendall(REQUEST)
+    connection.expect(REPLY)
+    return time.perf_counter() - start
+
+
+def paced(connections: list[Connection], seconds: float, each_per_second: float) -> list[float]:
+    """Times of echoes that are sent at even intervals, whether or not the last one is back."""
+    poller = select.epoll()
+    for connection in connections:
+        poller.register(connection.sock.fileno(), select.EPOLLIN)
+    by_fd = {connection.sock.fileno(): connection for connection in connections}
+    sent_at: dict[int, float] = {}
+    times: list[float] = []
+    interval = 1 / (len(connections) * each_per_second)
+    clock = time.perf_counter
+    start = clock()
+    due, turn = start, 0
+    end = start + seconds
+    give_up = end + 5.0
+    while True:
+        now = clock()
+        if now < end:
+            while due <= now:
+                connection = connections[turn % len(connections)]
+                turn += 1
+                due += interval
+                fd = connection.sock.fileno()
+                # Still waiting for its last echo: it skips a turn, and that echo's time tells.
+                if fd not in sent_at:
+                    sent_at[fd] = clock()
+                    connection.sock.sendall(REQUEST)
+        elif not sent_at:
+            return times
+        elif now > give_up:
+            raise WrongReply(f"{len(sent_at)} echoes never came")
+        for fd, _ in poller.poll(max(0.0, min(due - clock(), 0.1))):
+            by_fd[fd].expect(REPLY)
+            times.append(clock() - sent_at.pop(fd))
+
+
+def run(
+    target: Target,
+    *,
+    connections: int = 1000,
+    warm_up: int = 20,
+    idle_seconds: float = 1.0,
+    chatting: float = 0.0,
+    chat_seconds: float = 3.0,
+) -> Result:
+    pids = process_tree(target.pid)
+    # A few connections first, so that what is loaded once is not counted for each.
+    first = [connect(target.port, target.path) for _ in range(warm_up)]
+    for each in first:
+        echo(each)
+    lone = sorted(paced(first[:1], 2.0, 500)) if chatting else []
+    memory, threads = settled_memory(pids), thread_count(pids)
+
+    started = time.perf_counter()
+    opened = [connect(target.port, target.path) for _ in range(connections)]
+    opening = time.perf_counter() - started
+    grown = settled_memory(pids) - memory
+    more_threads = thread_count(pids) - threads
+
+    meter = Meter(target.pid)
+    time.sleep(idle_seconds)
+    usage = meter.stop()
+    result = {
+        "value": grown / connections / 1024,
+        "threads": more_threads / connections,
+        "process_threads": float(thread_count(pids)),
+        "opened_per_second": connections / opening,
+        **usage.as_result(),
+    }
+    if chatting:
+        some = opened[:: max(1, round(1 / chatting))]
+        times = sorted(paced(some, chat_seconds, 5))
+        result |= {"p50": percentile(times, 50), "p99": percentile(times, 99)}
+        result |= {"lone_p99": percentile(lone, 99)}
+    # Each of them is alive, and its memory once it has been used.
+    for each in opened:
+        echo(each)
+    result["used"] = (settled_memory(pids) - memory) / connections / 1024
+    for each in [*first, *opened]:
+        each.close()
+    return result
