@@ -117,8 +117,8 @@ def serve(
     variables |= {
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "PYTHONUNBUFFERED": "1",
-        # Newer ones leave a socket in the home directory otherwise.
-        "GUNICORN_CMD_ARGS": "--no-control-socket",
+        # Newer versions of gunicorn leave a socket in the home directory.
+        "HOME": str(folder),
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -1,0 +1,116 @@
+"""The lowest versions that our requirements allow, on the lowest Python, do work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tomli
+from tests.docs.serving import serve
+
+from .environments import ROOT, Environment, find_python
+from .test_wheels import APP, GEVENT_SCRIPT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+
+# The newest pytest that works with our lowest pluggy, and what tests/unit imports.
+TOOLS = (
+    "pytest<8",
+    "pytest-timeout<2.4",
+    "hypothesis",
+    "psutil",
+    "tomli",
+    "trustme",
+    "websocket-client",
+)
+
+EVENTLET_SCRIPT = """
+import eventlet
+
+eventlet.monkey_patch()
+
+from eventlet import wsgi
+
+from app import app
+
+wsgi.server(eventlet.listen(("127.0.0.1", 5000)), app)
+"""
+
+# `flask --app` is younger than our lowest Flask.
+WERKZEUG_SCRIPT = """
+from app import app
+
+app.run(port=5000)
+"""
+
+
+def read_lower_bounds() -> dict[str, str]:
+    """What our packages require of others, at least."""
+    bounds = {}
+    for package in PACKAGES:
+        project = tomli.loads((package / "pyproject.toml").read_text())["project"]
+        speedups = project.get("optional-dependencies", {}).get("speedups", [])
+        for requirement in [*project["dependencies"], *speedups]:
+            name, _, version = requirement.partition(">=")
+            bounds[name] = version
+    del bounds["flask-ws"]
+    return bounds
+
+
+@pytest.fixture(scope="module")
+def lowest(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment of our packages, as they are, and the oldest of all that they need."""
+    folder = tmp_path_factory.mktemp("lowest")
+    environment = Environment.make(folder / "env", find_python("3.10"))
+    packages = [argument for package in PACKAGES for argument in ("--editable", package)]
+    bounds = read_lower_bounds()
+    environment.install(
+        "--resolution=lowest-direct", *packages, *(f"{name}>={bounds[name]}" for name in bounds)
+    )
+    # Nothing that the tests need may lift them again.
+    pins = folder / "pins.txt"
+    versions = environment.read_versions()
+    pins.write_text("".join(f"{name}=={versions[name]}\n" for name in bounds))
+    environment.install("--constraints", pins, *TOOLS)
+    return environment
+
+
+def test_the_lowest_versions_are_those_that_are_stated(lowest: Environment) -> None:
+    versions = lowest.read_versions()
+    for name, bound in read_lower_bounds().items():
+        assert versions[name].startswith(bound), name
+
+
+def test_the_unit_tests_pass(lowest: Environment, tmp_path: Path) -> None:
+    output = lowest.run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "tests/unit"),
+        # A warning of an old version is not news.
+        *("-W", "default::DeprecationWarning"),
+        cwd=ROOT,
+        timeout=400,
+    )
+    assert " passed" in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "script"),
+    [
+        ("python serve.py", WERKZEUG_SCRIPT),
+        ("gunicorn --threads 4 app:app", ""),
+        ("gunicorn --worker-class gevent app:app", ""),
+        ("gunicorn --worker-class gevent_pywsgi app:app", ""),
+        ("python serve.py", GEVENT_SCRIPT),
+        ("python serve.py", EVENTLET_SCRIPT),
+    ],
+    ids=["werkzeug", "gthread", "gevent-worker", "pywsgi-worker", "gevent", "eventlet"],
+)
+def test_an_echo_comes_back(lowest: Environment, tmp_path: Path, command: str, script: str) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "serve.py").write_text(script)
+    with serve(command, folder=tmp_path, bin_folder=lowest.bin_folder) as served:
+        served.await_port()
+        with served.connect() as client:
+            client.send("Hello!")
+            assert client.recv(timeout=5) == "Hello!"
