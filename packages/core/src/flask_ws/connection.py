@@ -255,7 +255,11 @@ class Connection:
         elif isinstance(event, Close):
             self._set_closed(event.code, event.reason)
             self._post_close(event.code, event.reason)
-            self._transport.end()
+            if self._outbox:
+                # The answer waits behind a message.
+                self._begin_lingering()
+            else:
+                self._transport.end()
         elif isinstance(event, Violation):
             logger.warning("%s: the peer is at fault: %s %s", self.label, event.code, event.reason)
             self.fail(event.code, event.reason)
@@ -288,38 +292,66 @@ class Connection:
         self._write(self._protocol.send_ping, payload, 0)
 
     def _write(self, encode: Callable[..., list[BytesLike]], data: object, count: int) -> None:
-        with self._writing:
-            if self._sent_close is not None or self.close_code is not None:
-                raise self._error()
-            # Within the lock: a compressed message builds on the one sent before it.
-            buffers = encode(data)
-            try:
-                while self._outbox:
-                    self._transport.send([self._take_queued()])
-                self._transport.send(buffers)
-            except (OSError, ValueError):
-                failed = True
-            else:
-                failed = False
-                self.messages_sent += count
+        failed = False
+        try:
+            with self._writing:
+                if self._outbox:
+                    failed = not self._send_queued()
+                if not failed:
+                    if self._sent_close is not None or self.close_code is not None:
+                        raise self._error()
+                    # Within the lock: a compressed message builds on the one sent before it.
+                    buffers = encode(data)
+                    try:
+                        self._transport.send(buffers)
+                    except (OSError, ValueError):
+                        failed = True
+                    else:
+                        self.messages_sent += count
+        finally:
+            # Whoever had to send something meanwhile has left it to this thread.
+            if self._outbox and not failed:
+                self.flush()
         if failed:
             self._explain_loss()
             raise self._error()
-        if self._outbox:
-            self.flush()
+
+    def _send_queued(self) -> bool:
+        """Send what goes before a message; ``False`` if the connection is lost."""
+        try:
+            # Not a close frame, though: no message may follow one.
+            while self._outbox and self._sent_close is None:
+                self._transport.send([self._take_queued()])
+        except (OSError, ValueError):
+            return False
+        return True
 
     def post(self, buffers: list[BytesLike]) -> None:
         """Send a frame without waiting: what cannot go now goes as soon as it can."""
         self._queue(buffers)
         self.flush()
 
-    def _queue(self, buffers: list[BytesLike]) -> None:
+    def _queue(self, buffers: list[BytesLike]) -> bool:
+        """Put a frame into the outbox; ``False`` if a close frame is there, or was sent."""
         frame = buffers[0] if len(buffers) == 1 else b"".join(buffers)
         with self._queueing:
-            if self._outbox is None:
-                self._outbox = deque()
-            self._outbox.append(frame)
-            self._outbox_size += len(frame)
+            if self._sent_close is not None:
+                return False
+            self._append(frame)
+            return True
+
+    def _queue_close(self, code: int, reason: str) -> None:
+        """Put a close frame into the outbox, as its last."""
+        (frame,) = self._protocol.send_close(code, reason)
+        with self._queueing:
+            self._sent_close = (code, reason)
+            self._append(frame)
+
+    def _append(self, frame: BytesLike) -> None:
+        if self._outbox is None:
+            self._outbox = deque()
+        self._outbox.append(frame)
+        self._outbox_size += len(frame)
 
     def _take_queued(self) -> BytesLike:
         assert self._outbox is not None
@@ -348,6 +380,9 @@ class Connection:
                             outbox.popleft()
                         elif sent:
                             outbox[0] = memoryview(frame)[sent:]
+                if done and self.linger_until is not None:
+                    # That was the close frame.
+                    self._transport.end()
             except (OSError, ValueError):
                 self._drop_outbox()
                 self.lose("the connection was lost while sending")
@@ -396,8 +431,7 @@ class Connection:
             if not self._writing.acquire(True, self._close_timeout):
                 self.lose("no room for a close frame within close_timeout")
                 return
-            self._sent_close = (code, reason)
-            self._queue(self._protocol.send_close(code, reason))
+            self._queue_close(code, reason)
             self._writing.release()
             self.flush()
         self._await_close(deadline)
@@ -409,8 +443,8 @@ class Connection:
 
     def _post_close(self, code: int, reason: str) -> None:
         if self._closing.acquire(False):
-            self._sent_close = (code, reason)
-            self.post(self._protocol.send_close(code, reason))
+            self._queue_close(code, reason)
+            self.flush()
 
     def _await_close(self, deadline: float) -> None:
         """Wait for the peer's close frame; without one, the connection is lost."""
@@ -438,10 +472,14 @@ class Connection:
         """Fail the connection (section 7.1.7): tell the peer why, and hear no more of it."""
         if self.close_code is None:
             self._set_closed(code, reason)
-            self.linger_until = time.monotonic() + self._close_timeout
+            self._begin_lingering()
             self._post_close(code, reason)
             if not self._outbox:
                 self._transport.end()
+
+    def _begin_lingering(self) -> None:
+        """Give the peer time to read the close frame."""
+        self.linger_until = time.monotonic() + self._close_timeout
 
     def lose(self, reason: str) -> None:
         """Count the connection as lost, unless it is closed already, and wake who waits for it."""
@@ -471,9 +509,16 @@ class Connection:
         with self._reading, self._writing:
             if not self.released:
                 self.released = True
+                self._drop_outbox()
                 self._transport.close()
 
     def _linger(self, deadline: float) -> None:
+        # The close frame, and the message that it may wait behind, go out first.
+        while self.is_sending and (left := deadline - time.monotonic()) > 0:
+            if self._writing.acquire(True, left):
+                self._writing.release()
+            if not self.flush(later=False):
+                self.wait_writable(min(left, 0.05))
         # To close a socket with unread bytes resets it, and the close frame is lost with it.
         with self._reading:
             try:
