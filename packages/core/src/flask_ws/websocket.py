@@ -121,9 +121,9 @@ class EventWebSocket(WebSocket):
 
     def _write(self, encode: Callable[..., list[BytesLike]], data: object, count: int) -> None:
         with self._writing:
-            if self._sent_close is not None or self.close_code is not None:
+            # Within the lock: a compressed message builds on the one sent before it.
+            if self.close_code is not None or not self._queue(encode(data)):
                 raise self._error()
-            self._queue(encode(data))
             self.messages_sent += count
         if not self.flush() and self._outbox_size > self._max_outbox:
             self._overflow()
@@ -138,11 +138,10 @@ class EventWebSocket(WebSocket):
         )
         self.fail(TRY_AGAIN_LATER, "you read too slowly")
 
-    def fail(self, code: int, reason: str) -> None:
-        """Fail the connection, and give the peer a moment to read why."""
-        super().fail(code, reason)
-        if self.linger_until is not None:
-            self._at(self.linger_until, self._transport.abort)
+    def _begin_lingering(self) -> None:
+        super()._begin_lingering()
+        assert self.linger_until is not None
+        self._at(self.linger_until, self._transport.abort)
 
     # For whoever sees that the socket is readable
 
