@@ -13,6 +13,7 @@ from tests.support.raw import Peer
 from flask_ws import Concurrency, Sock, plugins
 from flask_ws.concurrency import threads
 from flask_ws.connection import Connection
+from flask_ws.flusher import Flusher
 from flask_ws.monitor import Monitor
 from flask_ws.protocol import Protocol
 from flask_ws.transport import PlainTransport
@@ -89,6 +90,8 @@ class Ends:
             max_queue=max_queue,
             **options,
         )
+
+        self.connection.when_blocked = Flusher(concurrency).watch
 
     def close(self) -> None:
         self.peer.sock.close()

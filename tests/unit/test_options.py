@@ -240,13 +240,17 @@ def test_a_misspelt_key_fails_when_the_app_is_initialised(app: Flask) -> None:
     "options", [{"max_queue": 0}, {"max_qeue": 5}, {"max_threads": 5}, {"websockets": True}]
 )
 def test_a_wrong_option_fails_when_the_route_is_declared(options: dict[str, Any]) -> None:
+    def handler(ws: object) -> None: ...
+
     with pytest.raises(ConfigurationError):
-        Sock().route("/", **options)(lambda ws: None)
+        Sock().route("/", **options)(handler)
 
 
 def test_a_wrong_option_of_a_view_fails_when_it_is_made() -> None:
+    def handler(ws: object) -> None: ...
+
     with pytest.raises(ConfigurationError):
-        Sock().view(lambda ws: None, max_queue=0)
+        Sock().view(handler, max_queue=0)
 
 
 def test_a_configuration_that_changes_later_counts(
