@@ -19,7 +19,7 @@ from tests.support.raw import (
     make_key,
 )
 from tests.support.server import Certificate, Server, start
-from tests.support.setups import Setup
+from tests.support.setups import Setup, on
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -79,7 +79,7 @@ def test_handshake_sent_byte_by_byte_is_answered(server: Server) -> None:
         peer.close()
 
 
-@pytest.mark.setups(lambda setup: setup.keeps_alive)
+@on(lambda setup: setup.keeps_alive)
 def test_upgrade_follows_a_request_on_one_connection(server: Server) -> None:
     tag = server.tag()
     with server.dial() as peer:
@@ -92,7 +92,7 @@ def test_upgrade_follows_a_request_on_one_connection(server: Server) -> None:
         peer.close()
 
 
-@pytest.mark.setups(lambda setup: setup.keeps_alive)
+@on(lambda setup: setup.keeps_alive)
 def test_connection_lives_on_after_a_refusal(server: Server) -> None:
     with server.dial() as peer:
         peer.send_request("/echo", headers=handshake_headers(KEY, version="8"))
@@ -210,18 +210,6 @@ def test_abort_in_before_request_is_an_http_response(server: Server) -> None:
 
 def test_unknown_path_is_not_found(server: Server) -> None:
     assert ask(server, handshake_headers(KEY), target="/nowhere").status == 404
-
-
-@pytest.mark.setups(lambda setup: setup.keeps_alive and not setup.tls)
-def test_http_10_handshake_is_no_websocket(server: Server) -> None:
-    request = build_request("/echo", headers=handshake_headers(KEY)).replace(
-        b"HTTP/1.1", b"HTTP/1.0", 1
-    )
-    with server.dial() as peer:
-        peer.send_bytes(request)
-        # Eventlet does not tell its apps which version the client speaks.
-        expected = (101,) if "EVENTLET" in server.setup.name.upper() else (400, 426)
-        assert peer.read_head().status in expected
 
 
 def test_server_without_a_plugin_answers_501_with_a_hint(

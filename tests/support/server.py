@@ -218,6 +218,10 @@ class Server:
             peer.send_request(target, headers=[*headers, ("Connection", "close")])
             return peer.read_response()
 
+    def release(self, tag: str) -> None:
+        """Let the busy handler of this connection go on."""
+        assert self.get(f"/release?busy={tag}").text == "released"
+
     def url(self, path: str, tag: str) -> str:
         """For a client that takes URLs; counts on a 101."""
         self.opened.append(tag)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,6 @@ class Setup:
     stop_signal: signal.Signals = signal.SIGTERM
     # Does the signal go to the whole group, as Ctrl-C in a terminal does?
     stop_group: bool = False
-    # Does an orderly stop say goodbye to clients, without a line of the user's own?
-    says_goodbye: bool = True
     # Setups that stand for their kind where a test takes long.
     main: bool = False
 
@@ -201,3 +202,12 @@ SETUPS: tuple[Setup, ...] = (
         main=False,
     ),
 )
+
+
+def on(predicate: Callable[[Setup], bool]) -> pytest.MarkDecorator:
+    """Run a test on those setups for which `predicate` is true."""
+    return pytest.mark.setups.with_args(predicate)
+
+
+#: The setups that stand for their kind.
+on_main = on(lambda setup: setup.main)

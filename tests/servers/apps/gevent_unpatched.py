@@ -4,7 +4,7 @@ import gevent
 import live
 from gevent.pywsgi import WSGIServer
 
-live.pause = gevent.sleep
+live.pause, live.spawn = gevent.sleep, gevent.spawn
 try:
     WSGIServer(("127.0.0.1", int(sys.argv[1])), live.app).serve_forever()
 except KeyboardInterrupt:

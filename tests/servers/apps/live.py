@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
@@ -24,10 +25,25 @@ for name, value in json.loads(os.environ.get("LIVE_CONFIG", "{}")).items():
     app.config[name] = value
 sock = Sock(app)
 
+logger = logging.getLogger("flask_ws")
+logger.setLevel(logging.DEBUG)
+logger.propagate = False
+logger.addHandler(logging.StreamHandler())
+logger.handlers[0].setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+
 Handler = Callable[..., Any]
 
-#: Sleeps; a script whose server is green without monkey-patching sets the green one.
+
+def start_thread(target: Callable[[], object]) -> None:
+    threading.Thread(target=target, daemon=True).start()
+
+
+#: A script whose server is green without monkey-patching puts the green ones here.
 pause: Callable[[float], object] = time.sleep
+spawn: Callable[[Callable[[], object]], object] = start_thread
+
+#: Tags of busy handlers that may go on.
+released: set[str] = set()
 
 
 def record(event: str, **facts: Any) -> None:
@@ -90,6 +106,12 @@ def mark(response: flask.Response) -> flask.Response:
 
 
 # HTTP
+
+
+@app.get("/release")
+def release() -> str:
+    released.add(request.args["busy"])
+    return "released"
 
 
 @app.get("/http")
@@ -198,13 +220,6 @@ def big(ws: WebSocket, size: int) -> None:
     ws.receive()
 
 
-def run_threads(targets: list[Callable[[], None]]) -> list[threading.Thread]:
-    threads = [threading.Thread(target=target, daemon=True) for target in targets]
-    for thread in threads:
-        thread.start()
-    return threads
-
-
 @route("/fan/<int:senders>/<int:messages>")
 def fan(ws: WebSocket, senders: int, messages: int) -> None:
     """Send from many threads at once: each message is one byte, repeated."""
@@ -214,32 +229,35 @@ def fan(ws: WebSocket, senders: int, messages: int) -> None:
             size = (sender * 7919 + number * 104729) % 70000
             ws.send(bytes([sender]) * size)
 
-    run_threads([functools.partial(send_all, sender) for sender in range(senders)])
+    for sender in range(senders):
+        spawn(functools.partial(send_all, sender))
     # The client says when it has everything.
     ws.receive()
 
 
 @route("/busy")
+@route("/busy-pinged", ping_interval=0.2, ping_timeout=0.5)
 def busy(ws: WebSocket) -> None:
-    """Neither receive nor send for a while, then say what is known of the connection."""
-    pause(float(request.args["seconds"]))
+    """Neither receive nor send until released; then say what is known, and echo."""
+    tag = request.args["tag"]
+    deadline = time.monotonic() + 10
+    while tag not in released and time.monotonic() < deadline:
+        pause(0.02)
     record("awake", connected=ws.connected, close_code=ws.close_code)
-    echo(ws)
-
-
-@route("/busy-pinged", ping_interval=0.2, ping_timeout=0.4)
-def busy_pinged(ws: WebSocket) -> None:
-    busy(ws)
+    while True:
+        ws.send(ws.receive())
 
 
 @route("/compute")
 def compute(ws: WebSocket) -> None:
-    """Keep the interpreter busy instead."""
-    deadline = time.monotonic() + float(request.args["seconds"])
-    while time.monotonic() < deadline:
+    """Keep the interpreter busy until released."""
+    tag = request.args["tag"]
+    deadline = time.monotonic() + 10
+    while tag not in released and time.monotonic() < deadline:
         hashlib.sha256(b"x" * 100).digest()
     record("awake", connected=ws.connected, close_code=ws.close_code)
-    echo(ws)
+    while True:
+        ws.send(ws.receive())
 
 
 @route("/until-lost")
@@ -264,16 +282,17 @@ def receive_timeout(ws: WebSocket) -> None:
     started = time.monotonic()
     message = ws.receive(timeout=float(request.args["seconds"]))
     ws.send_json({"message": message, "seconds": time.monotonic() - started})
-    echo(ws)
+    while True:
+        ws.send(ws.receive())
 
 
 @route("/two-readers")
 def two_readers(ws: WebSocket) -> None:
-    """Call receive() from a second thread, once the first is in it."""
+    """Call receive() from a second thread while the first is in it."""
 
     def receive_too() -> None:
-        # The client's first message says that the first reader is at work again.
-        go.wait(5)
+        # The first reader goes back to receive() right after it has echoed a message.
+        pause(0.1)
         try:
             ws.receive(timeout=2)
         except Exception as error:
@@ -282,18 +301,17 @@ def two_readers(ws: WebSocket) -> None:
             outcome = "received"
         ws.send(outcome)
 
-    go = threading.Event()
-    run_threads([receive_too])
     ws.receive()
-    threading.Timer(0.1, go.set).start()
-    echo(ws)
+    spawn(receive_too)
+    while True:
+        ws.send(ws.receive())
 
 
 @route("/other-thread/<action>")
 def other_thread(ws: WebSocket, action: str) -> None:
     """Let another thread send, ping or close while this one receives."""
-    context = flask.copy_current_request_context(record)
 
+    @flask.copy_current_request_context
     def act() -> None:
         calls: dict[str, Callable[[], None]] = {
             "send": lambda: ws.send("from a thread"),
@@ -303,13 +321,14 @@ def other_thread(ws: WebSocket, action: str) -> None:
         try:
             calls[action]()
         except BaseException as error:
-            context("acted", error=repr(error))
+            record("acted", error=repr(error))
         else:
-            context("acted", error=None)
+            record("acted", error=None)
 
     ws.receive()
-    run_threads([act])
-    echo(ws)
+    spawn(act)
+    while True:
+        ws.send(ws.receive())
 
 
 @route("/send-after/<seconds>")
@@ -320,16 +339,3 @@ def send_after(ws: WebSocket, seconds: str) -> None:
     for _ in range(200):
         ws.send(bytes(10000))
         pause(0.01)
-
-
-@route("/hold")
-def hold(ws: WebSocket) -> None:
-    """Wait in receive() for ever: the common handler."""
-    ws.send("held")
-    ws.receive()
-
-
-@route("/pong", ping_interval=None)
-def pong(ws: WebSocket) -> None:
-    ws.ping(b"are you there")
-    echo(ws)

@@ -1,0 +1,271 @@
+"""Connections whose handler is busy elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from tests.support.raw import BINARY, PING, PONG, Peer, encode_frame
+from tests.support.server import Server, wait_until
+from tests.support.setups import on, on_main
+
+#: A client may wait so long for a pong from a busy handler.
+SOON = 2.0
+
+
+@on_main
+def test_ping_is_answered_while_the_handler_is_busy(server: Server) -> None:
+    tag = server.tag()
+    with server.connect("/busy", tag=tag) as peer:
+        started = time.monotonic()
+        peer.send_frame(PING, b"hello")
+        assert peer.read_opcode(PONG).payload == b"hello"
+        assert time.monotonic() - started < SOON
+        server.release(tag)
+        peer.close()
+
+
+@on(lambda setup: setup.main and not setup.green)
+def test_ping_is_answered_while_the_handler_computes(server: Server) -> None:
+    tag = server.tag()
+    with server.connect("/compute", tag=tag) as peer:
+        started = time.monotonic()
+        peer.send_frame(PING, b"hello")
+        assert peer.read_opcode(PONG).payload == b"hello"
+        assert time.monotonic() - started < SOON
+        server.release(tag)
+        peer.close()
+
+
+@on_main
+def test_close_is_answered_while_the_handler_is_busy(server: Server) -> None:
+    tag = server.tag()
+    with server.connect("/busy", tag=tag) as peer:
+        started = time.monotonic()
+        peer.send_close(4000)
+        assert peer.read_close().close_code == 4000
+        peer.expect_end()
+        assert time.monotonic() - started < SOON
+        server.release(tag)
+    awake = server.log.event("awake", tag)
+    assert (awake["connected"], awake["close_code"]) == (False, 4000)
+
+
+@on_main
+def test_connected_turns_false_at_a_close(server: Server) -> None:
+    tag = server.tag()
+    with server.connect("/until-lost", tag=tag) as peer:
+        peer.close(4000)
+    noticed = server.log.event("noticed", tag, timeout=SOON)
+    assert (noticed["connected"], noticed["close_code"]) == (False, 4000)
+
+
+@on_main
+@pytest.mark.parametrize("end", ["fin", "rst"])
+def test_connected_turns_false_at_a_loss(server: Server, end: str) -> None:
+    tag = server.tag()
+    peer = server.connect("/until-lost", tag=tag)
+    if end == "fin":
+        peer.sock.close()
+    else:
+        peer.reset()
+    noticed = server.log.event("noticed", tag, timeout=SOON)
+    assert (noticed["connected"], noticed["close_code"]) == (False, 1006)
+
+
+@on_main
+def test_messages_wait_for_a_busy_handler(server: Server) -> None:
+    tag = server.tag()
+    messages = [f"message {number}" for number in range(50)]
+    with server.connect("/busy", tag=tag) as peer:
+        for message in messages:
+            peer.send(message)
+        server.release(tag)
+        assert [peer.read() for _ in messages] == messages
+        peer.close()
+
+
+@on_main
+def test_messages_before_a_close_are_still_received(server: Server) -> None:
+    tag = server.tag()
+    with server.connect("/busy", tag=tag) as peer:
+        peer.send("before the close")
+        peer.send_close(4000)
+        peer.read_close()
+        server.release(tag)
+    end = server.log.event("end", tag)
+    # To echo it is too late: that is what the handler then learns.
+    assert (end["error"], end["code"]) == ("ConnectionClosed", 4000)
+
+
+@on_main
+def test_busy_handlers_connection_is_kept_alive(server: Server) -> None:
+    tag = server.tag()
+    with server.connect("/busy-pinged", tag=tag) as peer:
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            peer.send_frame(PONG, peer.read_opcode(PING).payload)
+        server.release(tag)
+        peer.send("hello")
+        while (frame := peer.read_frame()).opcode == PING:
+            pass
+        assert frame.payload == b"hello"
+        peer.close()
+
+
+@on_main
+def test_busy_handlers_full_queue_is_no_loss(server: Server) -> None:
+    """Nothing is read while the queue is full: so pongs are not seen, and must not be missed."""
+    tag = server.tag()
+    with server.connect("/busy-pinged", tag=tag) as peer:
+        for number in range(100):
+            peer.send(f"message {number}")
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            peer.send_frame(PONG)
+            time.sleep(0.1)
+        server.release(tag)
+        for number in range(100):
+            while (frame := peer.read_frame()).opcode == PING:
+                pass
+            assert frame.payload == f"message {number}".encode()
+        peer.close()
+
+
+def push(peer: Peer, total: int) -> int:
+    """Send without reading until TCP pushes back for good; returns the bytes that went."""
+    frame = encode_frame(BINARY, bytes(65536))
+    sent = 0
+    peer.sock.settimeout(0.7)
+    try:
+        while sent < total:
+            view = memoryview(frame)
+            while view:
+                taken = peer.sock.send(view)
+                sent += taken
+                view = view[taken:]
+    except TimeoutError:
+        pass
+    return sent
+
+
+@on_main
+def test_client_that_pushes_a_gigabyte_is_pushed_back(server: Server) -> None:
+    tag = server.tag()
+    with server.connect("/busy", tag=tag) as peer:
+        before = server.usage().rss
+        sent = push(peer, 1 << 30)
+        # Kernel buffers of both sides, and what max_queue lets in.
+        assert sent < 24 << 20
+        assert server.usage().rss - before < 12 << 20
+        peer.reset()
+        server.release(tag)
+    end = server.log.event("end", tag)
+    assert end["error"] == "ConnectionClosed"
+
+
+@on_main
+def test_http_goes_on_beside_busy_handlers(server: Server) -> None:
+    tags = [server.tag() for _ in range(5)]
+    peers = [server.connect("/busy", tag=tag) for tag in tags]
+    try:
+        started = time.monotonic()
+        assert server.get("/http").text == "http"
+        assert time.monotonic() - started < 1
+        for tag in tags:
+            server.release(tag)
+        for peer in peers:
+            peer.close()
+    finally:
+        for peer in peers:
+            peer.sock.close()
+
+
+@on_main
+def test_peer_that_stops_reading_is_no_business_of_others(server: Server) -> None:
+    stuck = server.connect("/push", receive_buffer=4096)
+    try:
+        with server.connect() as peer:
+            deadline = time.monotonic() + 1
+            while time.monotonic() < deadline:
+                started = time.monotonic()
+                assert peer.echo("hello") == "hello"
+                assert time.monotonic() - started < 0.5
+            peer.close()
+        server.log.event("end", server.opened[0])
+    finally:
+        stuck.sock.close()
+
+
+@on_main
+def test_peers_that_flood_with_pings_do_not_fill_memory(server: Server) -> None:
+    """Each ping wants a pong, which a peer that does not read never takes."""
+    tag = server.tag()
+    with server.connect("/busy", tag=tag, receive_buffer=4096) as peer:
+        before = server.usage().rss
+        frame = encode_frame(PING, bytes(125)) * 500
+        peer.sock.settimeout(0.5)
+        sent = 0
+        try:
+            while sent < 64 << 20:
+                sent += peer.sock.send(frame)
+        except TimeoutError:
+            pass
+        assert server.usage().rss - before < 12 << 20
+        peer.reset()
+        server.release(tag)
+    server.log.event("end", tag)
+
+
+@on(lambda setup: setup.main and setup.tls)
+@pytest.mark.parametrize("path", ["/echo", "/busy"])
+def test_half_a_tls_record_stalls_only_its_sender(server: Server, path: str) -> None:
+    from tests.support.tls import SplitTLS
+
+    tag = server.tag()
+    context = server.context()
+    assert context is not None
+    with SplitTLS(server.dial_plain(), context) as split:
+        split.upgrade(server.target(path, tag), server.host)
+        server.opened.append(tag)
+        record = split.encrypt(encode_frame(BINARY, b"split"))
+        split.sock.sendall(record[: len(record) // 2])
+        busy = server.tag()
+        with server.connect("/busy", tag=busy) as peer:
+            # By the same thread that looks at the split record of a busy handler.
+            peer.send_frame(PING, b"hello")
+            assert peer.read_opcode(PONG).payload == b"hello"
+            server.release(busy)
+            peer.close()
+        with server.connect() as peer:
+            assert peer.echo("hello") == "hello"
+            peer.close()
+        split.sock.sendall(record[len(record) // 2 :])
+        server.release(tag)
+        assert split.read_frame().payload == b"split"
+        split.send(encode_frame(0x8, b"\x03\xe8"))
+        assert split.read_frame().close_code == 1000
+
+
+@on_main
+def test_nothing_is_left_of_connections_that_ended(server: Server) -> None:
+    """Descriptors and threads are back at their level."""
+    with server.connect() as peer:
+        peer.close()
+    before = wait_until(server.usage)
+    for number in range(20):
+        peer = server.connect()
+        assert peer.echo("hello") == "hello"
+        if number % 4 == 0:
+            peer.close()
+        elif number % 4 == 1:
+            peer.reset()
+        elif number % 4 == 2:
+            peer.send_bytes(b"\xff\xff\xff")
+        peer.sock.close()
+
+    def is_back() -> bool:
+        now = server.usage()
+        return now.fds <= before.fds and now.threads <= before.threads
+
+    wait_until(is_back, what="descriptors and threads to be freed")
