@@ -502,7 +502,7 @@ class Connection:
     def release(self) -> None:
         """Close the socket. The connection is closed; other threads get :exc:`ConnectionClosed`."""
         self.lose("the connection was dropped")
-        if self.linger_until is not None:
+        if self.linger_until is not None and not self.released:
             self._linger(self.linger_until)
         # Whoever still waits for the socket must be out before its descriptor is another's.
         self._transport.abort()
