@@ -1457,6 +1457,18 @@ def test_a_second_release_does_nothing(connect: Connect) -> None:
     assert ends.transport.closed == 1
 
 
+def test_a_second_release_does_not_wait_for_a_peer_at_fault_again(connect: Connect) -> None:
+    ends = connect(close_timeout=PATIENCE)
+    ends.peer.send_frame(0x3)
+    closed_now(ends.connection.receive)
+    ends.peer.sock.close()
+    ends.connection.release()
+    ends.transport.waiting.clear()
+    ends.connection.release()
+
+    assert not ends.transport.waiting.is_set()
+
+
 def test_the_peer_sees_the_end_of_a_released_connection(connect: Connect) -> None:
     ends = connect(tcp_pair())
     ends.connection.release()
