@@ -551,6 +551,10 @@ class Connection:
 
     def service(self) -> None:
         """Read what is there, unless a thread is receiving: never waits."""
+        if self.linger_until is not None and time.monotonic() >= self.linger_until:
+            # A sender may be stuck on a peer that has closed, or was told to.
+            self._transport.abort()
+            return
         if self._outbox:
             self.flush()
         if self._reading.acquire(False):
