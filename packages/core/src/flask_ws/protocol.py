@@ -61,6 +61,10 @@ SEPARATE_PAYLOAD = 2**16
 #: that a header alone, whatever it promises, costs no more than this.
 FIRST_BUFFER = 2**16
 
+#: Small fragments of a message are joined when there are so many of them: an object for each
+#: takes more than ten times its two or three bytes.
+MANY_PARTS = 1000
+
 INVALID_DATA = 1007
 MESSAGE_TOO_BIG = 1009
 
@@ -407,10 +411,11 @@ class _SlowLane:
         self.header = bytearray()
         self.remaining = 0
         # The message: whether a frame of it is to come, its size by the headers of its frames,
-        # and its parts.
+        # its parts, and how many of them have not been joined yet.
         self.open = False
         self.size = 0
         self.parts: list[str] | list[bytes] = []
+        self.loose = 0
 
     @property
     def between_messages(self) -> bool:
@@ -457,10 +462,14 @@ class _SlowLane:
             # Empty fragments are free to send: they must be free to hold.
             if event.data or event.message_finished:
                 self.parts.append(event.data)  # type: ignore[arg-type]
+                self.loose += 1
             if event.message_finished:
                 self.events.append(_join(self.parts))
                 self.parts = []
-                self.size = 0
+                self.size = self.loose = 0
+            elif self.loose == MANY_PARTS:
+                self.parts[-MANY_PARTS:] = [_join(self.parts[-MANY_PARTS:])]  # type: ignore[list-item]
+                self.loose = 0
         elif isinstance(event, WSProtoPing):
             self.events.append(Ping(bytes(event.payload)))
         elif isinstance(event, WSProtoPong):
