@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Flask
+
 from flask_ws import Sock, WebSocket
 
 app = Flask(__name__)
