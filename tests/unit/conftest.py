@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import trustme
 from flask import Flask
-from tests.support.memory import MemoryPlugin, MemoryServer
+from tests.support.memory import PATIENCE, MemoryPlugin, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import Peer
 
 from flask_ws import Concurrency, Sock, plugins
+from flask_ws import monitor as monitor_module
 from flask_ws.concurrency import threads
 from flask_ws.connection import Connection
 from flask_ws.flusher import Flusher
@@ -128,12 +131,46 @@ class KeepingThreads(Concurrency):
         self.spawned.append(thread)
         thread.start()
 
+    def join(self) -> None:
+        for thread in self.spawned:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), f"{thread.name} goes on"
+
 
 @pytest.fixture
-def keeping() -> KeepingThreads:
-    return KeepingThreads()
+def keeping() -> Iterator[KeepingThreads]:
+    keeping = KeepingThreads()
+    yield keeping
+    keeping.join()
 
 
 @pytest.fixture
-def monitor(keeping: KeepingThreads) -> Monitor:
-    return Monitor(keeping)
+def monitor(keeping: KeepingThreads, monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
+    """A monitor that looks more often than others do."""
+    monkeypatch.setattr(monitor_module, "TICK", 0.02)
+    monitor = Monitor(keeping)
+    yield monitor
+    for connection in list(monitor._watches):
+        monitor.remove(connection)
+
+
+TLS = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+@pytest.fixture(scope="session")
+def tls() -> TLS:
+    """A client's and a server's context."""
+    authority = trustme.CA()
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server)
+    return client, server
+
+
+def tls_pair(tls: TLS) -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TLS connection over loopback."""
+    client, server = tcp_pair()
+    wrapping = in_thread(tls[1].wrap_socket, server, server_side=True)
+    client = tls[0].wrap_socket(client, server_hostname="localhost")
+    return client, wrapping.result(PATIENCE)

@@ -1,44 +1,29 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Iterator
 
 import pytest
-import trustme
 from tests.support.memory import PATIENCE, in_thread, tcp_pair
 
 from flask_ws.concurrency import threads
 from flask_ws.transport import SEND_SIZE, PlainTransport, TLSTransport, Transport
+
+from .conftest import TLS, tls_pair
 
 MUCH = bytes(range(256)) * 20_000
 
 Pair = tuple[socket.socket, Transport]
 
 
-@pytest.fixture(scope="session")
-def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A client's and a server's context."""
-    authority = trustme.CA()
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(server)
-    return client, server
-
-
 @pytest.fixture(params=["plain", "TLS"])
-def pair(
-    request: pytest.FixtureRequest, tls: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, tls: TLS) -> Iterator[Pair]:
     """A client's socket, and a server's transport."""
-    client, server = tcp_pair()
-    make: type[Transport] = PlainTransport
+    make: type[Transport]
     if request.param == "TLS":
-        wrapping = in_thread(tls[1].wrap_socket, server, server_side=True)
-        client = tls[0].wrap_socket(client, server_hostname="localhost")
-        server = wrapping.result(PATIENCE)
-        make = TLSTransport
+        (client, server), make = tls_pair(tls), TLSTransport
+    else:
+        (client, server), make = tcp_pair(), PlainTransport
     client.settimeout(PATIENCE)
     transport = make(server, threads, server.close)
     yield client, transport
@@ -277,9 +262,7 @@ def test_an_abort_wakes_who_sends(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("make", [PlainTransport, TLSTransport])
-def test_a_close_is_left_to_who_made_the_socket(
-    make: type[Transport], tls: tuple[ssl.SSLContext, ssl.SSLContext]
-) -> None:
+def test_a_close_is_left_to_who_made_the_socket(make: type[Transport], tls: TLS) -> None:
     client, server = tcp_pair()
     if make is TLSTransport:
         server = tls[1].wrap_socket(server, server_side=True, do_handshake_on_connect=False)
