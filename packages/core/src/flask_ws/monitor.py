@@ -7,6 +7,7 @@ server stops.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import heapq
 import itertools
 import logging
@@ -161,8 +162,10 @@ class Monitor:
             self._say_goodbye_to(watch)
         deadline = time.monotonic() + FAREWELL
         while self._watches and time.monotonic() < deadline:
-            # Set when the last connection has ended.
-            self._wake.wait(0.05)
+            # A second signal to a server with greenlets ends up in whichever of them is waiting.
+            with contextlib.suppress(SystemExit):
+                # Set when the last connection has ended.
+                self._wake.wait(0.05)
             for connection in list(self._watches):
                 connection.service()
 

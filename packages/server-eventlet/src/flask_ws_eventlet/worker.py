@@ -77,6 +77,7 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
         # Those of them that are not in the middle of a request.
         self._idle: set[Any] = set()
         self._room: Any = None
+        self._quitting = False
         self._ssl_context: ssl.SSLContext | None = None
 
     @classmethod
@@ -180,7 +181,10 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """Exit soon: not within the signal's handler, where nothing may wait."""
-        eventlet.spawn(super().handle_quit, sig, frame)
+        # Ctrl-C comes from the terminal, and once more from the arbiter.
+        if not self._quitting:
+            self._quitting = True
+            eventlet.spawn(super().handle_quit, sig, frame)
 
     def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
         """Reopen the logs, outside the signal's handler as well."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flask_ws import ServerSocket, hookimpl, take_buffered
@@ -33,5 +36,30 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     return ServerSocket(
         sock,
         read_ahead=functools.partial(take_buffered, reader, sock),
+        is_stopping=_find_is_stopping(),
         concurrency=greenlets,
+    )
+
+
+# Equal, as functions, for all connections of one server.
+@dataclass(frozen=True)
+class _IsStopping:
+    """Asks a server whether it was told to stop, and gunicorn's worker, where that runs it."""
+
+    server: Any
+    worker: Any
+
+    def __call__(self) -> bool:
+        return getattr(self.server, "closed", False) or not getattr(self.worker, "alive", True)
+
+
+def _find_is_stopping() -> Callable[[], bool]:
+    import gevent
+
+    # The server runs each connection in a greenlet of its own, with its handle method.
+    arguments = getattr(gevent.getcurrent(), "args", None) or (None,)
+    # gunicorn's gevent_pywsgi worker closes its server only a while after its own SIGTERM.
+    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return _IsStopping(
+        getattr(arguments[0], "__self__", None), worker if hasattr(worker, "cfg") else None
     )
