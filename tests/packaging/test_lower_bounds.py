@@ -1,4 +1,4 @@
-"""The lowest versions that our requirements allow, on the lowest Python, do work."""
+"""The lowest versions that our requirements allow do work, on the lowest Python there is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import tomli
 from tests.docs.serving import serve
 
-from .environments import ROOT, Environment, find_python
+from .environments import ROOT, Environment, find_lowest_python
 from .test_wheels import APP, GEVENT_SCRIPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
@@ -63,7 +63,7 @@ def read_lower_bounds() -> dict[str, str]:
 def lowest(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment of our packages, as they are, and the oldest of all that they need."""
     folder = tmp_path_factory.mktemp("lowest")
-    environment = Environment.make(folder / "env", find_python("3.10"))
+    environment = Environment.make(folder / "env", find_lowest_python())
     packages = [argument for package in PACKAGES for argument in ("--editable", package)]
     bounds = read_lower_bounds()
     environment.install(
