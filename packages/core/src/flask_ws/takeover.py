@@ -118,7 +118,8 @@ class Takeover:
 
     def _close_tls(self) -> None:
         sock = self._wrapped or self._server_sock
-        # Through the class: the instance's own methods are those of the dead socket.
+        # At C level: the instance's own methods are those of the dead socket, and the class's
+        # close() waits for files that the server has made of it.
         with contextlib.suppress(OSError):
-            type(sock).shutdown(sock, socket.SHUT_RDWR)
-        type(sock).close(sock)
+            _socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        _socket.socket.close(sock)
