@@ -339,3 +339,10 @@ def send_after(ws: WebSocket, seconds: str) -> None:
     for _ in range(200):
         ws.send(bytes(10000))
         pause(0.01)
+
+
+@route("/pong", ping_interval=None)
+def pong(ws: WebSocket) -> None:
+    ws.ping(b"are you there")
+    while True:
+        ws.send(ws.receive())
