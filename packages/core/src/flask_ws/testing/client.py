@@ -1,0 +1,359 @@
+"""A WebSocket client for tests, at the other end of an app in memory."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+import flask
+from flask.testing import FlaskClient
+from markupsafe import Markup
+from werkzeug.datastructures import Headers
+from werkzeug.test import Client, TestResponse
+
+from flask_ws.connection import Connection
+from flask_ws.deflate import Deflate, parse_agreed
+from flask_ws.exceptions import ConnectionClosed, FlaskWSError
+from flask_ws.protocol import BytesLike, Protocol
+from flask_ws.transport import SEND_SIZE, PlainTransport
+
+from .memory import Call, threads
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["ClientWebSocket", "HandshakeRefused", "connect"]
+
+#: Seconds that a test waits for anything before it fails.
+TIMEOUT = 10.0
+#: What browsers offer.
+EXTENSIONS = "permessage-deflate; client_max_window_bits"
+#: The part of a refusal's text that an exception shows.
+SHOWN_TEXT = 500
+
+
+class HandshakeRefused(FlaskWSError):
+    """The app did not answer a handshake with 101.
+
+    :param response: the response.
+    """
+
+    def __init__(self, response: TestResponse) -> None:
+        super().__init__(response)
+        #: The response: its ``status_code``, ``headers``, ``text`` and so on.
+        self.response = response
+
+    def __str__(self) -> str:
+        text = self.response.get_data(as_text=True)
+        if self.response.mimetype == "text/html":
+            text = Markup(text).striptags()  # noqa: S704
+        return f"{self.response.status}: {text[:SHOWN_TEXT]}"
+
+
+class ClientWebSocket(Connection):
+    """The client's end of a connection that :func:`connect` opened.
+
+    ``for message in ws`` receives messages until the connection is closed.
+    """
+
+    def __init__(
+        self, call: Call, response: TestResponse, app: WSGIApplication, timeout: float
+    ) -> None:
+        agreed = parse_agreed(response.headers.get("Sec-WebSocket-Extensions", ""))
+        deflate = None if agreed is None else Deflate(agreed, client=True, max_size=None)
+        transport = PatientTransport(call.sock, timeout)
+        super().__init__(
+            transport,
+            Protocol(client=True, deflate=deflate),
+            concurrency=threads,
+            close_timeout=timeout,
+            max_queue=16,
+            label="WebSocket client",
+        )
+        #: The answer to the handshake, of status 101.
+        self.response = response
+        #: The subprotocol that was agreed on, or ``None``.
+        self.subprotocol = response.headers.get("Sec-WebSocket-Protocol")
+        self._patient = transport
+        self._call = call
+        self._timeout = timeout
+        json = getattr(app, "json", flask.json)
+        self._dumps: Callable[..., str] = json.dumps
+        self._loads: Callable[[str | bytes], Any] = json.loads
+        self.begin(b"", call.early or b"")
+
+    @overload
+    def receive(self, timeout: None = None) -> str | bytes: ...
+
+    @overload
+    def receive(self, timeout: float | None) -> str | bytes | None: ...
+
+    def receive(self, timeout: float | None = None) -> str | bytes | None:
+        """Receive the next message.
+
+        :param timeout: seconds to wait for it; 0 takes what is there.
+        :return: ``str`` for a text message, ``bytes`` for a binary one, ``None`` when the time
+            is up.
+        :raises ConnectionClosed: the connection is closed and every message has been received.
+        :raises TimeoutError: no ``timeout`` was given, and no message came within that of
+            :func:`connect`.
+        """
+        message = super().receive(self._timeout if timeout is None else timeout)
+        if message is None and timeout is None:
+            raise TimeoutError(
+                f"The app sent no message within {self._timeout} s{self._call.whereabouts()}"
+            )
+        return message
+
+    def send(self, data: str | BytesLike) -> None:
+        """Send a message.
+
+        :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
+            binary.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises TimeoutError: the app reads nothing.
+        """
+        try:
+            super().send(data)
+        except ConnectionClosed:
+            if self._patient.stalled:
+                raise TimeoutError(
+                    f"The app read nothing within {self._timeout} s{self._call.whereabouts()}"
+                ) from None
+            raise
+
+    def send_json(self, data: Any, **kwargs: Any) -> None:
+        """Send ``data`` as JSON, in a text message.
+
+        :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
+        :param kwargs: passed on to the provider's ``dumps``.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        """
+        self.send(self._dumps(data, **kwargs))
+
+    def receive_json(self, timeout: float | None = None) -> Any:
+        """Receive the next message, and read it as JSON by the app's JSON provider.
+
+        :param timeout: as for :meth:`receive`.
+        :return: the value, or ``None`` when the time is up.
+        :raises ConnectionClosed: the connection is closed and every message has been received.
+        :raises ValueError: the message is not JSON.
+        """
+        message = self.receive(timeout)
+        return None if message is None else self._loads(message)
+
+    def drop(self) -> None:
+        """Lose the connection, without a close frame: the app sees a 1006."""
+        self.lose("the test dropped it")
+
+    def finish(self) -> BaseException | None:
+        """Close the connection, and wait until the app is done with it.
+
+        :return: what the handler raised, or that it did not end.
+        """
+        deadline = time.monotonic() + self._timeout
+        try:
+            # A close frame that the test has not received is answered as one that it has.
+            self.service()
+            self.close()
+        finally:
+            self.release()
+            ended = self._call.end(deadline)
+        if self._call.error is None and not ended:
+            return TimeoutError(
+                "The handler has not returned, although its connection has been closed for "
+                f"{self._timeout} s{self._call.whereabouts()}"
+            )
+        return self._call.error
+
+    def __repr__(self) -> str:
+        state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
+        return f"<{type(self).__name__} {self.response.request.path} {state}>"
+
+
+class PatientTransport(PlainTransport):
+    """A socket to which nothing is sent for ever.
+
+    :param sock: the socket.
+    :param timeout: seconds that the peer may take to read anything.
+    """
+
+    def __init__(self, sock: Any, timeout: float) -> None:
+        super().__init__(sock, threads, sock.close)
+        self._timeout = timeout
+        #: Whether the peer did not read.
+        self.stalled = False
+
+    def send(self, buffers: list[BytesLike]) -> None:
+        """Send all of ``buffers``.
+
+        :raises TimeoutError: the peer does not read.
+        """
+        for data in buffers:
+            view = memoryview(data)
+            while view:
+                sent = self.try_send(view[:SEND_SIZE])
+                view = view[sent:]
+                if not sent and not threads.wait_writable(self.fd, self._timeout):
+                    self.stalled = True
+                    raise TimeoutError
+
+
+class Handover:
+    """Stands in for the app of a test client, which so makes the request and has the answer.
+
+    :param app: the app.
+    :param timeout: seconds that it may take to answer.
+    """
+
+    def __init__(self, app: WSGIApplication, timeout: float) -> None:
+        self._app = app
+        self._timeout = timeout
+        #: The request, once it has been made.
+        self.call: Call | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # The client asks the app for its configuration.
+        return getattr(self._app, name)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Make the request, and answer as the app does, with a 101, too."""
+        config: Mapping[str, Any] = getattr(self._app, "config", {})
+        self.call = call = Call(
+            self._app,
+            environ,
+            timeout=self._timeout,
+            propagate=config.get("PROPAGATE_EXCEPTIONS") is not False,
+        )
+        try:
+            status, headers, body = call.read_answer()
+        finally:
+            if call.early is None:
+                call.sock.close()
+        start_response(status, headers)
+        return [body]
+
+
+class Connecting:
+    """What :func:`connect` returns: a connection from the ``with`` to its end."""
+
+    def __init__(
+        self, client: Client, path: str, headers: Headers, timeout: float, kwargs: dict[str, Any]
+    ) -> None:
+        self._client = client
+        self._path = path
+        self._headers = headers
+        self._timeout = timeout
+        self._kwargs = kwargs
+        self._ws: ClientWebSocket | None = None
+
+    def __enter__(self) -> ClientWebSocket:
+        """Open the connection.
+
+        :raises HandshakeRefused: the app did not answer 101.
+        """
+        app = self._client.application
+        handover = Handover(app, self._timeout)
+        # A copy, which shares the cookies.
+        client = copy.copy(self._client)
+        client.application = handover
+        if isinstance(client, FlaskClient):
+            # The request goes on when this one has its answer: there is no context to keep.
+            client.preserve_context = False
+        response = client.open(self._path, headers=self._headers, **self._kwargs)
+        call = handover.call
+        if call is None or call.early is None:
+            raise HandshakeRefused(response)
+        self._ws = ClientWebSocket(call, response, app, self._timeout)
+        return self._ws
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection, and raise what its handler raised."""
+        assert self._ws is not None
+        error = self._ws.finish()
+        if error is None:
+            return
+        if exc is not None and not isinstance(exc, Exception):
+            # An interrupt, or a test's outcome: it stays that, and tells of the other.
+            _append(exc, error)
+            return
+        if exc is not None:
+            _append(error, exc)
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # To raise it here has put `exc` in the place of the handler's own.
+            error.__context__ = context
+
+
+def _append(error: BaseException, earlier: BaseException) -> None:
+    """Let a traceback of ``error`` begin with that of ``earlier``."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    if error is not earlier:
+        error.__context__ = earlier
+
+
+def connect(
+    app_or_client: flask.Flask | Client,
+    path: str,
+    *,
+    headers: Headers | Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
+    subprotocols: str | Iterable[str] = (),
+    compression: bool = True,
+    timeout: float = TIMEOUT,
+    **kwargs: Any,
+) -> Connecting:
+    """Open a WebSocket connection to an app in a test, without a server.
+
+    ::
+
+        def test_echo():
+            with connect(app, "/echo") as ws:
+                ws.send("hello")
+                assert ws.receive() == "hello"
+
+    All that a server would run is run: Flask's dispatch with its hooks, the handshake, and the
+    handler, on a thread, with the real protocol in between. At the end of the ``with`` block the
+    connection is closed, and the handler has returned. What it raised is raised there, unless
+    ``app.config["PROPAGATE_EXCEPTIONS"]`` is ``False``.
+
+    :param app_or_client: the app, or a test client of it, whose cookies and session are used.
+    :param path: the path, or a URL.
+    :param headers: headers to send besides those of a handshake, or in their place.
+    :param subprotocols: the subprotocols to offer.
+    :param compression: whether to offer permessage-deflate, as browsers do.
+    :param timeout: seconds to wait for anything, before the test fails.
+    :param kwargs: further arguments of the client's ``open()``, such as ``query_string`` and
+        ``base_url``.
+    :return: a context manager, which gives a :class:`ClientWebSocket`.
+    :raises HandshakeRefused: at the beginning of the block: the app did not answer 101.
+    """
+    client = app_or_client if isinstance(app_or_client, Client) else app_or_client.test_client()
+    offered = [subprotocols] if isinstance(subprotocols, str) else list(subprotocols)
+    sent = Headers(headers)
+    for name, value in (
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", base64.b64encode(os.urandom(16)).decode()),
+        ("Sec-WebSocket-Protocol", ", ".join(offered)),
+        ("Sec-WebSocket-Extensions", EXTENSIONS if compression else ""),
+    ):
+        if value and name not in sent:
+            sent[name] = value
+    if path.startswith(("ws://", "wss://")):
+        # What url_for() makes of a WebSocket route.
+        path = "http" + path[2:]
+    return Connecting(client, path, sent, timeout, kwargs)
