@@ -108,6 +108,17 @@ class Connection:
         self.buffered = data[end:]
         return first, data[start:end]
 
+    def receive_message(self) -> bytes:
+        """The payload of the next data frame; pings before it are answered."""
+        while True:
+            first, payload = self.receive_frame()
+            if first == 0x80 | PING:
+                self.sock.sendall(client_frame(PONG, payload))
+            elif first & 0x0F in (TEXT, BINARY):
+                return payload
+            else:
+                raise WrongReply(f"expected a message, got {first:#x} {payload[:40]!r}")
+
     def expect(self, reply: bytes) -> None:
         """Read exactly `reply`, with blocking calls."""
         data = self.buffered

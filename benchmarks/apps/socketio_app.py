@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 
 from flask import Flask
-from flask_socketio import SocketIO
+from flask_socketio import SocketIO, emit
 
 app = Flask(__name__)
 # Events in the order they came, as with the others: by default each gets a thread of its own.
-socketio = SocketIO(app, async_mode="threading", async_handlers=False)
+# No pings either, as every byte is compared; the others ping less often than the load lasts.
+socketio = SocketIO(app, async_mode="threading", async_handlers=False, ping_interval=3600)
 
 
 @socketio.on("connect")
 def connect() -> None:
-    socketio.emit("ready")
+    emit("ready")
 
 
 @socketio.on("publish")
