@@ -51,6 +51,7 @@ class Connection:
         "_messages",
         "_outbox",
         "_outbox_size",
+        "_peer_closed",
         "_protocol",
         "_queueing",
         "_reading",
@@ -100,6 +101,8 @@ class Connection:
         # Taken, and kept, by the first to send a close frame.
         self._closing = concurrency.lock()
         self._sent_close: tuple[int, str] | None = None
+        # Whether the peer has sent a close frame, after which it sends nothing.
+        self._peer_closed = False
         # Set at the end, for a closer that waits while another thread reads.
         self._ended: Event | None = None
         #: Until when the peer of a failed connection is given to read the close frame.
@@ -253,12 +256,15 @@ class Connection:
         if isinstance(event, Ping):
             self._answer_ping(event.payload)
         elif isinstance(event, Close):
+            self._peer_closed = True
             self._set_closed(event.code, event.reason)
             self._post_close(event.code, event.reason)
-            if self._outbox:
-                # The answer waits behind a message.
-                self._begin_lingering()
-            else:
+            # The answer may wait behind a message; then whoever sends it sees to the end.
+            with self._queueing:
+                waits = bool(self._outbox)
+                if waits:
+                    self._begin_lingering()
+            if not waits:
                 self._transport.end()
         elif isinstance(event, Violation):
             logger.warning("%s: the peer is at fault: %s %s", self.label, event.code, event.reason)
@@ -383,6 +389,8 @@ class Connection:
                 if done and self.linger_until is not None:
                     # That was the close frame.
                     self._transport.end()
+                    if self._peer_closed:
+                        self._transport.abort()
             except (OSError, ValueError):
                 self._drop_outbox()
                 self.lose("the connection was lost while sending")
