@@ -92,6 +92,11 @@ class Takeover:
                 pass
         far.close()
 
+    def __del__(self) -> None:
+        # A server that is made to stop while the handler runs does not come back to drain it.
+        if self._far is not None:
+            self._far.close()
+
     def _make_dead(self) -> _socket.socket:
         # C-level sockets, which no monkey-patching makes green.
         dead, self._far = _socket.socketpair()
