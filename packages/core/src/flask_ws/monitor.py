@@ -133,9 +133,9 @@ class Monitor:
 
     def add(self, watch: Watch) -> None:
         """Watch over a connection from now on."""
-        self._watches[watch.connection] = watch
-        self._arrived.append(watch)
         with self._lock:
+            self._watches[watch.connection] = watch
+            self._arrived.append(watch)
             if not self._running:
                 self._running = True
                 self._wake.clear()
