@@ -1135,6 +1135,28 @@ def test_a_release_sends_what_the_kernel_did_not_take_before_the_answer(connect:
     releasing.result(PATIENCE)
 
 
+def test_a_release_does_not_wait_for_a_peer_that_has_its_answer(connect: Connect) -> None:
+    """Even where the frame was on its way when the peer's own came."""
+    ends = connect()
+    handled: list[int] = []
+    send = ends.transport.try_send
+
+    def send_slowly(data: BytesLike) -> int:
+        """Come back when the peer has answered already."""
+        sent = send(data)
+        answer(ends)
+        handled.append(closed_now(ends.connection.receive).code)
+        return sent
+
+    ends.transport.try_send = send_slowly  # type: ignore[method-assign]
+    ends.connection.go_away(1001, "")
+    began = time.monotonic()
+    ends.connection.release()
+
+    assert handled == [1001]
+    assert time.monotonic() - began < 2
+
+
 def test_a_release_waits_no_longer_than_close_timeout_for_the_answer(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
     receiver = in_receive(ends)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -263,6 +265,18 @@ def test_no_descriptor_leaks(connect: Connect, detach: bool, server_first: bool)
         one()
 
     assert len(list(FDS.iterdir())) == before
+
+
+def test_a_server_that_does_not_come_back_to_drain_leaks_nothing() -> None:
+    client, server = socket.socketpair()
+    with warnings.catch_warnings(record=True) as caught, client, server:
+        warnings.simplefilter("always")
+        takeover = Takeover(server)
+        takeover.close()
+        del takeover
+        gc.collect()
+
+    assert caught == []
 
 
 @pytest.mark.skipif(not FDS.exists(), reason="the system does not list open descriptors")
