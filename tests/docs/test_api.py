@@ -1,0 +1,18 @@
+"""The API page has all that is public."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import flask_ws
+
+from .markdown import ROOT
+
+PAGE = (ROOT / "docs" / "api.rst").read_text()
+
+
+@pytest.mark.parametrize("name", flask_ws.__all__)
+def test_a_public_name_is_documented(name: str) -> None:
+    assert re.search(rf"^\.\. (auto\w+|data):: {name}\b", PAGE, re.MULTILINE)
