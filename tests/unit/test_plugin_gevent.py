@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.socket
+import pytest
+from gevent.pywsgi import WSGIServer
+
+from flask_ws import ServerSocket
+from flask_ws_gevent import flask_ws_get_socket
+from flask_ws_gevent.greenlets import greenlets
+
+TIMEOUT = 5.0
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+Look = Callable[[dict[str, Any]], object]
+
+
+class Untouchable:
+    """An object of another server's, which no plugin but its own has any business with."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was looked up")
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "werkzeug": {"werkzeug.socket": Untouchable(), "SERVER_SOFTWARE": "Werkzeug/3.1"},
+    "gunicorn": {"gunicorn.socket": Untouchable(), "SERVER_SOFTWARE": "gunicorn/27.0"},
+    "eventlet": {"eventlet.input": Untouchable(), "eventlet.set_idle": Untouchable()},
+    "waitress": {"waitress.client_disconnected": Untouchable(), "SERVER_SOFTWARE": "waitress"},
+    "unknown": {},
+}
+
+
+class Worker:
+    """As much of gunicorn's worker as says whether it is to stop."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.cfg = object()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.alive = False
+
+
+class Server:
+    """A real server in this thread. What it is asked, it answers within the request."""
+
+    def __init__(self) -> None:
+        self.server = WSGIServer(("127.0.0.1", 0), self._serve, log=None, error_log=None)
+        self.server.start()
+        self.port = int(self.server.server_port or 0)
+        self._look: Look = flask_ws_get_socket
+
+    def _serve(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self._found.set(self._look(environ))
+        start_response("200 OK", [("Content-Length", "0"), ("Connection", "close")])
+        return []
+
+    def ask(self, look: Look, *, early: bytes = b"") -> Any:
+        """Make a request, and return what `look` makes of its environ."""
+        self._look = look
+        self._found: gevent.event.AsyncResult[object] = gevent.event.AsyncResult()
+        client = gevent.socket.create_connection(("127.0.0.1", self.port))
+        try:
+            client.sendall(HEAD + early)
+            found = self._found.get(timeout=TIMEOUT)
+            while client.recv(4096):
+                pass
+        finally:
+            client.close()
+        return found
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with gevent.Timeout(TIMEOUT):
+        server = Server()
+        yield server
+        server.server.stop()
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    before = signal.signal(signal.SIGTERM, worker.handle_exit)
+    yield worker
+    signal.signal(signal.SIGTERM, before)
+
+
+def claim(environ: dict[str, Any]) -> ServerSocket:
+    server_socket = flask_ws_get_socket(environ)
+    assert server_socket is not None
+    return server_socket
+
+
+def test_a_request_of_the_server_is_claimed_with_its_socket(server: Server) -> None:
+    port = server.ask(lambda environ: claim(environ).sock.getsockname()[1])
+    assert port == server.port
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_request_of_another_server_is_left_alone(other: str) -> None:
+    environ = {"wsgi.input": Untouchable(), **OTHERS[other]}
+    assert flask_ws_get_socket(environ) is None
+
+
+def test_a_request_without_a_socket_below_its_body_is_not_claimed() -> None:
+    environ = {"SERVER_SOFTWARE": "gevent/26.0", "wsgi.input": object()}
+    assert flask_ws_get_socket(environ) is None
+
+
+def test_gevents_own_primitives_come_with_the_socket(server: Server) -> None:
+    assert server.ask(claim).concurrency is greenlets
+
+
+def test_the_handler_stays_in_its_greenlet(server: Server) -> None:
+    assert not server.ask(claim).detach
+
+
+def test_what_the_server_has_read_past_the_head_is_taken(server: Server) -> None:
+    taken = server.ask(lambda environ: claim(environ).take_read_ahead(), early=b"frames")
+    assert taken == b"frames"
+
+
+def test_taking_does_not_wait_for_a_client_that_sends_nothing(server: Server) -> None:
+    assert server.ask(lambda environ: claim(environ).take_read_ahead()) == b""
+
+
+def test_a_server_that_listens_is_not_stopping(server: Server) -> None:
+    assert not server.ask(claim).is_stopping()
+
+
+def test_a_server_that_was_closed_is_stopping(server: Server) -> None:
+    is_stopping = server.ask(claim).is_stopping
+    server.server.close()
+    assert is_stopping()
+
+
+def test_a_worker_of_gunicorns_that_got_sigterm_is_stopping(server: Server, worker: Worker) -> None:
+    """It closes its servers only up to a second later."""
+    is_stopping = server.ask(claim).is_stopping
+    signal.raise_signal(signal.SIGTERM)
+    assert is_stopping()
+
+
+def test_all_connections_of_a_server_ask_the_same_function(server: Server) -> None:
+    """So that the monitor asks once for all of them."""
+    questions = {server.ask(claim).is_stopping for _ in range(2)}
+    assert len(questions) == 1
+
+
+def test_a_request_in_a_greenlet_that_is_not_the_servers_never_stops(server: Server) -> None:
+    """As where middleware hands requests on."""
+
+    def look(environ: dict[str, Any]) -> object:
+        return gevent.spawn(claim, environ).get(timeout=TIMEOUT)
+
+    is_stopping = server.ask(look).is_stopping
+    server.server.close()
+    assert not is_stopping()

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import io
+import signal
+import socket
+from collections.abc import Iterator
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+import pytest
+from gunicorn.http.unreader import SocketUnreader
+
+from flask_ws import ServerSocket
+from flask_ws_gunicorn import flask_ws_get_socket
+
+
+class Untouchable:
+    """An object of another server's, which no plugin but its own has any business with."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was looked up")
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "werkzeug": {"werkzeug.socket": Untouchable(), "SERVER_SOFTWARE": "Werkzeug/3.1"},
+    "eventlet": {"eventlet.input": Untouchable(), "eventlet.set_idle": Untouchable()},
+    "gevent": {"SERVER_SOFTWARE": "gevent/26.0 Python/3.11"},
+    # Its worker on gevent's own server, which is that plugin's business.
+    "gevent_pywsgi": {
+        "SERVER_SOFTWARE": "gevent/26.0 gunicorn/27.0",
+        "gunicorn.sock": Untouchable(),
+    },
+    "waitress": {"waitress.client_disconnected": Untouchable(), "SERVER_SOFTWARE": "waitress"},
+    "unknown": {},
+}
+
+
+class GreenSocket:
+    """Stands for a socket of gevent's or eventlet's: their modules are not `socket`."""
+
+
+class OldUnreader:
+    """Its buffer as gunicorn had it before 26.2."""
+
+    def __init__(self, data: bytes) -> None:
+        self.buf = io.BytesIO()
+        self.buf.write(data)
+
+
+class Worker:
+    """As much of a worker as says whether it is to stop."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.cfg = object()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.alive = False
+
+
+class Request:
+    """A request as a worker passes it on, and the client's end of its connection."""
+
+    def __init__(self) -> None:
+        self.client, self.sock = socket.socketpair()
+        self.unreader: Any = SocketUnreader(self.sock)
+
+    def claim(self, **changes: Any) -> ServerSocket | None:
+        reader = SimpleNamespace(unreader=self.unreader)
+        environ = {
+            "gunicorn.socket": self.sock,
+            "wsgi.input": SimpleNamespace(reader=reader),
+            "SERVER_PROTOCOL": "HTTP/1.1",
+        }
+        return flask_ws_get_socket({**environ, **changes})
+
+    def take(self) -> bytes:
+        server_socket = self.claim()
+        assert server_socket is not None
+        return server_socket.take_read_ahead()
+
+    def close(self) -> None:
+        self.sock.close()
+        self.client.close()
+
+
+@pytest.fixture
+def request_() -> Iterator[Request]:
+    request = Request()
+    yield request
+    request.close()
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker()
+    before = signal.signal(signal.SIGTERM, worker.handle_exit)
+    yield worker
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_request_of_the_server_is_claimed_with_its_socket(request_: Request) -> None:
+    server_socket = request_.claim()
+    assert server_socket is not None
+    assert server_socket.sock is request_.sock
+
+
+@pytest.mark.parametrize("server", OTHERS)
+def test_a_request_of_another_server_is_left_alone(server: str) -> None:
+    environ = {"wsgi.input": Untouchable(), "SERVER_PROTOCOL": "HTTP/1.1", **OTHERS[server]}
+    assert flask_ws_get_socket(environ) is None
+
+
+def test_a_stream_of_http2_is_not_claimed(request_: Request) -> None:
+    """Its socket is that of all other streams as well."""
+    assert request_.claim(SERVER_PROTOCOL="HTTP/2") is None
+
+
+def test_what_the_server_has_read_past_the_head_is_taken(request_: Request) -> None:
+    request_.unreader.unread(b"frames")
+    assert request_.take() == b"frames"
+
+
+def test_what_was_taken_is_not_in_the_servers_buffer_any_more(request_: Request) -> None:
+    request_.unreader.unread(b"frames")
+    request_.take()
+    assert request_.take() == b""
+
+
+def test_taking_does_not_wait_for_a_client_that_sends_nothing(request_: Request) -> None:
+    request_.sock.settimeout(5)
+    assert request_.take() == b""
+
+
+def test_the_buffer_of_an_old_gunicorn_is_taken(request_: Request) -> None:
+    request_.unreader = OldUnreader(b"frames")
+    assert request_.take() == b"frames"
+
+
+def test_the_buffer_of_an_old_gunicorn_is_empty_afterwards(request_: Request) -> None:
+    request_.unreader = OldUnreader(b"frames")
+    request_.take()
+    assert request_.take() == b""
+
+
+def test_a_worker_with_threads_gets_rid_of_the_handler(request_: Request) -> None:
+    server_socket = request_.claim()
+    assert server_socket is not None
+    assert server_socket.detach
+
+
+def test_a_worker_with_greenlets_keeps_the_handler(request_: Request) -> None:
+    server_socket = request_.claim(**{"gunicorn.socket": GreenSocket()})
+    assert server_socket is not None
+    assert not server_socket.detach
+
+
+def test_a_worker_that_is_alive_is_not_stopping(request_: Request, worker: Worker) -> None:
+    server_socket = request_.claim()
+    assert server_socket is not None
+    assert not server_socket.is_stopping()
+
+
+def test_a_worker_that_got_sigterm_is_stopping(request_: Request, worker: Worker) -> None:
+    server_socket = request_.claim()
+    assert server_socket is not None
+    signal.raise_signal(signal.SIGTERM)
+    assert server_socket.is_stopping()
+
+
+def test_all_connections_of_a_worker_ask_the_same_function(
+    request_: Request, worker: Worker
+) -> None:
+    """So that the monitor asks once for all of them."""
+    first, second = request_.claim(), request_.claim()
+    assert first is not None
+    assert second is not None
+    assert first.is_stopping is second.is_stopping
+
+
+def test_without_a_worker_nothing_is_stopping(request_: Request) -> None:
+    """As where an application has taken SIGTERM for itself."""
+    server_socket = request_.claim()
+    assert server_socket is not None
+    assert not server_socket.is_stopping()

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flask_ws import ServerSocket
+from flask_ws_werkzeug import flask_ws_get_socket
+
+
+class Untouchable:
+    """An object of another server's, which no plugin but its own has any business with."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was looked up")
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "gunicorn": {"gunicorn.socket": Untouchable()},
+    "eventlet": {"eventlet.input": Untouchable(), "eventlet.set_idle": Untouchable()},
+    "gevent": {"SERVER_SOFTWARE": "gevent/26.0 Python/3.11"},
+    "waitress": {"waitress.client_disconnected": Untouchable(), "SERVER_SOFTWARE": "waitress"},
+    "unknown": {},
+}
+
+
+class Request:
+    """A request as the server passes it on, and the client's end of its connection."""
+
+    def __init__(self) -> None:
+        self.client, self.sock = socket.socketpair()
+        self.rfile = self.sock.makefile("rb")
+        self.environ: dict[str, Any] = {
+            "werkzeug.socket": self.sock,
+            "wsgi.input": self.rfile,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+        }
+
+    def claim(self, **changes: Any) -> ServerSocket:
+        server_socket = flask_ws_get_socket({**self.environ, **changes})
+        assert server_socket is not None
+        return server_socket
+
+    def close(self) -> None:
+        self.rfile.close()
+        self.sock.close()
+        self.client.close()
+
+
+@pytest.fixture
+def request_() -> Iterator[Request]:
+    request = Request()
+    yield request
+    request.close()
+
+
+def test_a_request_of_the_server_is_claimed_with_its_socket(request_: Request) -> None:
+    assert request_.claim().sock is request_.sock
+
+
+@pytest.mark.parametrize("server", OTHERS)
+def test_a_request_of_another_server_is_left_alone(server: str) -> None:
+    environ = {"wsgi.input": Untouchable(), **OTHERS[server]}
+    assert flask_ws_get_socket(environ) is None
+
+
+def test_what_the_server_has_read_past_the_head_is_taken(request_: Request) -> None:
+    request_.client.sendall(b"head\r\nframes")
+    request_.rfile.readline()
+    assert request_.claim().take_read_ahead() == b"frames"
+
+
+def test_taking_does_not_wait_for_a_client_that_sends_nothing(request_: Request) -> None:
+    request_.sock.settimeout(5)
+    assert request_.claim().take_read_ahead() == b""
+
+
+def test_nothing_is_taken_before_it_is_asked_for(request_: Request) -> None:
+    request_.client.sendall(b"head\r\nbody")
+    request_.rfile.readline()
+    request_.claim()
+    assert request_.rfile.read(4) == b"body"
+
+
+def test_a_server_with_threads_keeps_the_handler(request_: Request) -> None:
+    assert not request_.claim().detach
+
+
+def test_a_server_without_threads_gets_rid_of_the_handler(request_: Request) -> None:
+    assert request_.claim(**{"wsgi.multithread": False}).detach
+
+
+def test_a_server_with_processes_keeps_the_handler(request_: Request) -> None:
+    """The child that serves a request ends with it."""
+    changes = {"wsgi.multithread": False, "wsgi.multiprocess": True}
+    assert not request_.claim(**changes).detach
+
+
+def test_an_idle_connection_outlives_a_request_on_a_thread(request_: Request) -> None:
+    assert request_.claim().detachable
+
+
+def test_no_connection_outlives_a_request_in_a_process_of_its_own(request_: Request) -> None:
+    assert not request_.claim(**{"wsgi.multiprocess": True}).detachable
