@@ -40,7 +40,7 @@ class Served:
 
     @contextmanager
     def connect(self, path: str = "/echo") -> Iterator[ClientConnection]:
-        options: dict[str, Any] = {"open_timeout": 5, "close_timeout": 5}
+        options: dict[str, Any] = {"open_timeout": 10, "close_timeout": 5}
         if self.unix:
             # Relative to here: the path of a socket may be 107 bytes long.
             options["path"] = os.path.relpath(self.folder / "app.sock")
@@ -60,7 +60,7 @@ class Served:
             try:
                 with self.connect(path):
                     return True
-            except (ConnectionRefusedError, FileNotFoundError):
+            except (ConnectionRefusedError, FileNotFoundError, TimeoutError):
                 return False
 
         wait_until(probe, timeout=START_SECONDS, every=0.05, what=f"a server:\n{self.log}")
