@@ -805,12 +805,11 @@ def test_options_are_in_force(echo: Flask, detach: bool) -> None:
 
 def test_connections_are_counted(echo: Flask) -> None:
     echo.config["SOCK_MAX_CONNECTIONS"] = 1
-    with (
-        connect(echo, "/echo"),
-        pytest.raises(HandshakeRefused, match="503"),
-        connect(echo, "/echo"),
-    ):
-        pass
+    with connect(echo, "/echo") as ws:
+        ws.send("counted")
+        assert ws.receive() == "counted"
+        with pytest.raises(HandshakeRefused, match="503"), connect(echo, "/echo"):
+            pass
 
 
 def test_a_ping_is_answered_while_the_test_receives(app: Flask, sock: Sock) -> None:

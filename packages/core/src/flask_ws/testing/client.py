@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -35,6 +36,7 @@ TIMEOUT = 10.0
 EXTENSIONS = "permessage-deflate; client_max_window_bits"
 #: The part of a refusal's text that an exception shows.
 SHOWN_TEXT = 500
+HEADLINE = re.compile(r"<(title|h1)>.*?</\1>", re.DOTALL)
 
 
 class HandshakeRefused(FlaskWSError):
@@ -51,7 +53,8 @@ class HandshakeRefused(FlaskWSError):
     def __str__(self) -> str:
         text = self.response.get_data(as_text=True)
         if self.response.mimetype == "text/html":
-            text = Markup(text).striptags()  # noqa: S704
+            # A title says the status again.
+            text = Markup(HEADLINE.sub("", text)).striptags()  # noqa: S704
         return f"{self.response.status}: {text[:SHOWN_TEXT]}"
 
 

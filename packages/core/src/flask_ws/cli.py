@@ -1,0 +1,472 @@
+"""``flask ws``: what is installed, which routes there are, and a client to try them with."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import http.client
+import importlib.metadata
+import os
+import re
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import SplitResult, quote, urlsplit
+
+import click
+import flask
+from flask.cli import with_appcontext
+from markupsafe import Markup
+from werkzeug.routing import Rule
+
+from .buffered import take_buffered
+from .concurrency import threads
+from .connection import Connection
+from .deflate import Deflate, parse_agreed
+from .exceptions import ConnectionClosed
+from .extension import AppOptions
+from .handshake import accept_value
+from .options import PROCESS_NAMES, Options
+from .plugins import HINTS, FoundPlugin, plugins
+from .protocol import Protocol
+from .transport import PlainTransport, TLSTransport
+
+__all__ = ["ws"]
+
+SWITCHING_PROTOCOLS = 101
+DISTRIBUTION = "flask-ws"
+
+#: Seconds that a closing handshake may take.
+CLOSE_TIMEOUT = 5.0
+#: Messages that are kept while the terminal is busy.
+MAX_QUEUE = 16
+#: The part of a refusal's body, and of a binary message, that is shown.
+SHOWN_TEXT = 1000
+SHOWN_BYTES = 32
+HEADLINE = re.compile(r"<(title|h1)>.*?</\1>", re.DOTALL)
+#: What is offered to the server.
+EXTENSIONS = "permessage-deflate; client_max_window_bits"
+
+#: What stays as it is in a URL: all that may be in one, and what is quoted already.
+UNQUOTED = "/?%:@!$&'()*+,;=~[]"
+
+Table = list[list[str]]
+
+
+@click.group()
+def ws() -> None:
+    """Look at WebSocket routes, and talk to them."""
+
+
+# Servers
+
+
+@ws.command("servers")
+def list_servers() -> None:
+    """List the server plugins that were found."""
+    found = plugins.load()
+    table = [
+        [
+            plugin.name,
+            f"{plugin.distribution} {plugin.version}",
+            _describe_servers(plugin),
+            "loaded" if plugin.error is None else f"failed: {_describe(plugin.error)}",
+        ]
+        for plugin in found
+    ]
+    names = {plugin.name for plugin in found}
+    table += [
+        [extra, "-", "-", f"pip install '{DISTRIBUTION}[{extra}]'"]
+        for extra in sorted({extra for *_, extra in HINTS})
+        if extra not in names
+    ]
+    _show(["Plugin", "Distribution", "Server", "State"], table)
+
+
+def _describe_servers(plugin: FoundPlugin) -> str:
+    """Name what the plugin's distribution requires besides flask-ws, with the version there is."""
+    try:
+        requirements = importlib.metadata.requires(plugin.distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
+    described = []
+    for requirement in requirements:
+        match = re.match(r"[\w.-]+", requirement)
+        name = match[0] if match else requirement
+        if "extra ==" in requirement or name.lower().startswith(DISTRIBUTION):
+            continue
+        try:
+            described.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            # With a marker, it may belong to another Python or system.
+            if ";" not in requirement:
+                described.append(f"{name} is not installed")
+    return ", ".join(described) or "-"
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+# Routes
+
+
+@ws.command("routes")
+@with_appcontext
+def list_routes() -> None:
+    """List the app's WebSocket routes.
+
+    With the options of each that differ from the defaults, whether they are set in app.config or
+    on the route itself.
+    """
+    app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
+    options = AppOptions.of(app).read()
+    rules = [rule for rule in app.url_map.iter_rules() if rule.websocket or _target(app, rule)]
+    if not rules:
+        click.echo("There are no WebSocket routes.")
+    else:
+        rules.sort(key=lambda rule: (_domain(rule), rule.rule, rule.endpoint))
+        table = [_describe_rule(app, rule, options) for rule in rules]
+        header = ["Domain", "Rule", "Endpoint", "Kind", "Options"]
+        if not any(map(_domain, rules)):
+            header, table = header[1:], [row[1:] for row in table]
+        _show(header, table)
+    if changed := _differences(options, PROCESS_NAMES):
+        click.echo(f"\nOf the whole process: {changed}")
+
+
+def _describe_rule(app: flask.Flask, rule: Rule, options: Options) -> list[str]:
+    view: Any = app.view_functions.get(rule.endpoint)
+    target = _target(app, rule)
+    changed = ""
+    if target is None:
+        kind = "unknown"
+    else:
+        kind = "event view" if isinstance(target, type) else "handler"
+        names = {field.name for field in dataclasses.fields(Options)} - PROCESS_NAMES
+        changed = _differences(options.replace(view.flask_ws_options), names)
+    if not rule.websocket:
+        kind += " (never called: the rule needs websocket=True)"
+    return [_domain(rule), rule.rule, rule.endpoint, kind, changed]
+
+
+def _target(app: flask.Flask, rule: Rule) -> Callable[..., Any] | None:
+    """Return a rule's handler, which :meth:`Sock.view` has noted on the view function."""
+    view = app.view_functions.get(rule.endpoint)
+    target: Callable[..., Any] | None = getattr(view, "flask_ws_handler", None)
+    return target
+
+
+def _domain(rule: Rule) -> str:
+    return rule.host or rule.subdomain or ""
+
+
+def _differences(options: Options, names: frozenset[str] | set[str]) -> str:
+    defaults = Options()
+    return ", ".join(
+        f"{field.name}={getattr(options, field.name)!r}"
+        for field in dataclasses.fields(options)
+        if field.name in names and getattr(options, field.name) != getattr(defaults, field.name)
+    )
+
+
+def _show(header: Sequence[str], table: Table) -> None:
+    rows = [list(header), *table]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+# Client
+
+
+def _parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        # Both raise ValueError.
+        known = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if parts.scheme not in ("ws", "wss") or not known:
+        raise click.BadParameter(f"{url!r} is not of the form ws://host/path or wss://host/path.")
+    return parts
+
+
+def _parse_headers(
+    _context: click.Context, _parameter: click.Parameter, headers: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    parsed = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII) or not colon:
+            raise click.BadParameter(f"{header!r} is not of the form 'Name: value'.")
+        if not value.isprintable():
+            raise click.BadParameter(f"{header!r} has a control character.")
+        parsed.append((name, value.strip()))
+    return parsed
+
+
+@ws.command("connect")
+@click.argument("url", callback=_parse_url)
+@click.option(
+    "subprotocols",
+    "--subprotocol",
+    metavar="NAME",
+    multiple=True,
+    help="Offer a subprotocol. Can be given several times, the preferred one first.",
+)
+@click.option(
+    "headers",
+    "--header",
+    "-H",
+    metavar="'NAME: VALUE'",
+    multiple=True,
+    callback=_parse_headers,
+    help="Send a header with the handshake. Can be given several times.",
+)
+@click.option("--include", "-i", is_flag=True, help="Show the headers of the response.")
+@click.option("--insecure", is_flag=True, help="With wss, accept any certificate.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds that the handshake may take.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Seconds to go on receiving at the end of the input.",
+)
+@click.pass_context
+def connect(
+    context: click.Context,
+    url: SplitResult,
+    subprotocols: tuple[str, ...],
+    headers: list[tuple[str, str]],
+    include: bool,
+    insecure: bool,
+    timeout: float,
+    wait: float,
+) -> None:
+    """Connect to a WebSocket URL: ws://host/path or wss://host/path.
+
+    Each line of input is sent as a text message; each message that comes is written to the
+    output. The end of the input (Ctrl-D) and an interrupt (Ctrl-C) close the connection.
+
+    \b
+    The exit code tells how the connection ended:
+      0          closed with 1000 or 1001, or without a code
+      1          there was none: unreachable, or the handshake was refused
+      2          the command line is wrong
+      3, 4       closed with a code of 3000 to 3999, of 4000 to 4999
+      102 - 115  closed with 1002 to 1015: 106 is a lost connection (1006),
+                 111 an exception in the handler (1011)
+    """  # noqa: D301
+    key = base64.b64encode(os.urandom(16)).decode()
+    sent = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Extensions", EXTENSIONS),
+        ("Sec-WebSocket-Protocol", ", ".join(subprotocols)),
+    ]
+    own = {name.lower() for name, _ in headers}
+    headers = [(name, value) for name, value in sent if value and name.lower() not in own] + headers
+    with contextlib.ExitStack() as stack:
+        client = _make_client(url, timeout, insecure)
+        stack.callback(client.close)
+        response = _request(client, url, headers)
+        stack.callback(response.close)
+        if include:
+            _show_head(response)
+        deflate = _check(response, dict(headers).get("Sec-WebSocket-Key", key), subprotocols)
+        connection = _open(client, response, deflate)
+        subprotocol = response.getheader("Sec-WebSocket-Protocol")
+        details = [f"subprotocol {subprotocol}"] if subprotocol else []
+        details += ["compressed"] if deflate else []
+        click.echo(", ".join(["Connected", *details]), err=True)
+        _converse(connection, wait)
+    code = connection.close_code or 0
+    click.echo(f"Closed: {code} {connection.close_reason}".rstrip(), err=True)
+    context.exit(exit_code(code))
+
+
+def exit_code(code: int) -> int:
+    """Return the command's exit code for a close code."""
+    if code in (1000, 1001, 1005):
+        return 0
+    return code // 1000 if code >= 3000 else code - 900
+
+
+def _make_client(url: SplitResult, timeout: float, insecure: bool) -> http.client.HTTPConnection:
+    host = url.hostname or ""
+    if url.scheme == "ws":
+        return http.client.HTTPConnection(host, url.port, timeout=timeout)
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, url.port, timeout=timeout, context=context)
+
+
+def _request(
+    client: http.client.HTTPConnection, url: SplitResult, headers: list[tuple[str, str]]
+) -> http.client.HTTPResponse:
+    """Send the handshake; return the answer."""
+    target = quote(url.path or "/", UNQUOTED)
+    if url.query:
+        target += "?" + quote(url.query, UNQUOTED)
+    has_host = any(name.lower() == "host" for name, _ in headers)
+    try:
+        client.putrequest("GET", target, skip_host=has_host, skip_accept_encoding=True)
+        for name, value in headers:
+            client.putheader(name, value.encode())
+        client.endheaders()
+        return client.getresponse()
+    except ssl.SSLCertVerificationError as error:
+        raise click.ClickException(
+            f"{error.verify_message}: --insecure accepts any certificate."
+        ) from None
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        raise click.ClickException(f"No connection to {url.geturl()}: {_describe(error)}") from None
+
+
+def _show_head(response: http.client.HTTPResponse) -> None:
+    click.echo(f"HTTP/1.{response.version % 10} {response.status} {response.reason}", err=True)
+    for name, value in response.getheaders():
+        click.echo(f"{name}: {value}", err=True)
+    click.echo(err=True)
+
+
+def _check(
+    response: http.client.HTTPResponse, key: str, subprotocols: tuple[str, ...]
+) -> Deflate | None:
+    """Check the answer to the handshake (RFC 6455 section 4.1); return what was agreed on.
+
+    :raises ClickException: it is a refusal, or wrong.
+    """
+    if response.status != SWITCHING_PROTOCOLS:
+        raise click.ClickException(f"The handshake was refused: {_describe_refusal(response)}")
+    wrong = None
+    if response.version < 11:
+        wrong = "it is not of HTTP/1.1"
+    elif (response.getheader("Upgrade") or "").lower() != "websocket":
+        wrong = "it does not upgrade to websocket"
+    elif "upgrade" not in re.split(r"\s*,\s*", (response.getheader("Connection") or "").lower()):
+        wrong = "it has no Connection: Upgrade"
+    elif response.getheader("Sec-WebSocket-Accept") != accept_value(key):
+        wrong = "its Sec-WebSocket-Accept is not the answer to the key"
+    elif response.getheader("Sec-WebSocket-Protocol") not in (None, *subprotocols):
+        wrong = "it chooses a subprotocol that was not offered"
+    try:
+        agreed = parse_agreed(response.getheader("Sec-WebSocket-Extensions") or "")
+    except ValueError as error:
+        wrong = wrong or str(error)
+    if wrong:
+        raise click.ClickException(f"The server's answer is wrong: {wrong}.")
+    return None if agreed is None else Deflate(agreed, client=True, max_size=None)
+
+
+def _describe_refusal(response: http.client.HTTPResponse) -> str:
+    described = f"{response.status} {response.reason}"
+    if location := response.getheader("Location"):
+        return f"{described}, to {location}"
+    try:
+        text = response.read(SHOWN_TEXT).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        text = ""
+    if response.headers.get_content_type() == "text/html":
+        # A title says the status again.
+        text = Markup(HEADLINE.sub("", text)).striptags()  # noqa: S704
+    return f"{described}\n{_printable(text.strip())}".strip()
+
+
+def _open(
+    client: http.client.HTTPConnection,
+    response: http.client.HTTPResponse,
+    deflate: Deflate | None,
+) -> Connection:
+    sock = client.sock
+    early = take_buffered(response.fp, sock)
+    # It has the socket, too, and would keep it open.
+    response.close()
+    make_transport = TLSTransport if isinstance(sock, ssl.SSLSocket) else PlainTransport
+    connection = Connection(
+        make_transport(sock, threads, sock.close),
+        Protocol(client=True, deflate=deflate),
+        concurrency=threads,
+        close_timeout=CLOSE_TIMEOUT,
+        max_queue=MAX_QUEUE,
+    )
+    connection.begin(b"", early)
+    return connection
+
+
+def _converse(connection: Connection, wait: float) -> None:
+    """Send the lines of the input, write the messages that come, until the connection ends."""
+    ended = threading.Event()
+
+    def send_lines() -> None:
+        try:
+            for line in _read_lines():
+                connection.send(line)
+        except ConnectionClosed:
+            return
+        if not ended.wait(wait):
+            connection.close()
+
+    threads.spawn(send_lines, "flask_ws.cli")
+    # On a terminal, messages stand beside the lines that were typed.
+    prefix = "< " if sys.stdout.isatty() else ""
+    try:
+        for message in connection:
+            click.echo(prefix + _format(message))
+    except KeyboardInterrupt:
+        connection.close()
+    finally:
+        ended.set()
+        # The server closes first, if it does so within a second (RFC 6455 section 7.1.1).
+        connection.linger_until = time.monotonic() + 1
+        connection.release()
+
+
+def _read_lines() -> Iterator[str]:
+    """Read lines from the standard input.
+
+    From its file descriptor: a thread that waits in ``sys.stdin`` cannot be left behind when the
+    process ends.
+    """
+    fd = sys.stdin.fileno()
+    encoding = sys.stdin.encoding or "utf-8"
+    rest = b""
+    while data := os.read(fd, 65536):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode(encoding, "replace")
+    if rest:
+        yield rest.decode(encoding, "replace")
+
+
+def _format(message: str | bytes) -> str:
+    if isinstance(message, str):
+        return _printable(message) if sys.stdout.isatty() else message
+    more = " ..." if len(message) > SHOWN_BYTES else ""
+    return f"<binary, {len(message)} bytes: {message[:SHOWN_BYTES].hex(' ')}{more}>"
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would obey."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
+        for character in text
+    )
