@@ -141,6 +141,8 @@ class Server:
     certificate: Certificate
     # Tags of the WebSockets that got their 101: each is owed an access line.
     opened: list[str] = field(default_factory=list)
+    # Whether it was told to stop: once is enough.
+    told: bool = False
 
     # Clients
 
@@ -261,6 +263,7 @@ class Server:
         )
 
     def signal(self, number: signal.Signals) -> None:
+        self.told = number is not signal.SIGHUP
         if self.setup.stop_group and number is signal.SIGINT:
             # A terminal sends Ctrl-C to the whole foreground group.
             os.killpg(self.process.pid, number)
@@ -279,7 +282,8 @@ class Server:
         """Stop as a user would; leave nothing behind, even where that fails."""
         try:
             if self.process.poll() is None:
-                self.signal(self.setup.stop_signal)
+                if not self.told:
+                    self.signal(self.setup.stop_signal)
                 self.wait()
         finally:
             self.kill()

@@ -14,6 +14,7 @@ from typing import Any
 
 import flask
 from flask import Flask, abort, g, jsonify, request, session
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_ws import ConnectionClosed, Sock, WebSocket
 
@@ -140,6 +141,7 @@ def process() -> flask.Response:
 
 @route("/both")
 @route("/echo")
+@route("/echo/<name>")
 @route("/pinged", ping_interval=0.2, ping_timeout=0.4)
 @route("/unpinged", ping_interval=None)
 @route("/subprotocols", subprotocols=["chat.v2", "chat.v1"])
@@ -148,7 +150,7 @@ def process() -> flask.Response:
 @route("/any-origin", allowed_origins="*")
 @route("/listed-origin", allowed_origins=["https://example.com"])
 @route("/forbidden")
-def echo(ws: WebSocket) -> None:
+def echo(ws: WebSocket, name: str = "") -> None:
     """Echo, until either side closes; what `for` swallows is raised here."""
     while True:
         ws.send(ws.receive())
@@ -346,3 +348,29 @@ def pong(ws: WebSocket) -> None:
     ws.ping(b"are you there")
     while True:
         ws.send(ws.receive())
+
+
+@route("/hold")
+def hold(ws: WebSocket) -> None:
+    """Wait in receive(): the common handler."""
+    ws.send("held")
+    ws.receive()
+
+
+class Proxied:
+    """Below /proxied, the app behind one trusted proxy."""
+
+    def __init__(self, wsgi_app: Callable[..., Any]) -> None:
+        self.direct = wsgi_app
+        self.fixed = ProxyFix(wsgi_app, x_host=1)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        path = environ["PATH_INFO"]
+        if not path.startswith("/proxied/"):
+            return self.direct(environ, start_response)
+        environ["SCRIPT_NAME"] += "/proxied"
+        environ["PATH_INFO"] = path.removeprefix("/proxied")
+        return self.fixed(environ, start_response)
+
+
+app.wsgi_app = Proxied(app.wsgi_app)  # type: ignore[method-assign]
