@@ -979,8 +979,14 @@ def test_past_max_connections_a_handshake_is_refused(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     app.config["SOCK_MAX_CONNECTIONS"] = 1
-    sock.route("/")(lambda ws: ws.receive())
+
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        ws.send("counted")
+        ws.receive()
+
     first = server.connect(app)
+    assert first.read() == "counted"
     response = server.refuse(app)
 
     assert response.status == 503
