@@ -1,44 +1,34 @@
-"""``flask ws``: what is installed, which routes there are, and a client to try them with."""
+"""``flask ws connect``: a WebSocket client in the terminal."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import http.client
-import importlib.metadata
 import os
 import re
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import SplitResult, quote, urlsplit
 
 import click
-import flask
-from flask.cli import with_appcontext
 from markupsafe import Markup
-from werkzeug.routing import Rule
 
-from .buffered import take_buffered
-from .concurrency import threads
-from .connection import Connection
-from .deflate import Deflate, parse_agreed
-from .exceptions import ConnectionClosed
-from .extension import AppOptions
-from .handshake import accept_value
-from .options import PROCESS_NAMES, Options
-from .plugins import HINTS, FoundPlugin, plugins
-from .protocol import Protocol
-from .transport import PlainTransport, TLSTransport
+from flask_ws.buffered import take_buffered
+from flask_ws.concurrency import threads
+from flask_ws.connection import Connection
+from flask_ws.deflate import Deflate, parse_agreed
+from flask_ws.exceptions import ConnectionClosed
+from flask_ws.handshake import accept_value
+from flask_ws.protocol import Protocol
+from flask_ws.transport import PlainTransport, TLSTransport
 
-__all__ = ["ws"]
+__all__ = ["connect", "exit_code"]
 
 SWITCHING_PROTOCOLS = 101
-DISTRIBUTION = "flask-ws"
 
 #: Seconds that a closing handshake may take.
 CLOSE_TIMEOUT = 5.0
@@ -53,137 +43,6 @@ EXTENSIONS = "permessage-deflate; client_max_window_bits"
 
 #: What stays as it is in a URL: all that may be in one, and what is quoted already.
 UNQUOTED = "/?%:@!$&'()*+,;=~[]"
-
-Table = list[list[str]]
-
-
-@click.group()
-def ws() -> None:
-    """Look at WebSocket routes, and talk to them."""
-
-
-# Servers
-
-
-@ws.command("servers")
-def list_servers() -> None:
-    """List the server plugins that were found."""
-    found = plugins.load()
-    table = [
-        [
-            plugin.name,
-            f"{plugin.distribution} {plugin.version}",
-            _describe_servers(plugin),
-            "loaded" if plugin.error is None else f"failed: {_describe(plugin.error)}",
-        ]
-        for plugin in found
-    ]
-    names = {plugin.name for plugin in found}
-    table += [
-        [extra, "-", "-", f"pip install '{DISTRIBUTION}[{extra}]'"]
-        for extra in sorted({extra for *_, extra in HINTS})
-        if extra not in names
-    ]
-    _show(["Plugin", "Distribution", "Server", "State"], table)
-
-
-def _describe_servers(plugin: FoundPlugin) -> str:
-    """Name what the plugin's distribution requires besides flask-ws, with the version there is."""
-    try:
-        requirements = importlib.metadata.requires(plugin.distribution) or []
-    except importlib.metadata.PackageNotFoundError:
-        return "-"
-    described = []
-    for requirement in requirements:
-        match = re.match(r"[\w.-]+", requirement)
-        name = match[0] if match else requirement
-        if "extra ==" in requirement or name.lower().startswith(DISTRIBUTION):
-            continue
-        try:
-            described.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            # With a marker, it may belong to another Python or system.
-            if ";" not in requirement:
-                described.append(f"{name} is not installed")
-    return ", ".join(described) or "-"
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-# Routes
-
-
-@ws.command("routes")
-@with_appcontext
-def list_routes() -> None:
-    """List the app's WebSocket routes.
-
-    With the options of each that differ from the defaults, whether they are set in app.config or
-    on the route itself.
-    """
-    app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-    options = AppOptions.of(app).read()
-    rules = [rule for rule in app.url_map.iter_rules() if rule.websocket or _target(app, rule)]
-    if not rules:
-        click.echo("There are no WebSocket routes.")
-    else:
-        rules.sort(key=lambda rule: (_domain(rule), rule.rule, rule.endpoint))
-        table = [_describe_rule(app, rule, options) for rule in rules]
-        header = ["Domain", "Rule", "Endpoint", "Kind", "Options"]
-        if not any(map(_domain, rules)):
-            header, table = header[1:], [row[1:] for row in table]
-        _show(header, table)
-    if changed := _differences(options, PROCESS_NAMES):
-        click.echo(f"\nOf the whole process: {changed}")
-
-
-def _describe_rule(app: flask.Flask, rule: Rule, options: Options) -> list[str]:
-    view: Any = app.view_functions.get(rule.endpoint)
-    target = _target(app, rule)
-    changed = ""
-    if target is None:
-        kind = "unknown"
-    else:
-        kind = "event view" if isinstance(target, type) else "handler"
-        names = {field.name for field in dataclasses.fields(Options)} - PROCESS_NAMES
-        changed = _differences(options.replace(view.flask_ws_options), names)
-    if not rule.websocket:
-        kind += " (never called: the rule needs websocket=True)"
-    return [_domain(rule), rule.rule, rule.endpoint, kind, changed]
-
-
-def _target(app: flask.Flask, rule: Rule) -> Callable[..., Any] | None:
-    """Return a rule's handler, which :meth:`Sock.view` has noted on the view function."""
-    view = app.view_functions.get(rule.endpoint)
-    target: Callable[..., Any] | None = getattr(view, "flask_ws_handler", None)
-    return target
-
-
-def _domain(rule: Rule) -> str:
-    return rule.host or rule.subdomain or ""
-
-
-def _differences(options: Options, names: frozenset[str] | set[str]) -> str:
-    defaults = Options()
-    return ", ".join(
-        f"{field.name}={getattr(options, field.name)!r}"
-        for field in dataclasses.fields(options)
-        if field.name in names and getattr(options, field.name) != getattr(defaults, field.name)
-    )
-
-
-def _show(header: Sequence[str], table: Table) -> None:
-    rows = [list(header), *table]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-
-
-# Client
 
 
 def _parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -> SplitResult:
@@ -212,7 +71,7 @@ def _parse_headers(
     return parsed
 
 
-@ws.command("connect")
+@click.command("connect")
 @click.argument("url", callback=_parse_url)
 @click.option(
     "subprotocols",
@@ -338,7 +197,9 @@ def _request(
             f"{error.verify_message}: --insecure accepts any certificate."
         ) from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        raise click.ClickException(f"No connection to {url.geturl()}: {_describe(error)}") from None
+        raise click.ClickException(
+            f"No connection to {url.geturl()}: {type(error).__name__}: {error}"
+        ) from None
 
 
 def _show_head(response: http.client.HTTPResponse) -> None:

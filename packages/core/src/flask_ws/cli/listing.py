@@ -1,0 +1,141 @@
+"""``flask ws servers`` and ``flask ws routes``."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import flask
+from flask.cli import with_appcontext
+from werkzeug.routing import Rule
+
+from flask_ws.extension import AppOptions
+from flask_ws.options import PROCESS_NAMES, Options
+from flask_ws.plugins import HINTS, FoundPlugin, plugins
+
+__all__ = ["list_routes", "list_servers"]
+
+DISTRIBUTION = "flask-ws"
+
+Table = list[list[str]]
+
+
+# Servers
+
+
+@click.command("servers")
+def list_servers() -> None:
+    """List the server plugins that were found."""
+    found = plugins.load()
+    table = [
+        [
+            plugin.name,
+            f"{plugin.distribution} {plugin.version}",
+            _describe_servers(plugin),
+            "loaded" if plugin.error is None else f"failed: {plugin.error!r}",
+        ]
+        for plugin in found
+    ]
+    names = {plugin.name for plugin in found}
+    table += [
+        [extra, "-", "-", f"pip install '{DISTRIBUTION}[{extra}]'"]
+        for extra in sorted({extra for *_, extra in HINTS})
+        if extra not in names
+    ]
+    _show(["Plugin", "Distribution", "Server", "State"], table)
+
+
+def _describe_servers(plugin: FoundPlugin) -> str:
+    """Name what the plugin's distribution requires besides flask-ws, with the version there is."""
+    try:
+        requirements = importlib.metadata.requires(plugin.distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
+    described = []
+    for requirement in requirements:
+        match = re.match(r"[\w.-]+", requirement)
+        name = match[0] if match else requirement
+        if "extra ==" in requirement or name.lower().startswith(DISTRIBUTION):
+            continue
+        try:
+            described.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            # With a marker, it may belong to another Python or system.
+            if ";" not in requirement:
+                described.append(f"{name} is not installed")
+    return ", ".join(described) or "-"
+
+
+# Routes
+
+
+@click.command("routes")
+@with_appcontext
+def list_routes() -> None:
+    """List the app's WebSocket routes.
+
+    With the options of each that differ from the defaults, whether they are set in app.config or
+    on the route itself.
+    """
+    app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
+    options = AppOptions.of(app).read()
+    rules = [rule for rule in app.url_map.iter_rules() if rule.websocket or _target(app, rule)]
+    if not rules:
+        click.echo("There are no WebSocket routes.")
+    else:
+        rules.sort(key=lambda rule: (_domain(rule), rule.rule, rule.endpoint))
+        table = [_describe_rule(app, rule, options) for rule in rules]
+        header = ["Domain", "Rule", "Endpoint", "Kind", "Options"]
+        if not any(map(_domain, rules)):
+            header, table = header[1:], [row[1:] for row in table]
+        _show(header, table)
+    if changed := _differences(options, PROCESS_NAMES):
+        click.echo(f"\nOf the whole process: {changed}")
+
+
+def _describe_rule(app: flask.Flask, rule: Rule, options: Options) -> list[str]:
+    view: Any = app.view_functions.get(rule.endpoint)
+    target = _target(app, rule)
+    changed = ""
+    if target is None:
+        kind = "unknown"
+    else:
+        kind = "event view" if isinstance(target, type) else "handler"
+        names = {field.name for field in dataclasses.fields(Options)} - PROCESS_NAMES
+        changed = _differences(options.replace(view.flask_ws_options), names)
+    if not rule.websocket:
+        kind += " (never called: the rule needs websocket=True)"
+    return [_domain(rule), rule.rule, rule.endpoint, kind, changed]
+
+
+def _target(app: flask.Flask, rule: Rule) -> Callable[..., Any] | None:
+    """Return a rule's handler, which :meth:`Sock.view` has noted on the view function."""
+    view = app.view_functions.get(rule.endpoint)
+    target: Callable[..., Any] | None = getattr(view, "flask_ws_handler", None)
+    return target
+
+
+def _domain(rule: Rule) -> str:
+    return rule.host or rule.subdomain or ""
+
+
+def _differences(options: Options, names: frozenset[str] | set[str]) -> str:
+    defaults = Options()
+    return ", ".join(
+        f"{field.name}={getattr(options, field.name)!r}"
+        for field in dataclasses.fields(options)
+        if field.name in names and getattr(options, field.name) != getattr(defaults, field.name)
+    )
+
+
+def _show(header: Sequence[str], table: Table) -> None:
+    rows = [list(header), *table]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
