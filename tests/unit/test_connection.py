@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import struct
@@ -239,6 +240,30 @@ def test_threads_may_receive_in_turn(connect: Connect) -> None:
 
     assert in_thread(ends.connection.receive).result(PATIENCE) == "one"
     assert in_thread(ends.connection.receive).result(PATIENCE) == "two"
+
+
+def test_receive_waits_for_whoever_is_reading_without_waiting(connect: Connect) -> None:
+    ends = connect()
+    ends.peer.send("hello")
+    with ends.connection._reading:
+        future = in_thread(ends.connection.receive)
+
+    assert future.result(PATIENCE) == "hello"
+
+
+@pytest.mark.parametrize("timeout", [None, PATIENCE])
+def test_a_timeout_of_the_operating_systems_is_a_lost_connection(
+    connect: Connect, timeout: float | None
+) -> None:
+    """Keepalive probes of TCP end like this."""
+    ends = connect()
+
+    def recv(timeout: float | None = None) -> bytes:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    ends.transport.recv = recv  # type: ignore[method-assign]
+
+    assert closed_now(ends.connection.receive, timeout).code == 1006
 
 
 # Iterating
@@ -790,6 +815,14 @@ def test_frames_that_wait_go_out_before_the_next_message(connect: Connect) -> No
 
     assert ends.peer.read_frame() == Frame(PING, b"first")
     assert ends.peer.read() == "second"
+
+
+def test_a_connection_lost_before_what_waits_has_gone_out_raises_1006(connect: Connect) -> None:
+    ends = connect()
+    ends.connection._queue(ends.connection._protocol.send_ping(b"first"))
+    ends.peer.sock.close()
+
+    assert closed_now(ends.connection.send, "second").code == 1006
 
 
 def test_the_rest_of_a_frame_that_the_kernel_did_not_take_goes_first(connect: Connect) -> None:
