@@ -1,0 +1,164 @@
+"""What type checkers know of flask_ws. Checked, not run."""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Blueprint, Flask, Response
+from typing_extensions import assert_type
+from werkzeug.test import TestResponse
+
+from flask_ws import (
+    ConnectionClosed,
+    Options,
+    ServerSocket,
+    Sock,
+    WebSocket,
+    WebSocketView,
+    hookimpl,
+)
+from flask_ws.testing import ClientWebSocket, HandshakeRefused, connect
+
+app = Flask(__name__)
+sock = Sock(app)
+later = Sock()
+later.init_app(app)
+blueprint = Blueprint("chat", __name__)
+
+# Routes: what is decorated stays what it was
+
+
+@sock.route("/echo")
+def echo(ws: WebSocket) -> None:
+    for message in ws:
+        assert_type(message, str | bytes)
+        ws.send(message)
+
+
+@sock.route("/chat/<room>", bp=blueprint, max_message_size=4096, endpoint="chat")
+def chat(ws: WebSocket, room: str, *, limit: int = 10) -> list[str]:
+    return [room, str(limit)]
+
+
+@sock.route("/feed")
+class Feed(WebSocketView):
+    room = ""
+
+    def on_open(self, ws: WebSocket, room: str) -> None:
+        self.room = room
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        assert_type(ws, WebSocket)
+        ws.send(message)
+
+    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
+        pass
+
+
+@app.route("/decorated", websocket=True)
+@sock.view
+def decorated(ws: WebSocket) -> None:
+    pass
+
+
+class Callee:
+    def __call__(self, ws: WebSocket, name: str) -> None:
+        pass
+
+
+def use_routes(ws: WebSocket) -> None:
+    unchanged: Callable[[WebSocket], None] = echo
+    unchanged(ws)
+    assert_type(chat(ws, "lobby", limit=3), list[str])
+    assert_type(Feed().room, str)
+    assert_type(decorated, Callable[..., Response])
+    assert_type(sock.route("/callee/<name>")(Callee()), Callee)
+
+
+# Connections
+
+
+def receive(ws: WebSocket, seconds: float | None) -> None:
+    assert_type(ws.receive(), str | bytes)
+    assert_type(ws.receive(None), str | bytes)
+    assert_type(ws.receive(timeout=1), str | bytes | None)
+    assert_type(ws.receive(0.5), str | bytes | None)
+    assert_type(ws.receive(seconds), str | bytes | None)
+    assert_type(ws.receive_json(), Any)
+    assert_type(iter(ws), Iterator[str | bytes])
+
+
+def send(ws: WebSocket) -> None:
+    ws.send("text")
+    ws.send(b"binary")
+    ws.send(bytearray(3))
+    ws.send(memoryview(b"binary"))
+    ws.send_json({"any": ["thing", 1, None]}, indent=2)
+    ws.ping()
+    ws.ping(b"payload")
+    ws.close()
+    ws.close(4000, reason="enough")
+
+
+def look(ws: WebSocket) -> None:
+    assert_type(ws.connected, bool)
+    assert_type(ws.close_code, int | None)
+    assert_type(ws.close_reason, str)
+    assert_type(ws.subprotocol, str | None)
+    assert_type(ws.environ, dict[str, Any])
+    try:
+        ws.receive()
+    except ConnectionClosed as closed:
+        assert_type(closed.code, int)
+        assert_type(closed.reason, str)
+
+
+def look_at_options(options: Options) -> None:
+    assert_type(options.ping_interval, float | None)
+    assert_type(options.subprotocols, tuple[str, ...])
+
+
+# Plugins
+
+
+@hookimpl
+def flask_ws_get_socket(environ: dict[str, Any]) -> ServerSocket | None:
+    found = environ.get("pigeon.socket")
+    return None if found is None else ServerSocket(found, read_ahead=b"early", detach=True)
+
+
+# Tests
+
+
+def run_tests() -> None:
+    with connect(app, "/echo") as ws:
+        assert_type(ws, ClientWebSocket)
+        assert_type(ws.receive(), str | bytes)
+        assert_type(ws.receive(timeout=1), str | bytes | None)
+        assert_type(ws.receive_json(), Any)
+        assert_type(ws.response, TestResponse)
+        assert_type(ws.subprotocol, str | None)
+        assert_type(ws.close_code, int | None)
+    with connect(
+        app.test_client(),
+        "/chat/lobby",
+        headers={"Origin": "http://localhost"},
+        subprotocols=["chat"],
+        compression=False,
+        query_string={"q": "1"},
+    ) as ws:
+        for message in ws:
+            assert_type(message, str | bytes)
+
+
+def run_refused() -> int:
+    # Were the block thought to swallow exceptions, the end of the function would be reachable.
+    try:
+        with connect(app, "/echo"):
+            return 101
+    except HandshakeRefused as refused:
+        assert_type(refused.response, TestResponse)
+        return refused.response.status_code

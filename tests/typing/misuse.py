@@ -1,0 +1,57 @@
+"""What type checkers object to. Checked, not run: an objection that is missing is an error."""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from flask import Flask
+
+from flask_ws import Sock, WebSocket, WebSocketView
+from flask_ws.testing import connect
+
+app = Flask(__name__)
+sock = Sock(app)
+
+
+@sock.route("/wrong")  # type: ignore[type-var]
+def wrong_parameter(ws: int) -> None:
+    pass
+
+
+@sock.route("/none")  # type: ignore[type-var]
+def no_parameter() -> None:
+    pass
+
+
+class NoView:
+    pass
+
+
+sock.route("/class")(NoView)  # type: ignore[type-var]
+
+
+@sock.view  # type: ignore[arg-type]
+def wrong_view(ws: str) -> None:
+    pass
+
+
+class WrongView(WebSocketView):
+    def on_message(self, ws: WebSocket, message: str) -> None:  # type: ignore[override]
+        pass
+
+
+def receive(ws: WebSocket) -> None:
+    text: str = ws.receive()  # type: ignore[assignment]
+    message: str | bytes = ws.receive(timeout=1)  # type: ignore[assignment]
+    ws.send(text or message)
+
+
+def send(ws: WebSocket) -> None:
+    ws.send({"json": 1})  # type: ignore[arg-type]
+    ws.send(None)  # type: ignore[arg-type]
+    ws.close("4000")  # type: ignore[arg-type]
+
+
+def in_tests() -> None:
+    with connect("/echo", app) as ws:  # type: ignore[arg-type]
+        ws.send(1)  # type: ignore[arg-type]
