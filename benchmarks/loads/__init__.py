@@ -7,7 +7,12 @@ OPTIONS is one JSON object; the result is one JSON object on stdout. `run.py` ca
 
 from __future__ import annotations
 
+import select
+import time
 from dataclasses import dataclass
+
+from benchmarks.machine import Usage
+from benchmarks.wire import WrongReply
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,43 @@ class Target:
 
 
 Result = dict[str, float]
+
+#: Seconds without any reply after which a load has failed.
+STALLED = 10.0
+
+
+class Poller:
+    """epoll, without sleeping.
+
+    To wake a process on another core is dear, above all on a virtual machine, and it is the server
+    that would pay for it, the more often the slower it is. So this asks again and again, and notes
+    how long it had nothing to do.
+    """
+
+    def __init__(self) -> None:
+        epoll = select.epoll()
+        self.register, self.unregister, self.modify = epoll.register, epoll.unregister, epoll.modify
+        self._poll = epoll.poll
+        self.unused = 0.0
+
+    def wait(self) -> list[tuple[int, int]]:
+        """The sockets that something has happened to, and what."""
+        ready = self._poll(0, 1024)
+        if ready:
+            return ready
+        now = began = time.perf_counter()
+        while not ready:
+            if now - began > STALLED:
+                raise WrongReply(f"no reply for {STALLED:g} s")
+            ready = self._poll(0, 1024)
+            now = time.perf_counter()
+        self.unused += now - began
+        return ready
+
+    def shares(self, usage: Usage) -> Result:
+        """What the run has used; of this process, the part in which it had something to do."""
+        busy = max(0.0, usage.client_cpu - self.unused / usage.seconds)
+        return {**usage.as_result(), "client_cpu": busy}
 
 
 def percentile(sorted_values: list[float], percent: float) -> float:

@@ -12,7 +12,7 @@ import select
 import socket
 import time
 
-from benchmarks.loads import Result, Target, percentile
+from benchmarks.loads import Poller, Result, Target, percentile
 from benchmarks.machine import Meter
 from benchmarks.wire import (
     BINARY,
@@ -24,7 +24,6 @@ from benchmarks.wire import (
     server_frame,
 )
 
-STALLED = 10.0
 SOCKETIO = "/socket.io/?EIO=4&transport=websocket"
 
 
@@ -80,7 +79,7 @@ def run(
     silent = [subscribe(target, subscribe_path, dialect) for _ in range(stalled)]
     sender = opened[0] if dialect == "socketio" else connect(target.port, publish_path)
     pairs = messages(size, batch, dialect)
-    poller = select.epoll()
+    poller = Poller()
     receive = {each.sock.fileno(): each.sock.recv for each in opened}
     for each in opened:
         each.sock.setblocking(False)
@@ -102,15 +101,11 @@ def run(
         return False
 
     def deliver(request: bytes, expected: bytes) -> None:
-        start = now = clock()
+        start = clock()
         sender.sock.send(request)
         waiting = receivers
         while waiting:
-            ready = poller.poll(1.0, 1024)
-            now = clock()
-            if now - start > STALLED:
-                raise WrongReply(f"{waiting} receivers have no message after {STALLED} s")
-            for fd, _ in ready:
+            for fd, _ in poller.wait():
                 data = receive[fd](65536)
                 if data == expected or complete(fd, data, expected):
                     waiting -= 1
@@ -123,6 +118,7 @@ def run(
 
     drive(clock() + warm_up)
     times.clear()
+    poller.unused = 0.0
     meter = Meter(target.pid)
     drive(clock() + seconds)
     usage = meter.stop()
@@ -133,5 +129,5 @@ def run(
         "value": len(times) * batch * receivers / usage.seconds,
         "p50": percentile(times, 50),
         "p99": percentile(times, 99),
-        **usage.as_result(),
+        **poller.shares(usage),
     }
