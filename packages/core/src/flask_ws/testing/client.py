@@ -81,7 +81,7 @@ class ClientWebSocket(Connection):
         #: The answer to the handshake, of status 101.
         self.response = response
         #: The subprotocol that was agreed on, or ``None``.
-        self.subprotocol = response.headers.get("Sec-WebSocket-Protocol")
+        self.subprotocol: str | None = response.headers.get("Sec-WebSocket-Protocol")
         self._patient = transport
         self._call = call
         self._timeout = timeout
