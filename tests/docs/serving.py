@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import ssl
 import subprocess
 import sysconfig
@@ -16,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from tests.support.server import find_port, wait_until
+from tests.support.server import Timeout, find_port, wait_until
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 BIN = Path(sysconfig.get_path("scripts"))
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 10
 
 
@@ -42,28 +43,53 @@ class Served:
     def connect(self, path: str = "/echo") -> Iterator[ClientConnection]:
         options: dict[str, Any] = {"open_timeout": 10, "close_timeout": 5}
         if self.unix:
-            # Relative to here: the path of a socket may be 107 bytes long.
-            options["path"] = os.path.relpath(self.folder / "app.sock")
+            options["path"] = self._unix_path
             with unix_connect(uri=f"ws://localhost{path}", **options) as client:
                 yield client
             return
         if self.tls:
-            options["ssl"] = ssl.create_default_context(cafile=str(self.folder / "authority.pem"))
+            options["ssl"] = self._tls_context
         scheme = "wss" if self.tls else "ws"
         url = f"{scheme}://localhost:{self.port}{path}"
         with connect(url, proxy=None, **options) as client:
             yield client
 
-    def await_port(self, path: str = "/echo") -> None:
+    def await_response(self) -> None:
+        """Await the first response, whatever it is."""
+
         def probe() -> bool:
             assert self.process.poll() is None, f"it ended:\n{self.log}"
-            try:
-                with self.connect(path):
-                    return True
-            except (ConnectionRefusedError, FileNotFoundError, TimeoutError):
-                return False
+            # A server that is still starting may accept, and answer too late.
+            with suppress(OSError), self._dial() as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return sock.recv(4) == b"HTTP"
+            return False
 
-        wait_until(probe, timeout=START_SECONDS, every=0.05, what=f"a server:\n{self.log}")
+        try:
+            wait_until(probe, timeout=START_SECONDS, every=0.05)
+        except Timeout:
+            raise Timeout(f"it did not answer within {START_SECONDS} s:\n{self.log}") from None
+
+    def _dial(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX if self.unix else socket.AF_INET)
+        sock.settimeout(5)
+        try:
+            sock.connect(self._unix_path if self.unix else ("127.0.0.1", self.port))
+            if self.tls:
+                sock = self._tls_context.wrap_socket(sock, server_hostname="localhost")
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    @property
+    def _unix_path(self) -> str:
+        # Relative to here: the path of a socket may be 107 bytes long.
+        return os.path.relpath(self.folder / "app.sock")
+
+    @property
+    def _tls_context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.folder / "authority.pem"))
 
     def stop(self) -> None:
         for number in (signal.SIGINT, signal.SIGKILL):
@@ -93,7 +119,7 @@ def replace_port(text: str, port: int) -> str:
 def serve(
     command: str, *, folder: Path, bin_folder: Path = BIN, cwd: Path | None = None
 ) -> Iterator[Served]:
-    """Start it in the folder, where the port in all scripts is replaced, and await its port."""
+    """Start it in the folder, where the port in all scripts is replaced, not awaiting anything."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A background job of a shell ignores SIGINT, and its children would as well.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -101,7 +101,7 @@ def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
 def test_the_command_serves_websockets(command: str, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with serve(command, folder=tmp_path) as served:
-        served.await_port()
+        served.await_response()
         with served.connect() as client:
             client.send(command)
             assert client.recv(timeout=5) == command
@@ -113,7 +113,7 @@ def test_the_script_serves_websockets(block: Block, tmp_path: Path) -> None:
     script = block.caption or "serve.py"
     (tmp_path / script).write_text(block.code)
     with serve(shlex.join(["python", script]), folder=tmp_path) as served:
-        served.await_port()
+        served.await_response()
         with served.connect() as client:
             client.send("Hello!")
             assert client.recv(timeout=5) == "Hello!"

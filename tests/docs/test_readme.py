@@ -35,7 +35,7 @@ def test_the_first_command_serves_a_chat(tmp_path: Path) -> None:
     """Two clients of the page's route see what the first one says."""
     command = COMMANDS[0].split("uv run ")[1]
     with serve(command, folder=tmp_path, cwd=ROOT) as served:
-        served.await_port("/chat")
+        served.await_response()
         with urlopen(f"http://127.0.0.1:{served.port}/", timeout=5) as response:
             assert "chat.js" in response.read().decode()
         with served.connect("/chat") as ada, served.connect("/chat") as grace:

@@ -110,7 +110,7 @@ def test_an_echo_comes_back(lowest: Environment, tmp_path: Path, command: str, s
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "serve.py").write_text(script)
     with serve(command, folder=tmp_path, bin_folder=lowest.bin_folder) as served:
-        served.await_port()
+        served.await_response()
         with served.connect() as client:
             client.send("Hello!")
             assert client.recv(timeout=5) == "Hello!"

@@ -129,7 +129,7 @@ def test_the_gevent_extra_brings_all_that_gevents_server_needs(
     (tmp_path / "serve.py").write_text(GEVENT_SCRIPT)
     command = "python serve.py"
     with serve(command, folder=tmp_path, bin_folder=environment.bin_folder) as served:
-        served.await_port()
+        served.await_response()
         with served.connect() as client:
             client.send("Hello!")
             assert client.recv(timeout=5) == "Hello!"
