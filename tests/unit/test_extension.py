@@ -265,7 +265,7 @@ def test_an_http_route_and_a_websocket_route_share_a_url(
     app.add_url_rule("/", "page", lambda: "a page")
     sock.route("/")(hello)
 
-    assert app.test_client().get("/").text == "a page"
+    assert app.test_client().get("/").data == b"a page"
     assert read_all(server, app) == ["hello"]
 
 
@@ -275,7 +275,7 @@ def test_an_http_route_may_come_after_the_websocket_route(
     sock.route("/")(hello)
     app.add_url_rule("/", "page", lambda: "a page")
 
-    assert app.test_client().get("/").text == "a page"
+    assert app.test_client().get("/").data == b"a page"
     assert read_all(server, app) == ["hello"]
 
 
@@ -329,7 +329,10 @@ def test_before_request_may_redirect(app: Flask, sock: Sock, server: MemoryServe
     app.before_request(lambda: flask.redirect("/login"))
     sock.route("/")(hello)
 
-    assert server.refuse(app).get("Location") == "/login"
+    location = server.refuse(app).get("Location") or ""
+
+    # Flask < 2.1 makes it absolute.
+    assert location.endswith("/login")
 
 
 def test_a_handler_does_not_run_when_before_request_aborts(
@@ -717,9 +720,9 @@ def test_a_blueprint_may_be_registered_with_another_prefix(
 
 
 def test_a_blueprint_may_be_in_another(app: Flask, sock: Sock, server: MemoryServer) -> None:
-    outer, inner = Blueprint("outer", "outer"), Blueprint("inner", "inner", url_prefix="/inner")
+    outer, inner = Blueprint("outer", "outer"), Blueprint("inner", "inner")
     sock.route("/hello", bp=inner)(hello)
-    outer.register_blueprint(inner)
+    outer.register_blueprint(inner, url_prefix="/inner")
     app.register_blueprint(outer, url_prefix="/outer")
 
     assert read_all(server, app, "/outer/inner/hello") == ["hello"]
