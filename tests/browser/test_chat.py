@@ -28,6 +28,22 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="Chromium and its driver are not installed"
 )
 
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+from gevent.pywsgi import WSGIServer
+from app import app
+WSGIServer(("127.0.0.1", {port}), app).serve_forever()
+"""
+
+EVENTLET = """
+import eventlet
+eventlet.monkey_patch()
+from eventlet import wsgi
+from app import app
+wsgi.server(eventlet.listen(("127.0.0.1", {port})), app)
+"""
+
 #: How each server is started with the chat; {port} is filled in.
 SERVERS = {
     "werkzeug": [sys.executable, "-m", "flask", "--app", "app", "run", "--port", "{port}"],
@@ -41,23 +57,8 @@ SERVERS = {
         *("-m", "gunicorn", "--no-control-socket", "--worker-class", "gevent"),
         *("--bind", "127.0.0.1:{port}", "app:app"),
     ],
-    "gevent": [
-        sys.executable,
-        "-c",
-        (
-            "from gevent import monkey; monkey.patch_all();"
-            "from gevent.pywsgi import WSGIServer; from app import app;"
-            "WSGIServer(('127.0.0.1', {port}), app).serve_forever()"
-        ),
-    ],
-    "eventlet": [
-        sys.executable,
-        *("-W", "ignore", "-c"),
-        (
-            "import eventlet; eventlet.monkey_patch(); from eventlet import wsgi; from app import app;"
-            "wsgi.server(eventlet.listen(('127.0.0.1', {port})), app)"
-        ),
-    ],
+    "gevent": [sys.executable, "-c", GEVENT],
+    "eventlet": [sys.executable, "-W", "ignore", "-c", EVENTLET],
 }
 
 
