@@ -10,24 +10,6 @@ from .conftest import Launch
 
 
 @on_main
-@pytest.mark.parametrize("end", ["fin", "rst", "close"])
-def test_send_on_a_lost_connection_raises_only_connection_closed(server: Server, end: str) -> None:
-    tag = server.tag()
-    peer = server.connect("/send-after/0.1", tag=tag)
-    peer.send("go")
-    if end == "fin":
-        peer.sock.close()
-    elif end == "rst":
-        peer.reset()
-    else:
-        peer.send_close(4000)
-        peer.sock.close()
-    ended = server.log.event("end", tag)
-    assert ended["error"] == "ConnectionClosed"
-    assert ended["code"] in ((4000, 1006) if end == "close" else (1006,))
-
-
-@on_main
 def test_send_blocked_on_a_peer_that_resets_raises_connection_closed(server: Server) -> None:
     tag = server.tag()
     peer = server.connect("/push", tag=tag, receive_buffer=4096)

@@ -40,13 +40,6 @@ def ask(
         return response
 
 
-def test_frames_in_the_segment_of_the_handshake_are_answered(server: Server) -> None:
-    early = encode_message("one") + encode_message(b"two")
-    with server.connect(early=early) as peer:
-        assert [peer.read(), peer.read()] == ["one", b"two"]
-        peer.close()
-
-
 def test_half_a_frame_in_the_segment_of_the_handshake_is_kept(server: Server) -> None:
     frame = encode_frame(BINARY, bytes(range(256)))
     with server.connect(early=frame[:100]) as peer:
@@ -159,25 +152,6 @@ def test_http_and_websocket_live_on_one_url(server: Server) -> None:
     with server.connect("/both") as peer:
         assert peer.echo("hello") == "hello"
         peer.close()
-
-
-@pytest.mark.parametrize(
-    ("key", "version", "status"),
-    [
-        pytest.param(None, "13", 400, id="no-key"),
-        pytest.param("AAAA", "13", 400, id="short-key"),
-        pytest.param("*" * 24, "13", 400, id="key-not-base64"),
-        pytest.param(KEY, "8", 426, id="version-8"),
-        pytest.param(KEY, None, 426, id="no-version"),
-    ],
-)
-def test_wrong_handshake_is_refused(
-    server: Server, key: str | None, version: str | None, status: int
-) -> None:
-    response = ask(server, handshake_headers(key, version=version))
-    assert response.status == status
-    if status == 426:
-        assert response.get("Sec-WebSocket-Version") == "13"
 
 
 def test_post_is_refused(server: Server) -> None:

@@ -198,16 +198,3 @@ def test_gunicorns_count_of_connections_stays_right(launch: Launch) -> None:
         peer.sock.close()
         server.log.event("end", server.opened[-1])
     assert server.get("/http", timeout=3).text == "http"
-
-
-@on(lambda setup: setup.name in ("gunicorn-threads", "gunicorn-sync"))
-def test_gunicorns_timeout_does_not_kill_a_worker_with_connections(
-    launch: Launch, peers: list[Peer]
-) -> None:
-    server = launch(extra="--timeout 2")
-    (worker,) = {process.pid for process in server.processes()[1:]}
-    open_some(server, peers, 1)
-    # Past the timeout and the arbiter's next look: nothing happens that could be awaited.
-    time.sleep(3.5)
-    assert peers[0].echo("hello") == "hello"
-    assert psutil.pid_exists(worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
@@ -27,7 +28,7 @@ from .setups import Setup
 
 APPS = Path(__file__).parent.parent / "servers" / "apps"
 
-START_SECONDS = 20.0
+START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
 T = TypeVar("T")
@@ -262,6 +263,15 @@ class Server:
             rss=sum(process.memory_info().rss for process in processes),
         )
 
+    def threads(self) -> int:
+        """How many threads there are, but for those that wait in a pool of the server's."""
+        names = json.loads(self.get("/process").body)["threads"]
+        return sum(not name.startswith("ThreadPoolExecutor") for name in names)
+
+    def greenlets(self) -> int:
+        """How many greenlets there are in one of the processes."""
+        return int(json.loads(self.get("/process").body)["greenlets"])
+
     def signal(self, number: signal.Signals) -> None:
         self.told = number is not signal.SIGHUP
         if self.setup.stop_group and number is signal.SIGINT:
@@ -293,6 +303,16 @@ class Server:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(5)
+
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Of a test run that is killed, no server is to be left; Linux only."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def build_command(
@@ -340,6 +360,7 @@ def start(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (it takes no lock)
         )
     server = Server(setup, process, log, bind, port, certificate)
     try:
@@ -358,7 +379,7 @@ def await_ready(server: Server, target: str) -> None:
         if server.process.poll() is not None:
             raise AssertionError(f"{server.setup} ended at start:\n{server.log.read()[-5000:]}")
         try:
-            response = server.get(target)
+            response = server.get(target, timeout=START_SECONDS)
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         assert response.status == 200, f"{response}\n{server.log.read()[-5000:]}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -133,7 +135,17 @@ def slow() -> str:
 
 @app.get("/process")
 def process() -> flask.Response:
-    return jsonify(pid=os.getpid(), threads=sorted(t.name for t in threading.enumerate()))
+    threads = sorted(thread.name for thread in threading.enumerate())
+    return jsonify(pid=os.getpid(), threads=threads, greenlets=count_greenlets())
+
+
+def count_greenlets() -> int:
+    """Greenlets that have not ended, where there are any at all."""
+    module = sys.modules.get("greenlet")
+    if module is None:
+        return 0
+    gc.collect()
+    return sum(isinstance(o, module.greenlet) and not o.dead for o in gc.get_objects())
 
 
 # WebSocket
@@ -143,6 +155,7 @@ def process() -> flask.Response:
 @route("/echo")
 @route("/echo/<name>")
 @route("/pinged", ping_interval=0.2, ping_timeout=0.4)
+@route("/ping-once-a-second", ping_interval=1)
 @route("/unpinged", ping_interval=None)
 @route("/subprotocols", subprotocols=["chat.v2", "chat.v1"])
 @route("/small", max_message_size=1000)
@@ -181,8 +194,9 @@ def leave(ws: WebSocket, name: str) -> None:
 
 
 @route("/return")
+@route("/return-to-a-stone", close_timeout=0.3)
 def end_by_return(ws: WebSocket) -> None:
-    ws.send("bye")
+    """Just return."""
 
 
 @route("/close/<int:code>")

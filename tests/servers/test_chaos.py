@@ -1,0 +1,53 @@
+"""A bounded while with every kind of client at once; afterwards all is as it was before.
+
+`FLASK_WS_CHAOS_SECONDS` makes it longer.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.support.chaos import Crowd
+from tests.support.server import Server, wait_until
+from tests.support.setups import on_main
+
+from .conftest import Launch
+
+pytestmark = [pytest.mark.slow, on_main]
+
+SECONDS = float(os.environ.get("FLASK_WS_CHAOS_SECONDS", "4"))
+#: What an allocator keeps, and a minute's log lines in buffers.
+SPARE_RSS = 24 << 20
+
+
+def settle(server: Server) -> None:
+    """Await the ends of all handlers, whose beginnings and ends are in the log."""
+
+    def is_settled() -> bool:
+        log = server.log.read()
+        return log.count('LIVE {"event": "begin"') == log.count('LIVE {"event": "end"')
+
+    wait_until(is_settled, timeout=15, what="every handler to end", every=0.2)
+
+
+@pytest.mark.timeout(SECONDS + 180)
+def test_nothing_is_lost_and_nothing_is_left_after_chaos(launch: Launch) -> None:
+    server = launch()
+    # What is made once, and the allocator's arenas, are made before the level is taken.
+    Crowd(server, seconds=1.5, seed=100).run()
+    settle(server)
+    before = server.usage()
+    threads, greenlets = server.threads(), server.greenlets()
+
+    crowd = Crowd(server, seconds=SECONDS)
+    crowd.run()
+
+    assert crowd.faults == []
+    assert crowd.counts["messages"] > 100
+    assert crowd.counts["requests"] >= 3
+    settle(server)
+    wait_until(lambda: server.usage().fds <= before.fds, what="descriptors to be freed")
+    wait_until(lambda: server.threads() <= threads, what="threads to end")
+    wait_until(lambda: server.greenlets() <= greenlets, what="greenlets to end")
+    assert server.usage().rss - before.rss < SPARE_RSS

@@ -1,0 +1,294 @@
+"""A crowd of clients, most of them ill-behaved, run against one server at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from .raw import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    Header,
+    build_request,
+    encode_close,
+    encode_frame,
+    handshake_headers,
+    make_accept,
+    make_key,
+)
+from .server import Server
+
+LOST = (ConnectionError, asyncio.IncompleteReadError, asyncio.TimeoutError, TimeoutError, OSError)
+
+#: No answer takes longer, on however slow a machine.
+PATIENCE = 20.0
+
+
+@dataclass
+class Client:
+    """An open WebSocket, seen from its client."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def read_frame(self) -> Frame:
+        return await asyncio.wait_for(self._read_frame(), PATIENCE)
+
+    async def _read_frame(self) -> Frame:
+        first, second = await self.reader.readexactly(2)
+        size: int = second & 0x7F
+        if size == 126:
+            (size,) = struct.unpack("!H", await self.reader.readexactly(2))
+        elif size == 127:
+            (size,) = struct.unpack("!Q", await self.reader.readexactly(8))
+        payload = await self.reader.readexactly(size)
+        return Frame(first & 0x0F, payload, bool(first & 0x80), (first >> 4) & 7)
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await asyncio.wait_for(self.writer.drain(), PATIENCE)
+
+    def reset(self) -> None:
+        sock = self.writer.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+@dataclass
+class Crowd:
+    """The clients of one run, and what they found wrong."""
+
+    server: Server
+    seconds: float
+    seed: int = 1
+    echo_clients: int = 100
+    faults: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> None:
+        """Run everything at once, until the time is up and the well-behaved have closed."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        self.deadline = time.monotonic() + self.seconds
+        actors: list[Callable[[random.Random], Awaitable[None]]] = []
+        actors += [self.echo] * self.echo_clients
+        actors += [self.http] * 3
+        ill_behaved = (
+            self.reset_often,
+            self.vanish,
+            self.flood,
+            self.stall,
+            self.dribble,
+            self.bomb,
+            self.break_frames,
+        )
+        actors += [self.again(actor) for actor in ill_behaved for _ in range(2)]
+        everyone = asyncio.gather(
+            *(actor(random.Random(self.seed + n)) for n, actor in enumerate(actors))
+        )
+        await asyncio.wait_for(everyone, self.seconds + 4 * PATIENCE)
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() > self.deadline
+
+    def again(
+        self, actor: Callable[[random.Random], Awaitable[None]]
+    ) -> Callable[[random.Random], Awaitable[None]]:
+        """Do it again and again: to be cut off is part of it."""
+
+        async def run(chance: random.Random) -> None:
+            while not self.over:
+                with contextlib.suppress(*LOST):
+                    await actor(chance)
+                self.counts[actor.__name__] += 1
+                await asyncio.sleep(chance.uniform(0, 0.1))
+
+        return run
+
+    @contextlib.asynccontextmanager
+    async def dial(self) -> AsyncIterator[Client]:
+        if self.server.setup.unix:
+            connecting = asyncio.open_unix_connection(self.server.bind.removeprefix("unix:"))
+        else:
+            context = self.server.context()
+            connecting = asyncio.open_connection(
+                "127.0.0.1",
+                self.server.port,
+                ssl=context,
+                server_hostname="localhost" if context else None,
+            )
+        reader, writer = await asyncio.wait_for(connecting, PATIENCE)
+        try:
+            yield Client(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(*LOST):
+                await asyncio.wait_for(writer.wait_closed(), 2)
+
+    @contextlib.asynccontextmanager
+    async def connect(
+        self, path: str = "/echo", headers: list[Header] | None = None
+    ) -> AsyncIterator[Client]:
+        async with self.dial() as client:
+            key = make_key()
+            await client.send(
+                build_request(
+                    path, host=self.server.host, headers=handshake_headers(key, extra=headers or [])
+                )
+            )
+            head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), PATIENCE)
+            assert head.startswith(b"HTTP/1.1 101 "), head
+            assert make_accept(key).encode() in head, head
+            yield client
+
+    # The well-behaved
+
+    async def echo(self, chance: random.Random) -> None:
+        """Check every byte that comes back; nothing may be lost."""
+        try:
+            async with self.connect() as client:
+                while not self.over:
+                    await self._exchange(client, chance)
+                    await asyncio.sleep(chance.uniform(0.01, 0.1))
+                await client.send(encode_close(1000))
+                frame = await client.read_frame()
+                if frame.opcode != CLOSE or frame.close_code != 1000:
+                    self.faults.append(f"no close frame but {frame!r}")
+                rest = await asyncio.wait_for(client.reader.read(), PATIENCE)
+                if rest:
+                    self.faults.append(f"after the close frame: {rest[:100]!r}")
+        except (*LOST, AssertionError) as error:
+            self.faults.append(f"an echo client was let down: {error!r}")
+
+    async def _exchange(self, client: Client, chance: random.Random) -> None:
+        payload = chance.randbytes(int(chance.paretovariate(1)) % 70000)
+        opcode = BINARY
+        if chance.random() < 0.3:
+            opcode, payload = TEXT, payload.hex().encode()
+        if chance.random() < 0.2:
+            cut = chance.randint(0, len(payload))
+            await client.send(
+                encode_frame(opcode, payload[:cut], fin=False)
+                + encode_frame(PING, b"between")
+                + encode_frame(CONTINUATION, payload[cut:])
+            )
+            pong = await client.read_frame()
+            if (pong.opcode, pong.payload) != (PONG, b"between"):
+                self.faults.append(f"no pong but {pong!r}")
+        else:
+            await client.send(encode_frame(opcode, payload))
+        frame = await client.read_frame()
+        if (frame.opcode, frame.payload, frame.fin, frame.rsv) != (opcode, payload, True, 0):
+            self.faults.append(f"sent {len(payload)} B, and back came {frame!r}")
+        self.counts["messages"] += 1
+
+    async def http(self, chance: random.Random) -> None:
+        """Requests beside all that: each must succeed."""
+        while not self.over:
+            try:
+                async with self.dial() as client:
+                    request = build_request(
+                        "/http", host=self.server.host, headers=[("Connection", "close")]
+                    )
+                    await client.send(request)
+                    response = await asyncio.wait_for(client.reader.read(), PATIENCE)
+                if not (response.startswith(b"HTTP/1.") and b" 200 " in response[:20]):
+                    self.faults.append(f"HTTP failed: {response[:200]!r}")
+            except LOST as error:
+                self.faults.append(f"HTTP failed: {error!r}")
+            self.counts["requests"] += 1
+            await asyncio.sleep(chance.uniform(0.02, 0.1))
+
+    # The ill-behaved
+
+    async def reset_often(self, chance: random.Random) -> None:
+        """Reset at any point of a message."""
+        async with self.connect() as client:
+            frame = encode_frame(BINARY, bytes(1000))
+            await client.send(frame[: chance.randint(0, len(frame))])
+            client.reset()
+
+    async def vanish(self, chance: random.Random) -> None:
+        """Say nothing more, and answer no ping."""
+        async with self.connect("/pinged") as client:
+            await asyncio.wait_for(client.reader.read(), PATIENCE)
+
+    async def flood(self, chance: random.Random) -> None:
+        """Send without reading."""
+        async with self.connect() as client:
+            frame = encode_frame(BINARY, bytes(65536))
+            with contextlib.suppress(asyncio.TimeoutError):
+                for _ in range(200):
+                    client.writer.write(frame)
+                    await asyncio.wait_for(client.writer.drain(), 0.3)
+            client.reset()
+
+    async def stall(self, chance: random.Random) -> None:
+        """Be sent to without reading; the reader's own buffer is small."""
+        async with self.connect("/push") as client:
+            transport = client.writer.transport
+            assert isinstance(transport, asyncio.ReadTransport)
+            transport.pause_reading()
+            await asyncio.sleep(min(1.5, max(0.0, self.deadline - time.monotonic())))
+            client.reset()
+
+    async def dribble(self, chance: random.Random) -> None:
+        """A message in crumbs; it is echoed all the same."""
+        message = chance.randbytes(30)
+        async with self.connect() as client:
+            for byte in encode_frame(BINARY, message):
+                await client.send(bytes([byte]))
+                await asyncio.sleep(0.005)
+            frame = await client.read_frame()
+            if frame.payload != message:
+                self.faults.append(f"a message in crumbs came back as {frame!r}")
+
+    async def bomb(self, chance: random.Random) -> None:
+        """A little that inflates to a lot is 1009."""
+        deflater = zlib.compressobj(wbits=-15)
+        data = deflater.compress(bytes(20 << 20)) + deflater.flush(zlib.Z_SYNC_FLUSH)
+        offer = [("Sec-WebSocket-Extensions", "permessage-deflate")]
+        async with self.connect(headers=offer) as client:
+            await client.send(encode_frame(BINARY, data[:-4], rsv=4))
+            frame = await client.read_frame()
+            if frame.opcode != CLOSE or frame.close_code != 1009:
+                self.faults.append(f"a bomb was answered {frame!r}")
+
+    async def break_frames(self, chance: random.Random) -> None:
+        """Frames that are none; the server ends the connection."""
+        broken = chance.choice(
+            [
+                b"\x81\x05hello",
+                encode_frame(0x3, b"reserved opcode"),
+                encode_frame(BINARY, b"reserved bits", rsv=7),
+                encode_frame(TEXT, b"\xff\xfe"),
+                encode_frame(PING, bytes(126)),
+                encode_frame(PING, b"in parts", fin=False),
+                encode_frame(CONTINUATION, b"of nothing"),
+                encode_frame(CLOSE, b"\x03"),
+                encode_frame(CLOSE, b"\x03\xed"),
+                b"\x82\xff" + b"\xff" * 12,
+                chance.randbytes(2000),
+            ]
+        )
+        async with self.connect() as client:
+            await client.send(broken)
+            if client.writer.can_write_eof():
+                client.writer.write_eof()
+            await asyncio.wait_for(client.reader.read(), PATIENCE)
