@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import selectors
+import socket
 from collections import deque
 from collections.abc import Callable
 
@@ -12,8 +15,10 @@ from .connection import Connection
 
 __all__ = ["Flusher", "flusher_for"]
 
-#: Seconds between two looks for connections that have got stuck meanwhile.
-LOOK = 0.02
+#: Seconds between two looks for connections that were closed meanwhile.
+LOOK = 0.5
+
+NAME = "flask_ws.Flusher"
 
 
 class Flusher:
@@ -29,7 +34,8 @@ class Flusher:
         self._lock = concurrency.lock()
         self._arrived: deque[Connection] = deque()
         self._watched: set[Connection] = set()
-        self._running = False
+        # While the thread runs: what is written here wakes it.
+        self._waker: socket.socket | None = None
 
     def watch(self, connection: Connection) -> None:
         """Flush a connection's outbox as its socket becomes writable."""
@@ -37,15 +43,33 @@ class Flusher:
             if connection in self._watched:
                 return
             self._watched.add(connection)
-            if not self._concurrency.green:
-                self._arrived.append(connection)
-                if self._running:
-                    return
-                self._running = True
-        run: Callable[[], object] = self._run
-        if self._concurrency.green:
-            run = self._follow(connection)
-        self._concurrency.spawn(run, "flask_ws.Flusher")
+            try:
+                if self._concurrency.green:
+                    self._concurrency.spawn(self._follow(connection), NAME)
+                else:
+                    self._arrived.append(connection)
+                    self._wake()
+            except (OSError, RuntimeError):
+                # No more descriptors, or threads. The monitor's next look at it tries again.
+                self._watched.discard(connection)
+
+    def _wake(self) -> None:
+        """Start the thread, or interrupt its waiting."""
+        if self._waker is not None:
+            # Full, it wakes the thread as well.
+            with contextlib.suppress(BlockingIOError):
+                self._waker.send(b"\0")
+            return
+        with contextlib.ExitStack() as stack:
+            selector = stack.enter_context(selectors.DefaultSelector())
+            waker, wakee = socket.socketpair()
+            for end in (waker, wakee):
+                stack.enter_context(end)
+                end.setblocking(False)
+            selector.register(wakee, selectors.EVENT_READ)
+            self._concurrency.spawn(functools.partial(self._run, selector, wakee), NAME)
+            stack.pop_all()
+        self._waker = waker
 
     def _follow(self, connection: Connection) -> Callable[[], None]:
         def run() -> None:
@@ -59,27 +83,46 @@ class Flusher:
 
         return run
 
-    def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            while True:
-                with self._lock:
-                    if not self._watched:
-                        self._running = False
-                        return
+    def _run(self, selector: selectors.BaseSelector, wakee: socket.socket) -> None:
+        with selector, wakee:
+            ready = None
+            # Not at once when all is sent: the next may follow.
+            while ready != [] or not self._is_idle():
                 while self._arrived:
-                    connection = self._arrived.popleft()
-                    if not self._flush(connection):
-                        if connection.fd in selector.get_map():
-                            # The number of a connection that was closed while it waited here.
-                            selector.unregister(connection.fd)
-                        selector.register(connection.fd, selectors.EVENT_WRITE, connection)
-                for key, _ in selector.select(LOOK):
-                    if self._flush(key.data):
+                    self._register(selector, self._arrived.popleft())
+                ready = selector.select(LOOK)
+                for key, _ in ready:
+                    if key.fileobj is wakee:
+                        wakee.recv(4096)
+                    elif self._flush(key.data):
                         selector.unregister(key.fd)
                 for key in list(selector.get_map().values()):
-                    if key.data.released:
+                    if key.data is not None and key.data.released:
                         selector.unregister(key.fd)
                         self._flush(key.data)
+
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to do; the thread ends then."""
+        with self._lock:
+            if self._watched:
+                return False
+            if self._waker is not None:
+                self._waker.close()
+                self._waker = None
+            return True
+
+    def _register(self, selector: selectors.BaseSelector, connection: Connection) -> None:
+        if self._flush(connection):
+            return
+        if connection.fd in selector.get_map():
+            # The number of a connection that was closed while it waited here.
+            former = selector.unregister(connection.fd)
+            self._flush(former.data)
+        try:
+            selector.register(connection.fd, selectors.EVENT_WRITE, connection)
+        except OSError:
+            # Closed between the two.
+            self._flush(connection)
 
     def _flush(self, connection: Connection) -> bool:
         """Flush; whether the connection needs no watching any more."""
