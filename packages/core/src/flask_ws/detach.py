@@ -8,6 +8,9 @@ functions run once, when it ends.
 
 from __future__ import annotations
 
+import contextvars
+import io
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CROWDED", "DISPATCH", "SERVER_SOCKET", "Detacher", "Dispatch"]
 
+logger = logging.getLogger("flask_ws")
+
 #: Environ keys, by which the rooms that a request passes through tell each other of it.
 SERVER_SOCKET = "flask_ws.server_socket"
 DISPATCH = "flask_ws.dispatch"
 CROWDED = "flask_ws.crowded"
 #: How the environ keys begin of objects that belong to the server's worker.
-SERVER_KEYS = ("wsgi.input", "wsgi.early_hints", "gunicorn.", "werkzeug.s", SERVER_SOCKET)
+SERVER_KEYS = ("wsgi.early_hints", "gunicorn.", "werkzeug.s", SERVER_SOCKET)
 
 
 class Dispatch:
@@ -50,9 +55,14 @@ class Dispatch:
         self._iterable: Iterable[bytes] = ()
         self._error: BaseException | None = None
 
+    def start(self, max_threads: int) -> bool:
+        """Start the thread; ``False`` where there are too many."""
+        # In the context of the worker's thread, where middleware may have left something.
+        context = contextvars.copy_context()
+        return threads.start(lambda: context.run(self._run), max_threads)
+
     def answer(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Start the thread, and answer the server as the request says."""
-        threads.start(self._run)
+        """Answer the server as the request says, when it does."""
         with self._pending:
             pass
         if self._error is not None:
@@ -73,8 +83,10 @@ class Dispatch:
     def _let_go(self) -> None:
         # The thread lives as long as the connection, and holds on to the environ: what is the
         # server's in there is of no use any more.
-        for key in [key for key in self._environ if key.startswith(SERVER_KEYS)]:
-            del self._environ[key]
+        for key in list(self._environ):
+            if key.startswith(SERVER_KEYS):
+                del self._environ[key]
+        self._environ["wsgi.input"] = io.BytesIO()
         self._iterable = ()
 
     def _run(self) -> None:
@@ -86,14 +98,21 @@ class Dispatch:
 
         try:
             iterable = self._app(self._environ, start_response)
-        except BaseException as error:
-            # After the release it has been reported, and there is nobody to raise it to.
-            self._error = error
-        else:
-            if not self.released:
+            if self.released:
+                close = getattr(iterable, "close", None)
+                if close is not None:
+                    close()
+            else:
                 self._started, self._iterable = started[-1], iterable
-        if not self.released:
-            self._pending.release()
+        except BaseException as error:
+            if not self.released:
+                self._error = error
+            elif isinstance(error, Exception):
+                # The server, which would have logged it, is not there any more.
+                logger.exception("An error after the end of a WebSocket handler")
+        finally:
+            if not self.released:
+                self._pending.release()
 
 
 def _no_write(_data: bytes) -> object:
@@ -110,19 +129,30 @@ class Threads:
     def __len__(self) -> int:
         return self._count
 
-    def start(self, target: Callable[[], object]) -> None:
-        """Run ``target`` on a new thread."""
+    def start(self, target: Callable[[], object], limit: int) -> bool:
+        """Run ``target`` on a new thread; ``False`` if there are ``limit`` threads already."""
 
         def run() -> None:
             try:
                 target()
             finally:
-                with self._lock:
-                    self._count -= 1
+                self._add(-1)
 
         with self._lock:
+            if self._count >= limit:
+                return False
             self._count += 1
-        threading.Thread(target=run, name="flask_ws.handler", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="flask_ws.handler", daemon=True).start()
+        except RuntimeError:
+            # The system has no more of them.
+            self._add(-1)
+            return False
+        return True
+
+    def _add(self, number: int) -> None:
+        with self._lock:
+            self._count += number
 
 
 threads = Threads()
@@ -156,11 +186,12 @@ class Detacher:
         options = self._read_options()
         if server_socket is None or not server_socket.detach or not options.detach:
             return self._app(environ, start_response)
-        if len(threads) >= options.max_threads:
+        dispatch = environ[DISPATCH] = Dispatch(self._app, environ)
+        if not dispatch.start(options.max_threads):
             # An event view needs none.
+            del environ[DISPATCH]
             environ[CROWDED] = True
             return self._app(environ, start_response)
-        dispatch = environ[DISPATCH] = Dispatch(self._app, environ)
         return dispatch.answer(start_response)
 
 

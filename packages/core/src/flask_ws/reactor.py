@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import select
 import selectors
@@ -10,7 +12,11 @@ from collections.abc import Callable
 
 from .views import Conversation
 
-__all__ = ["Reactor", "reactor_for_process", "serve"]
+__all__ = ["Reactor", "give_up", "reactor_for_process", "serve"]
+
+logger = logging.getLogger("flask_ws")
+
+GOING_AWAY = 1001
 
 #: Seconds that a thread of the reactor waits at a time; only to notice that it is not needed.
 PATIENCE = 5.0
@@ -43,16 +49,30 @@ class Reactor:
         """
         fd = conversation.ws.fd
         self._conversations[fd] = conversation, on_end
+        try:
+            self._start_threads()
+            # What came with the handshake has been read already: nothing would announce it.
+            more = serve(conversation, read=False)
+            if more:
+                self._poller.register(fd)
+        except BaseException:
+            del self._conversations[fd]
+            raise
+        if not more:
+            self._end(fd)
+
+    def _start_threads(self) -> None:
         with self._lock:
             while self._running < self._workers:
+                name = f"flask_ws.Reactor-{self._running + 1}"
+                try:
+                    threading.Thread(target=self._run, name=name, daemon=True).start()
+                except RuntimeError:
+                    # The system has no more threads; with one, all goes on.
+                    if not self._running:
+                        raise
+                    return
                 self._running += 1
-                name = f"flask_ws.Reactor-{self._running}"
-                threading.Thread(target=self._run, name=name, daemon=True).start()
-        # What came with the handshake has been read already, and nothing would announce it.
-        if serve(conversation, read=False):
-            self._poller.register(fd)
-        else:
-            self._end(fd)
 
     def _run(self) -> None:
         poller, conversations = self._poller, self._conversations
@@ -64,16 +84,34 @@ class Reactor:
                         self._running -= 1
                         return
             elif fd in conversations:
-                if serve(conversations[fd][0]):
-                    poller.rearm(fd)
-                else:
-                    poller.unregister(fd)
-                    self._end(fd)
+                self._serve(fd)
+
+    def _serve(self, fd: int) -> None:
+        conversation, _ = self._conversations[fd]
+        try:
+            more = serve(conversation)
+        except BaseException as error:
+            # Other connections have done nothing to deserve the end of this thread.
+            if not isinstance(error, SystemExit):
+                logger.exception("%s: the reactor stumbled; it goes on.", conversation.ws.label)
+            with contextlib.suppress(BaseException):
+                give_up(conversation)
+            more = False
+        if more:
+            self._poller.rearm(fd)
+        else:
+            self._poller.unregister(fd)
+            self._end(fd)
 
     def _end(self, fd: int) -> None:
         # Before the descriptor is closed, and its number another's.
-        _, on_end = self._conversations.pop(fd)
-        on_end()
+        conversation, on_end = self._conversations.pop(fd)
+        # Nor may the end of one connection hold up the others.
+        conversation.ws.linger_until = None
+        try:
+            on_end()
+        except Exception:
+            logger.exception("%s did not end well.", conversation.ws.label)
 
 
 def serve(conversation: Conversation, *, read: bool = True, wait: bool = False) -> bool:
@@ -94,6 +132,15 @@ def serve(conversation: Conversation, *, read: bool = True, wait: bool = False) 
         return True
     conversation.close()
     return ws.linger_until is not None
+
+
+def give_up(conversation: Conversation) -> None:
+    """End a connection at once, because its view asked for the end of the thread or process."""
+    ws = conversation.ws
+    ws.go_away(GOING_AWAY, "")
+    ws.lose("the server stops")
+    if not conversation.closed:
+        conversation.close()
 
 
 class _EpollPoller:

@@ -22,7 +22,7 @@ from .hookspecs import ServerSocket
 from .monitor import Monitor, Watch, monitor_for
 from .options import Options
 from .protocol import Protocol
-from .reactor import reactor_for_process, serve
+from .reactor import give_up, reactor_for_process, serve
 from .takeover import Takeover
 from .transport import PlainTransport, TLSTransport
 from .views import Conversation, WebSocketView
@@ -100,15 +100,23 @@ class WebSocketResponse(flask.Response):
                 dispatch.release(takeover.drain)
         link = Link(upgrade, takeover, environ)
         link.begin(self._head(environ), early)
-        if not is_view:
-            link.run_handler()
-        elif on_reactor:
-            link.hand_to_reactor()
-        else:
-            link.run_view()
-        if dispatch is None or not dispatch.released:
-            start_response("101 Switching Protocols", [])
-        return ClosingIterator([], takeover.drain)
+        try:
+            if not is_view:
+                link.run_handler()
+            elif on_reactor:
+                link.hand_to_reactor()
+            else:
+                link.run_view()
+        except BaseException:
+            # The server gets no iterable to close.
+            if dispatch is None or not dispatch.released:
+                takeover.drain()
+            raise
+        if dispatch is not None and dispatch.released:
+            # The server has its answer already.
+            return ClosingIterator([], self.close)
+        start_response("101 Switching Protocols", [])
+        return ClosingIterator([], [takeover.drain, self.close])
 
     def _head(self, environ: WSGIEnvironment) -> bytes:
         lines = ["HTTP/1.1 101 Switching Protocols"]
@@ -148,7 +156,7 @@ class Link:
                 ping_timeout=options.ping_timeout,
                 close_timeout=options.close_timeout,
                 is_stopping=server_socket.is_stopping,
-                unattended=not isinstance(ws, EventWebSocket),
+                unattended=True,
             )
         )
         logger.debug("%s open", ws.label)
@@ -176,33 +184,46 @@ class Link:
 
     def run_view(self) -> None:
         """Call an event view's methods, here, until the connection ends."""
-        conversation = self._converse()
+        conversation = None
         try:
+            conversation = self._converse()
+            conversation.open(**self._upgrade.kwargs)
             more = serve(conversation, read=False)
             while more:
                 more = serve(conversation, wait=True)
         except BaseException:
-            self.ws.go_away(GOING_AWAY, "")
-            self.ws.lose("the server stops")
-            if not conversation.closed:
-                conversation.close()
+            if conversation is not None:
+                give_up(conversation)
             raise
         finally:
             self.end()
 
     def hand_to_reactor(self) -> None:
         """Let the reactor call an event view's methods."""
-        reactor = reactor_for_process(self._upgrade.options.workers)
-        # Not self.end, which would keep all that the handshake needed.
-        end = functools.partial(end_connection, self.ws, self._monitor, self._began)
-        reactor.add(self._converse(), end)
+        conversation = None
+        try:
+            conversation = self._converse()
+            conversation.open(**self._upgrade.kwargs)
+            reactor = reactor_for_process(self._upgrade.options.workers)
+            # Not self.end, which would keep all that the handshake needed.
+            end = functools.partial(end_connection, self.ws, self._monitor, self._began)
+            reactor.add(conversation, end)
+        except BaseException:
+            if conversation is not None:
+                give_up(conversation)
+            self.end()
+            raise
 
     def _converse(self) -> Conversation:
         assert isinstance(self._upgrade.target, type)
         assert isinstance(self.ws, EventWebSocket)
-        conversation = Conversation(self._upgrade.target(), self.ws, self._report)
-        conversation.open(**self._upgrade.kwargs)
-        return conversation
+        try:
+            return Conversation(self._upgrade.target(), self.ws, self._report)
+        except Exception as error:
+            self._report(error)
+            self.ws.close(INTERNAL_ERROR)
+        # There is no instance to tell of the end.
+        return Conversation(WebSocketView(), self.ws, self._report)
 
     def end(self) -> None:
         """Close the socket, and see the connection off."""

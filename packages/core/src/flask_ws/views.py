@@ -145,26 +145,41 @@ class Conversation:
         return self._context
 
     def _call(self, method: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        error: BaseException | None = None
         try:
             method(self.ws, *args, **kwargs)
         except ConnectionClosed:
             pass
-        except Exception as error:
-            self._report(error)
-            self.ws.close(INTERNAL_ERROR)
+        except Exception as raised:
+            error = raised
+            self._fail(raised)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
             self._tear_down(error)
-            return
-        self._tear_down(None)
 
-    def _tear_down(self, error: Exception | None) -> None:
+    def _fail(self, error: Exception) -> None:
+        try:
+            self._report(error)
+        finally:
+            self.ws.close(INTERNAL_ERROR)
+
+    def _tear_down(self, error: BaseException | None) -> None:
         """Do what the end of a request does."""
         app = self._app
-        if app.teardown_request_funcs or flask.request_tearing_down.receivers:
-            app.do_teardown_request(error)
-        if app.teardown_appcontext_funcs or flask.appcontext_tearing_down.receivers:
-            app.do_teardown_appcontext(error)
-        for name in list(flask.g):
-            flask.g.pop(name)
+        try:
+            try:
+                if app.teardown_request_funcs or flask.request_tearing_down.receivers:
+                    app.do_teardown_request(error)
+            finally:
+                if app.teardown_appcontext_funcs or flask.appcontext_tearing_down.receivers:
+                    app.do_teardown_appcontext(error)
+        except Exception as raised:
+            self._fail(raised)
+        finally:
+            for name in list(flask.g):
+                flask.g.pop(name)
 
 
 def lighten(environ: dict[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class EventWebSocket(WebSocket):
     :param at: calls a function at a time.
     """
 
-    __slots__ = ("_at", "_max_outbox")
+    __slots__ = ("_at", "_busy", "_dropping", "_max_outbox", "_pinged")
 
     def __init__(
         self,
@@ -97,6 +97,12 @@ class EventWebSocket(WebSocket):
         super().__init__(*args, **kwargs)
         self._max_outbox = max_outbox
         self._at = at
+        # Whether a method of the view runs, or is about to: others may read meanwhile.
+        self._busy = True
+        # Whether the view has closed the connection, and wants no more messages.
+        self._dropping = False
+        # How much had been received when a ping went out.
+        self._pinged = -1
 
     def receive(self, timeout: float | None = None) -> Any:
         """Refuse: ``on_message`` gets the messages.
@@ -113,6 +119,9 @@ class EventWebSocket(WebSocket):
         :raises ValueError: ``code`` is not one that an endpoint may send.
         """
         check_code(code)
+        if not self.connected:
+            return
+        self._dropping = True
         self.go_away(code, reason)
         self._at(
             time.monotonic() + self._close_timeout,
@@ -150,24 +159,34 @@ class EventWebSocket(WebSocket):
 
         :param wait: whether to wait for something to read.
         """
-        if wait:
-            self._read(None)
-        else:
-            self._try_read()
+        with self._reading:
+            if wait:
+                self._read(None)
+            else:
+                self._try_read()
 
     def next_message(self) -> str | bytes | None:
         """Return the next message of what was read, and do what other frames ask for."""
-        while self.close_code is None:
-            event = self._protocol.next_event()
-            if isinstance(event, (bytes, str)):
-                if self._sent_close is None:
-                    self.messages_received += 1
-                    return event
-            elif event is None:
-                break
-            else:
-                self._handle(event)
-        return None
+        with self._reading:
+            self._busy = True
+            while self._messages:
+                # What came while a method of the view ran.
+                message = self._messages.popleft()
+                if not self._dropping:
+                    return message
+            while self.close_code is None:
+                event = self._protocol.next_event()
+                if isinstance(event, (bytes, str)):
+                    if self._sent_close is None:
+                        self.messages_received += 1
+                        return event
+                elif event is None:
+                    break
+                else:
+                    self._handle(event)
+            # From here on nobody but the caller reads.
+            self._busy = False
+            return None
 
     def discard(self, *, wait: bool) -> bool:
         """Read once, and drop it; ``False`` at the end of the stream."""
@@ -175,3 +194,28 @@ class EventWebSocket(WebSocket):
             return (self._transport.recv() if wait else self._transport.try_recv()) != b""
         except (OSError, ValueError):
             return False
+
+    # For the monitor
+
+    def service(self) -> None:
+        """Read what is there while a method of the view runs: never waits."""
+        if self._outbox:
+            self.flush()
+        if self._busy and self._reading.acquire(False):
+            try:
+                if self._busy:
+                    self._pump()
+            finally:
+                self._reading.release()
+
+    def post_ping(self) -> None:
+        """Send a ping without waiting."""
+        self._pinged = self.bytes_received
+        super().post_ping()
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether the peer has sent what nobody has had the time to read: its pong, perhaps."""
+        if super().is_backed_up:
+            return True
+        return self._pinged == self.bytes_received and self._concurrency.wait_readable(self.fd, 0)
