@@ -48,7 +48,8 @@ class Takeover:
         # gevent's sockets wrap a native one, which is to be closed in the end.
         self._wrapped: socket.socket | None = getattr(server_sock, "_sock", None)
         # The far end of the dead socket. It is closed last, and empty: else the server would see
-        # a reset instead of an end.
+        # a reset instead of an end. There is no __del__ for a server that does not come back to
+        # drain it: a Ctrl-C that arrives in one is swallowed.
         self._far: _socket.socket | None = None
         self._closed = False
         # Once only: a server that has registered the dead socket must find the same one again.
@@ -91,11 +92,6 @@ class Takeover:
             while far.recv(65536):
                 pass
         far.close()
-
-    def __del__(self) -> None:
-        # A server that is made to stop while the handler runs does not come back to drain it.
-        if self._far is not None:
-            self._far.close()
 
     def _make_dead(self) -> _socket.socket:
         # C-level sockets, which no monkey-patching makes green.
