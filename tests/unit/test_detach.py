@@ -512,9 +512,9 @@ def test_a_system_without_threads_gives_503(
         start(thread)
 
     sock.route("/")(echo)
-    monkeypatch.setattr(threading.Thread, "start", fail)
-    assert server.refuse(app, detach=True).status == 503
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        assert server.refuse(app, detach=True).status == 503
 
 
 def test_a_thread_that_could_not_start_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
