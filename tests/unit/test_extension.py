@@ -15,6 +15,7 @@ from tests.support.raw import Peer, handshake_headers, make_key
 from werkzeug.exceptions import Forbidden, HTTPException
 
 from flask_ws import Sock, WebSocket
+from flask_ws.testing import connect
 
 
 def read_all(server: MemoryServer, app: Flask, target: str = "/", **kwargs: Any) -> list[Any]:
@@ -81,13 +82,8 @@ class AsyncCallable:
     [
         coroutine,
         generator,
-        pytest.param(
-            functools.partial(coroutine),
-            marks=pytest.mark.xfail(reason="a partial has no __qualname__ to name it by"),
-        ),
-        pytest.param(
-            AsyncCallable(), marks=pytest.mark.xfail(reason="its __call__ is not looked at")
-        ),
+        functools.partial(coroutine),
+        AsyncCallable(),
     ],
     ids=["function", "generator", "partial", "object"],
 )
@@ -1022,3 +1018,22 @@ def test_a_call_is_answered_once(app: Flask, sock: Sock, server: MemoryServer) -
     call.wait()
 
     assert call.status == "101 Switching Protocols"
+
+
+def test_a_decorator_may_pass_on_arguments_by_position(app: Flask, sock: Sock) -> None:
+    """As decorators do that look a user up: the handler gets them after the connection."""
+    got: list[tuple[Any, ...]] = []
+
+    def handler(ws: Any, user: str, room: str) -> None:
+        got.append((user, room))
+
+    view = sock.view(handler)
+    app.add_url_rule(
+        "/chat/<room>",
+        "chat",
+        lambda **kwargs: view("ann", **kwargs),
+        websocket=True,
+    )
+    with connect(app, "/chat/7"):
+        pass
+    assert got == [("ann", "7")]

@@ -139,9 +139,9 @@ class Sock:
         changes = check_route_options(options)
 
         @functools.wraps(handler)
-        def websocket_view(**kwargs: Any) -> flask.Response:
+        def websocket_view(*args: Any, **kwargs: Any) -> flask.Response:
             app_options = AppOptions.of(flask.current_app._get_current_object())  # type: ignore[attr-defined]
-            return _answer(handler, kwargs, app_options.read().replace(changes))
+            return _answer(handler, args, kwargs, app_options.read().replace(changes))
 
         # For the command line, which finds them under any decorator that uses functools.wraps.
         websocket_view.__dict__.update(flask_ws_handler=handler, flask_ws_options=changes)
@@ -180,7 +180,7 @@ class AppOptions:
 
 
 def _answer(
-    handler: Callable[..., Any], kwargs: dict[str, Any], options: Options
+    handler: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
 ) -> WebSocketResponse:
     """Answer the current request's handshake: with a response of 101, or by refusing it."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
@@ -206,7 +206,9 @@ def _answer(
                 retry_after=RETRY_AFTER,
             ),
         )
-    return WebSocketResponse.accept(Upgrade(handler, kwargs, handshake, options, server_socket))
+    return WebSocketResponse.accept(
+        Upgrade(handler, args, kwargs, handshake, options, server_socket)
+    )
 
 
 def _check_handler(handler: Callable[..., Any]) -> None:
@@ -236,9 +238,13 @@ def _check_handler(handler: Callable[..., Any]) -> None:
 
 
 def _check_sync(function: Callable[..., Any]) -> None:
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    # What a call would run: the function in a partial, the __call__ of an object.
+    called = function.func if isinstance(function, functools.partial) else function
+    if not inspect.isroutine(called):
+        called = type(called).__call__
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(
-            f"{function.__qualname__} is an async function. flask-ws runs handlers as WSGI servers "
+            f"{called.__qualname__} is an async function. flask-ws runs handlers as WSGI servers "
             "run views, in a thread or greenlet each: define it with def, and call receive() and "
             "send() without await."
         )

@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -45,6 +46,7 @@ class Watch:
     """
 
     __slots__ = (
+        "__weakref__",
         "active",
         "connection",
         "goodbye_until",
@@ -121,11 +123,13 @@ class Monitor:
         self._wake = concurrency.event()
         self._running = False
         self._watches: dict[Connection, Watch] = {}
-        self._arrived: deque[Watch] = deque()
-        self._due: list[tuple[float, int, Watch]] = []
+        # Weak: of a connection that has ended, nothing is kept until its time would have come.
+        self._arrived: deque[weakref.ref[Watch]] = deque()
+        self._due: list[tuple[float, int, weakref.ref[Watch]]] = []
         self._number = itertools.count()
         self._tick = TICK
         self._leaving: list[Watch] = []
+        self._failed: list[Callable[[], bool]] = []
         self._timers: list[tuple[float, Callable[[], object]]] = []
 
     def __len__(self) -> int:
@@ -135,7 +139,7 @@ class Monitor:
         """Watch over a connection from now on."""
         with self._lock:
             self._watches[watch.connection] = watch
-            self._arrived.append(watch)
+            self._arrived.append(weakref.ref(watch))
             if not self._running:
                 self._running = True
                 self._wake.clear()
@@ -201,9 +205,10 @@ class Monitor:
             if watch.unattended:
                 watch.connection.service()
         while self._due and self._due[0][0] <= now:
-            _, number, watch = heapq.heappop(self._due)
-            if watch.active and watch.connection.close_code is None:
-                heapq.heappush(self._due, (watch.check(now), number, watch))
+            _, number, reference = heapq.heappop(self._due)
+            due = reference()
+            if due is not None and due.active and due.connection.close_code is None:
+                heapq.heappush(self._due, (due.check(now), number, reference))
         if self._timers:
             timers, self._timers = self._timers, []
             for when, function in timers:
@@ -223,13 +228,24 @@ class Monitor:
 
     def _welcome(self, now: float) -> None:
         while self._arrived:
-            watch = self._arrived.popleft()
-            if watch.interval is None:
+            reference = self._arrived.popleft()
+            watch = reference()
+            if watch is None or watch.interval is None:
                 continue
             self._tick = max(
                 SHORTEST_TICK, min(self._tick, watch.interval / 4, (watch.timeout or TICK) / 4)
             )
-            heapq.heappush(self._due, (watch.check(now), next(self._number), watch))
+            heapq.heappush(self._due, (watch.check(now), next(self._number), reference))
+
+    def _ask(self, is_stopping: Callable[[], bool]) -> bool:
+        try:
+            return is_stopping()
+        except Exception:
+            if is_stopping not in self._failed:
+                # Once: the housekeeping goes on without it.
+                self._failed.append(is_stopping)
+                logger.exception("A plugin could not tell whether its server stops.")
+            return False
 
     def _ask_servers(self) -> None:
         answers: dict[Callable[[], bool], bool] = {}
@@ -237,7 +253,7 @@ class Monitor:
             if watch.goodbye_until is None:
                 stopping = answers.get(watch.is_stopping)
                 if stopping is None:
-                    stopping = answers[watch.is_stopping] = watch.is_stopping()
+                    stopping = answers[watch.is_stopping] = self._ask(watch.is_stopping)
                 if stopping:
                     self._say_goodbye_to(watch)
 

@@ -53,6 +53,8 @@ class Upgrade:
 
     #: A handler, or an event view's class.
     target: Callable[..., object] | type[WebSocketView]
+    #: What decorators pass on by position.
+    args: tuple[Any, ...]
     #: The URL's variables.
     kwargs: dict[str, Any]
     handshake: Handshake
@@ -166,7 +168,7 @@ class Link:
         ws = self.ws
         handler: Callable[..., object] = self._upgrade.target
         try:
-            handler(ws, **self._upgrade.kwargs)
+            handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
         except ConnectionClosed:
             # Also where the handler has opened a connection elsewhere and lost that one.
             ws.close()
@@ -187,7 +189,7 @@ class Link:
         conversation = None
         try:
             conversation = self._converse()
-            conversation.open(**self._upgrade.kwargs)
+            conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
             more = serve(conversation, read=False)
             while more:
                 more = serve(conversation, wait=True)
@@ -203,7 +205,7 @@ class Link:
         conversation = None
         try:
             conversation = self._converse()
-            conversation.open(**self._upgrade.kwargs)
+            conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
             reactor = reactor_for_process(self._upgrade.options.workers)
             # Not self.end, which would keep all that the handshake needed.
             end = functools.partial(end_connection, self.ws, self._monitor, self._began)

@@ -98,13 +98,14 @@ class Conversation:
         self._request.headers = EnvironHeaders(environ)
         self._context: contextvars.Context | None = None
 
-    def open(self, **kwargs: Any) -> None:
+    def open(self, *args: Any, **kwargs: Any) -> None:
         """Call ``on_open``.
 
+        :param args: what decorators pass on by position.
         :param kwargs: the URL's variables.
         """
         if type(self.view).on_open is not WebSocketView.on_open:
-            self._enter().run(self._call, self.view.on_open, **kwargs)
+            self._enter().run(self._call, self.view.on_open, *args, **kwargs)
             self._context = None
 
     def receive(self) -> None:
