@@ -1,173 +1,254 @@
 from __future__ import annotations
 
-import pytest
-from tests.support.raw import BINARY, PING, encode_frame
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
 
+import pytest
+from tests.support.memory import PATIENCE
+from tests.support.raw import BINARY, Peer
+
+from flask_ws import flusher as flusher_module
 from flask_ws.concurrency import threads
+from flask_ws.connection import Connection
 from flask_ws.flusher import Flusher, flusher_for
+from flask_ws.protocol import BytesLike
 
 from .conftest import Connect, Ends, KeepingThreads
 
-MUCH = bytes(3_000_000)
-FRAME = encode_frame(BINARY, MUCH, mask=None)
+#: More than the buffers of a socket pair hold.
+MUCH = bytes(range(256)) * 8000
+FRAME: list[BytesLike] = [b"\x82\x7f", len(MUCH).to_bytes(8, "big"), MUCH]
 
 
-class Greenlets(KeepingThreads):
-    """Threads that pass for greenlets, of which each connection may have one."""
+class GreenThreads(KeepingThreads):
+    """Threads that pretend to be greenlets."""
 
     name = "green"
     green = True
 
 
-@pytest.fixture(params=[KeepingThreads, Greenlets], ids=["threads", "greenlets"])
+@pytest.fixture(params=["threads", "greenlets"])
 def concurrency(request: pytest.FixtureRequest) -> KeepingThreads:
-    made: KeepingThreads = request.param()
-    return made
+    return KeepingThreads() if request.param == "threads" else GreenThreads()
 
 
 @pytest.fixture
-def flusher(concurrency: KeepingThreads) -> Flusher:
-    return Flusher(concurrency)
+def flusher(concurrency: KeepingThreads) -> Iterator[Flusher]:
+    flusher = Flusher(concurrency)
+    yield flusher
+    join(concurrency)
 
 
-def make_ends(connect: Connect, flusher: Flusher) -> Ends:
-    ends = connect()
-    ends.connection.when_blocked = flusher.watch
-    return ends
+def join(concurrency: KeepingThreads) -> None:
+    for thread in concurrency.spawned:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "the flusher goes on"
 
 
-def test_what_the_kernel_did_not_take_is_sent_when_it_can(
-    connect: Connect, flusher: Flusher
+@pytest.fixture
+def block(flusher: Flusher, connect: Connect) -> Callable[..., Ends]:
+    """Make a connection whose peer has not read what was sent."""
+
+    def block(pair: tuple[socket.socket, socket.socket] | None = None) -> Ends:
+        ends = connect(pair)
+        ends.connection.when_blocked = flusher.watch
+        ends.connection.post(FRAME)
+        assert ends.connection.is_sending
+        return ends
+
+    return block
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what tells nobody when it happens."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.002)):
+        if condition():
+            return
+        pause.wait(0.002)
+    raise AssertionError("it never came true")
+
+
+def is_drained(peer: Peer) -> bool:
+    frame = peer.read_frame()
+    return (frame.opcode, frame.payload) == (BINARY, MUCH)
+
+
+# Sending
+
+
+def test_what_is_left_is_sent_when_the_peer_reads(block: Callable[..., Ends]) -> None:
+    assert is_drained(block().peer)
+
+
+def test_several_are_served_side_by_side(block: Callable[..., Ends]) -> None:
+    ends = [block() for _ in range(5)]
+    assert all(is_drained(end.peer) for end in reversed(ends))
+
+
+def test_who_does_not_read_holds_up_nobody(block: Callable[..., Ends]) -> None:
+    stuck, other = block(), block()
+    assert is_drained(other.peer)
+    assert is_drained(stuck.peer)
+
+
+def test_a_connection_that_blocks_later_is_served_at_once(
+    block: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ends = make_ends(connect, flusher)
-    ends.connection.post([FRAME])
-
-    assert ends.peer.read() == MUCH
-
-
-def test_what_is_posted_meanwhile_is_sent_behind_it(connect: Connect, flusher: Flusher) -> None:
-    ends = make_ends(connect, flusher)
-    ends.connection.post([FRAME])
-    ends.connection.post_ping()
-
-    assert ends.peer.read() == MUCH
-    assert ends.peer.read_opcode(PING)
+    """And not at the flusher's next look."""
+    with monkeypatch.context() as patched:
+        patched.setattr(flusher_module, "LOOK", 10 * PATIENCE)
+        stuck = block()
+        for _ in range(5):
+            assert is_drained(block().peer)
+        assert is_drained(stuck.peer)
+    # So that it looks again before that time is up.
+    assert is_drained(block().peer)
 
 
-def test_a_connection_that_is_blocked_again_is_served_again(
-    connect: Connect, flusher: Flusher
+def test_a_connection_can_block_again(block: Callable[..., Ends]) -> None:
+    ends = block()
+    assert is_drained(ends.peer)
+    ends.connection.post(FRAME)
+    assert is_drained(ends.peer)
+
+
+def test_what_was_added_meanwhile_goes_out_too(block: Callable[..., Ends]) -> None:
+    ends = block()
+    ends.connection.post([b"\x81\x02hi"])
+    assert is_drained(ends.peer)
+    assert ends.peer.read() == "hi"
+
+
+def test_to_watch_twice_is_to_watch_once(
+    flusher: Flusher, concurrency: KeepingThreads, block: Callable[..., Ends]
 ) -> None:
-    ends = make_ends(connect, flusher)
-    for _ in range(3):
-        ends.connection.post([FRAME])
-
-        assert ends.peer.read() == MUCH
-
-
-def test_one_slow_reader_does_not_hold_up_another(connect: Connect, flusher: Flusher) -> None:
-    stuck, other = make_ends(connect, flusher), make_ends(connect, flusher)
-    stuck.connection.post([FRAME])
-    other.connection.post([FRAME])
-
-    assert other.peer.read() == MUCH
+    ends = block()
+    for _ in range(5):
+        flusher.watch(ends.connection)
+    assert len(concurrency.spawned) == 1
+    assert is_drained(ends.peer)
 
 
-def test_many_slow_readers_are_served(connect: Connect, flusher: Flusher) -> None:
-    several = [make_ends(connect, flusher) for _ in range(5)]
-    for ends in several:
-        ends.connection.post([FRAME])
-
-    for ends in several:
-        assert ends.peer.read() == MUCH
+# Connections that end
 
 
-def test_the_thread_ends_when_there_is_nothing_left(
-    connect: Connect, flusher: Flusher, concurrency: KeepingThreads
-) -> None:
-    ends = make_ends(connect, flusher)
-    ends.connection.post([FRAME])
-    ends.peer.read()
-
-    concurrency.join()
-
-
-def test_the_thread_ends_when_the_peer_has_gone(
-    connect: Connect, flusher: Flusher, concurrency: KeepingThreads
-) -> None:
-    ends = make_ends(connect, flusher)
-    ends.connection.post([FRAME])
+def test_a_lost_peer_is_given_up(block: Callable[..., Ends], concurrency: KeepingThreads) -> None:
+    ends = block()
     ends.peer.sock.close()
-    concurrency.join()
+    until(lambda: ends.connection.close_code == 1006)
+    join(concurrency)
 
-    assert ends.connection.close_code == 1006
 
-
-def test_the_thread_ends_when_the_connection_was_released(
-    connect: Connect, flusher: Flusher, concurrency: KeepingThreads
+def test_a_connection_that_was_closed_here_is_forgotten(
+    block: Callable[..., Ends], concurrency: KeepingThreads
 ) -> None:
-    ends = make_ends(connect, flusher)
-    ends.connection.post([FRAME])
-    ends.connection.release()
-
-    concurrency.join()
+    block().connection.release()
+    join(concurrency)
 
 
-def test_a_later_connection_gets_a_thread_again(
-    connect: Connect, flusher: Flusher, concurrency: KeepingThreads
+def test_a_descriptor_that_became_anothers_is_told_apart(
+    block: Callable[..., Ends], concurrency: KeepingThreads
 ) -> None:
-    first = make_ends(connect, flusher)
-    first.connection.post([FRAME])
-    first.peer.read()
-    concurrency.join()
-    second = make_ends(connect, flusher)
-    second.connection.post([FRAME])
+    """Each new connection has the number of the one before."""
+    stuck, numbers = block(), set()
+    for _ in range(5):
+        ends = block()
+        numbers.add(ends.connection.fd)
+        ends.close()
+    last = block()
+    assert last.connection.fd in numbers
+    assert is_drained(last.peer)
+    assert is_drained(stuck.peer)
+    # Neither is any of the closed ones still watched.
+    join(concurrency)
 
-    assert second.peer.read() == MUCH
 
-
-def test_a_descriptor_that_is_another_connections_now_is_served(
-    connect: Connect, flusher: Flusher
+@pytest.mark.parametrize("concurrency", ["threads"], indirect=True)
+def test_a_descriptor_that_is_closed_just_now_does_not_end_the_thread(
+    block: Callable[..., Ends], monkeypatch: pytest.MonkeyPatch, flusher: Flusher
 ) -> None:
-    for _ in range(10):
-        gone = make_ends(connect, flusher)
-        gone.connection.post([FRAME])
-        gone.connection.release()
-        gone.peer.sock.close()
-        ends = make_ends(connect, flusher)
-        ends.connection.post([FRAME])
+    stuck, closed = block(), threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(Flusher, "watch", lambda self, connection: None)
+        victim = block()
+    flush = Connection.flush
 
-        assert ends.peer.read() == MUCH
+    def flush_and_close(self: Connection, *, later: bool = True) -> bool:
+        done = flush(self, later=later)
+        if self is victim.connection and not later:
+            monkeypatch.setattr(Connection, "flush", flush)
+            victim.close()
+            closed.set()
+        return done
 
-
-def test_threads_share_one(connect: Connect, keeping: KeepingThreads) -> None:
-    flusher = Flusher(keeping)
-    several = [make_ends(connect, flusher) for _ in range(5)]
-    for ends in several:
-        ends.connection.post([FRAME])
-
-    assert [thread.name for thread in keeping.spawned] == ["flask_ws.Flusher"]
-    for ends in several:
-        ends.connection.release()
+    monkeypatch.setattr(Connection, "flush", flush_and_close)
+    flusher.watch(victim.connection)
+    assert closed.wait(PATIENCE)
+    assert is_drained(stuck.peer)
 
 
-def test_greenlets_are_cheap(connect: Connect) -> None:
-    green = Greenlets()
-    flusher = Flusher(green)
-    several = [make_ends(connect, flusher) for _ in range(5)]
-    for ends in several:
-        ends.connection.post([FRAME])
-
-    assert len(green.spawned) == 5
-    for ends in several:
-        ends.connection.release()
-    green.join()
+# The thread
 
 
-def test_connections_with_the_same_primitives_share_a_flusher() -> None:
+@pytest.mark.parametrize("concurrency", ["threads"], indirect=True)
+def test_there_is_one_thread_for_all(
+    block: Callable[..., Ends], concurrency: KeepingThreads
+) -> None:
+    ends = [block() for _ in range(5)]
+    assert len(concurrency.spawned) == 1
+    assert all(is_drained(end.peer) for end in ends)
+
+
+def test_the_thread_ends_when_all_is_sent(
+    block: Callable[..., Ends], concurrency: KeepingThreads
+) -> None:
+    assert is_drained(block().peer)
+    join(concurrency)
+
+
+def test_the_thread_comes_back(block: Callable[..., Ends], concurrency: KeepingThreads) -> None:
+    for _ in range(2):
+        assert is_drained(block().peer)
+        join(concurrency)
+    assert len(concurrency.spawned) == 2
+
+
+def test_no_descriptor_is_left(block: Callable[..., Ends], concurrency: KeepingThreads) -> None:
+    before = len(os.listdir("/dev/fd"))
+    ends = block()
+    assert is_drained(ends.peer)
+    join(concurrency)
+    ends.close()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_a_connection_is_tried_again_after_a_shortage(
+    flusher: Flusher,
+    concurrency: KeepingThreads,
+    block: Callable[..., Ends],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of threads or of descriptors: whoever flushes next brings it back here."""
+
+    def no_descriptor() -> object:
+        raise OSError("too many open files")
+
+    def no_thread(self: object, target: object, name: str) -> object:
+        raise RuntimeError("can't start new thread")
+
+    pair = socket.socketpair()
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socketpair", no_descriptor)
+        patched.setattr(type(concurrency), "spawn", no_thread)
+        ends = block(pair)
+    ends.connection.service()
+    assert is_drained(ends.peer)
+
+
+def test_the_flusher_of_a_process_is_one_for_each_kind() -> None:
+    green = GreenThreads()
     assert flusher_for(threads) is flusher_for(threads)
-
-
-def test_connections_with_other_primitives_have_a_flusher_of_their_own(
-    keeping: KeepingThreads,
-) -> None:
-    assert flusher_for(keeping) is not flusher_for(threads)
+    assert flusher_for(threads) is not flusher_for(green)
