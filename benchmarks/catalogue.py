@@ -228,6 +228,38 @@ LOADS: dict[str, Load] = {
             Goal("flask-ws/channels", 1, "websockets/broadcast"),
         ),
     ),
+    "fan-out-compressed": Load(
+        "one sender to 1000 receivers, 1 KiB of JSON text, compressed",
+        "fan_out_compressed",
+        "deliveries/s",
+        (
+            Row("flask-sock/gunicorn-many", "", note="loop over send"),
+            Row(OURS_MANY, "", note="loop over send"),
+            Row(
+                "flask-ws/views",
+                "",
+                {"subscribe_path": "/view/subscribe", "publish_path": "/view/publish"},
+                "loop over send",
+            ),
+            Row(
+                "flask-ws/channels",
+                "",
+                {"subscribe_path": "/channel/subscribe", "publish_path": "/channel/publish"},
+            ),
+            Row("websockets/broadcast", ""),
+        ),
+        options={"receivers": 1000},
+        quick={**SHORT, "receivers": 300},
+        columns=(
+            ("p50", "p50 ms, 8 messages", "ms"),
+            ("p99", "p99 ms", "ms"),
+            ("compressed", "deliveries compressed", "percent"),
+        ),
+        goals=(
+            Goal("flask-ws/channels", 4, "flask-sock/gunicorn-many loop over send"),
+            Goal("flask-ws/channels", 1, "websockets/broadcast"),
+        ),
+    ),
     "many": Load(
         "10 000 idle connections, then 1 % of them chatting",
         "idle",
