@@ -17,6 +17,7 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml")
 
 # The newest pytest that works with our lowest pluggy, and what tests/unit imports.
 TOOLS = (
+    "blinker",
     "pytest<8",
     "pytest-timeout<2.4",
     "hypothesis",
@@ -25,6 +26,17 @@ TOOLS = (
     "trustme",
     "websocket-client",
 )
+
+EVENT_VIEW = """
+
+from flask_ws import WebSocketView
+
+
+@sock.route("/view")
+class View(WebSocketView):
+    def on_message(self, ws, message):
+        ws.send(message)
+"""
 
 EVENTLET_SCRIPT = """
 import eventlet
@@ -59,22 +71,25 @@ def read_lower_bounds() -> dict[str, str]:
     return bounds
 
 
-@pytest.fixture(scope="module")
-def lowest(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def make_lowest(folder: Path, *tools: str) -> Environment:
     """An environment of our packages, as they are, and the oldest of all that they need."""
-    folder = tmp_path_factory.mktemp("lowest")
     environment = Environment.make(folder / "env", find_lowest_python())
     packages = [argument for package in PACKAGES for argument in ("--editable", package)]
-    bounds = read_lower_bounds()
-    environment.install(
-        "--resolution=lowest-direct", *packages, *(f"{name}>={bounds[name]}" for name in bounds)
-    )
-    # Nothing that the tests need may lift them again.
-    pins = folder / "pins.txt"
-    versions = environment.read_versions()
-    pins.write_text("".join(f"{name}=={versions[name]}\n" for name in bounds))
-    environment.install("--constraints", pins, *TOOLS)
+    bounds = [f"{name}>={version}" for name, version in read_lower_bounds().items()]
+    environment.install("--resolution=lowest-direct", *packages, *bounds)
+    if tools:
+        # Nothing that the tests need may lift them again.
+        pins = folder / "pins.txt"
+        versions = environment.read_versions()
+        pins.write_text("".join(f"{name}=={versions[name]}\n" for name in read_lower_bounds()))
+        environment.install("--constraints", pins, *tools)
     return environment
+
+
+@pytest.fixture(scope="module")
+def lowest(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """What a user has, and nothing that only tests need."""
+    return make_lowest(tmp_path_factory.mktemp("lowest"))
 
 
 def test_the_lowest_versions_are_those_that_are_stated(lowest: Environment) -> None:
@@ -83,8 +98,8 @@ def test_the_lowest_versions_are_those_that_are_stated(lowest: Environment) -> N
         assert versions[name].startswith(bound), name
 
 
-def test_the_unit_tests_pass(lowest: Environment, tmp_path: Path) -> None:
-    output = lowest.run(
+def test_the_unit_tests_pass(tmp_path: Path) -> None:
+    output = make_lowest(tmp_path, *TOOLS).run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "tests/unit"),
         # A warning of an old version is not news.
         *("-W", "default::DeprecationWarning"),
@@ -106,11 +121,15 @@ def test_the_unit_tests_pass(lowest: Environment, tmp_path: Path) -> None:
     ],
     ids=["werkzeug", "gthread", "gevent-worker", "pywsgi-worker", "gevent", "eventlet"],
 )
-def test_an_echo_comes_back(lowest: Environment, tmp_path: Path, command: str, script: str) -> None:
-    (tmp_path / "app.py").write_text(APP)
+@pytest.mark.parametrize("path", ["/echo", "/view"])
+def test_an_echo_comes_back(
+    lowest: Environment, tmp_path: Path, command: str, script: str, path: str
+) -> None:
+    (tmp_path / "app.py").write_text(APP + EVENT_VIEW)
     (tmp_path / "serve.py").write_text(script)
     with serve(command, folder=tmp_path, bin_folder=lowest.bin_folder) as served:
         served.await_response()
-        with served.connect() as client:
-            client.send("Hello!")
-            assert client.recv(timeout=5) == "Hello!"
+        with served.connect(path) as client:
+            for message in ("Hello!", "Hello again!"):
+                client.send(message)
+                assert client.recv(timeout=5) == message
