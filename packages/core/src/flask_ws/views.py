@@ -145,7 +145,7 @@ class Conversation:
             self._context.run(request_context.push)
         return self._context
 
-    def _call(self, method: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+    def _call(self, method: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
         error: BaseException | None = None
         try:
             method(self.ws, *args, **kwargs)
@@ -171,16 +171,21 @@ class Conversation:
         app = self._app
         try:
             try:
-                if app.teardown_request_funcs or flask.request_tearing_down.receivers:
+                if app.teardown_request_funcs or _is_heard(flask.request_tearing_down):
                     app.do_teardown_request(error)
             finally:
-                if app.teardown_appcontext_funcs or flask.appcontext_tearing_down.receivers:
+                if app.teardown_appcontext_funcs or _is_heard(flask.appcontext_tearing_down):
                     app.do_teardown_appcontext(error)
         except Exception as raised:
             self._fail(raised)
         finally:
             for name in list(flask.g):
                 flask.g.pop(name)
+
+
+def _is_heard(signal: Any) -> bool:
+    """Tell whether anybody listens to a signal; without blinker, old versions of Flask have none."""
+    return bool(getattr(signal, "receivers", None))
 
 
 def lighten(environ: dict[str, Any]) -> dict[str, Any]:
