@@ -184,7 +184,7 @@ class Conversation:
 
 
 def _is_heard(signal: Any) -> bool:
-    """Tell whether anybody listens to a signal; without blinker, old versions of Flask have none."""
+    """Tell whether anybody listens to a signal; old versions of Flask may have none."""
     return bool(getattr(signal, "receivers", None))
 
 
