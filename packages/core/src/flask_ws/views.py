@@ -98,7 +98,8 @@ class Conversation:
         self._request.headers = EnvironHeaders(environ)
         self._context: contextvars.Context | None = None
 
-    def open(self, *args: Any, **kwargs: Any) -> None:
+    # Positional-only, here and below: a variable of the URL may have any name.
+    def open(self, /, *args: Any, **kwargs: Any) -> None:
         """Call ``on_open``.
 
         :param args: what decorators pass on by position.
