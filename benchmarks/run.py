@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="interpreter of the servers")
     options = parser.parse_args()
     place = Place.choose(options.cores, options.urgent)
-    rounds = options.rounds or (1 if options.quick else 3)
+    rounds = options.rounds or (1 if options.quick else 5)
     intro = heading(options.python, place, rounds)
 
     found: dict[str, list[Measured]] = {}

@@ -125,7 +125,7 @@ def run(
     *,
     connections: int = 50,
     size: int = 1024,
-    seconds: float = 3.0,
+    seconds: float = 2.0,
     warm_up: float = 0.5,
 ) -> Result:
     texts = json_texts(size)

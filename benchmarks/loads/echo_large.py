@@ -59,7 +59,7 @@ def run(
     *,
     connections: int = 4,
     size: int = 2**20,
-    seconds: float = 3.0,
+    seconds: float = 2.0,
     warm_up: float = 0.5,
 ) -> Result:
     rng = random.Random(0)

@@ -28,7 +28,7 @@ def run(
     *,
     connections: int = 50,
     size: int = 32,
-    seconds: float = 3.0,
+    seconds: float = 2.0,
     warm_up: float = 0.5,
     in_flight: int = 1,
 ) -> Result:

@@ -68,7 +68,7 @@ def run(
     receivers: int = 1000,
     size: int = 64,
     batch: int = 8,
-    seconds: float = 3.0,
+    seconds: float = 2.0,
     warm_up: float = 0.5,
     dialect: str = "plain",
     stalled: int = 0,

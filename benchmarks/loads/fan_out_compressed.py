@@ -93,7 +93,7 @@ def run(
     receivers: int = 1000,
     size: int = 1024,
     batch: int = 8,
-    seconds: float = 3.0,
+    seconds: float = 2.0,
     warm_up: float = 0.5,
     subscribe_path: str = "/subscribe",
     publish_path: str = "/publish",
