@@ -8,12 +8,10 @@ monkey.patch_all()
 import signal
 import sys
 
+import gevent
 from gevent.pywsgi import WSGIServer
 from live import app
 
-signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-try:
-    WSGIServer(("127.0.0.1", int(sys.argv[1])), app).serve_forever()
-except KeyboardInterrupt:
-    pass
+server = WSGIServer(("127.0.0.1", int(sys.argv[1])), app)
+gevent.signal_handler(signal.SIGTERM, server.stop)
+server.serve_forever()
