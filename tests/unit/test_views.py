@@ -122,6 +122,16 @@ def test_the_methods_are_called_in_order(sock: Sock, said: Said, connect: Any) -
     ]
 
 
+def test_a_variable_of_the_url_may_have_any_name(sock: Sock, said: Said, connect: Any) -> None:
+    @sock.route("/<method>/<self>/<target>/<callable>")
+    class View(WebSocketView):
+        def on_open(*args: Any, **variables: str) -> None:  # type: ignore[override]
+            said.put(variables)
+
+    connect("/a/b/c/d")
+    assert said.next() == {"method": "a", "self": "b", "target": "c", "callable": "d"}
+
+
 def test_a_view_may_leave_out_any_method(sock: Sock, connect: Any) -> None:
     sock.route("/")(type("Empty", (WebSocketView,), {}))
     peer = connect()

@@ -388,3 +388,6 @@ class Proxied:
 
 
 app.wsgi_app = Proxied(app.wsgi_app)  # type: ignore[method-assign]
+
+# The event views.
+import events  # noqa: E402, F401

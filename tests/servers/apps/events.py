@@ -1,0 +1,220 @@
+"""The event views of the app under test, below /events; imported by it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import live
+from flask import g, request
+from live import app, record, sock
+
+from flask_ws import ConnectionClosed, WebSocket, WebSocketView
+
+#: By the tag of the first one's connection: how often its callbacks were torn down.
+teardowns: dict[str, int] = {}
+
+
+@app.teardown_request
+def count_teardowns(error: BaseException | None) -> None:
+    if "tag" in g:
+        teardowns[g.tag] = teardowns.get(g.tag, 0) + 1
+
+
+class Watched(WebSocketView):
+    """Records the beginning and the end, as the handlers' decorator does."""
+
+    def on_open(self, ws: WebSocket, *args: Any, **kwargs: Any) -> None:
+        record("begin", pid=os.getpid())
+        self.ends = 0
+
+    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
+        self.ends += 1
+        record("end", code=code, reason=reason, connected=ws.connected, times=self.ends)
+
+
+@sock.route("/events/echo", endpoint="events-echo")
+@sock.route("/events/pinged", endpoint="events-pinged", ping_interval=0.2, ping_timeout=0.4)
+@sock.route("/events/small", endpoint="events-small", max_message_size=1000)
+@sock.route("/events/kept", endpoint="events-kept", detach=False)
+class Echo(Watched):
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        ws.send(message)
+
+
+@sock.route("/events/empty", endpoint="events-empty")
+class Empty(WebSocketView):
+    """What nobody overrides does nothing."""
+
+
+@sock.route("/events/order", endpoint="events-order")
+class Order(Watched):
+    """Expects 0, 1, 2 ... and says at "done" what went wrong."""
+
+    def on_open(self, ws: WebSocket, *args: Any, **kwargs: Any) -> None:
+        super().on_open(ws)
+        self.running = threading.Lock()
+        self.expected = 0
+        self.faults: list[str] = []
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if not self.running.acquire(False):
+            self.faults.append(f"{message!r} came while another method ran")
+            return
+        if message == "done":
+            ws.send_json(self.faults)
+        else:
+            if message != str(self.expected):
+                self.faults.append(f"{message!r} in place of {self.expected}")
+            self.expected += 1
+            # Lets another thread or greenlet come in, if it could.
+            live.pause(0)
+        self.running.release()
+
+
+@sock.route("/events/context/<room>", endpoint="events-context")
+class Context(Watched):
+    """Tells what a method sees of its request, and how often it was torn down."""
+
+    def see(self, room: str) -> dict[str, Any]:
+        seen = {
+            "g": sorted(g),
+            "path": request.path,
+            "room": room,
+            "cookies": dict(request.cookies),
+            "teardowns": teardowns.get(request.args["tag"], 0),
+        }
+        g.tag = request.args["tag"]
+        return seen
+
+    def on_open(self, ws: WebSocket, room: str) -> None:  # type: ignore[override]
+        super().on_open(ws)
+        self.room = room
+        ws.send_json(self.see(room))
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        ws.send_json(self.see(self.room))
+
+    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
+        record("closed", **self.see(self.room))
+        super().on_close(ws, code, reason)
+
+
+@sock.route("/events/raise/<method>", endpoint="events-raise")
+class Failing(Watched):
+    """Raises in one of its methods."""
+
+    def on_open(self, ws: WebSocket, method: str) -> None:  # type: ignore[override]
+        super().on_open(ws)
+        self.method = method
+        self.fail_in("on_open")
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        self.fail_in("on_message")
+
+    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
+        super().on_close(ws, code, reason)
+        self.fail_in("on_close")
+
+    def fail_in(self, method: str) -> None:
+        if self.method == method:
+            raise RuntimeError(f"failed on purpose {request.args['tag']}")
+
+
+@sock.route("/events/close/<int:code>", endpoint="events-close", close_timeout=0.5)
+class Closing(Watched):
+    def on_open(self, ws: WebSocket, code: int) -> None:  # type: ignore[override]
+        super().on_open(ws)
+        self.code = code
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        ws.close(self.code, str(message))
+
+
+@sock.route("/events/receive", endpoint="events-receive")
+class Receiving(Watched):
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        try:
+            ws.receive()
+        except RuntimeError as error:
+            ws.send(str(error))
+
+
+@sock.route("/events/block", endpoint="events-block", ping_interval=0.2, ping_timeout=0.5)
+class Blocking(Watched):
+    """At "block", blocks until released; otherwise echoes."""
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message == "block":
+            tag, deadline = request.args["tag"], time.monotonic() + 10
+            while tag not in live.released and time.monotonic() < deadline:
+                live.pause(0.02)
+            record("awake", connected=ws.connected, close_code=ws.close_code)
+        else:
+            ws.send(message)
+
+
+@sock.route(
+    "/events/stall", endpoint="events-stall", max_outbox=300_000, close_timeout=0.5, detach=True
+)
+class Stalling(Watched):
+    """Sends to a peer that does not read, until that has consequences."""
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        try:
+            while True:
+                ws.send(bytes(100_000))
+                live.pause(0)
+        except ConnectionClosed as closed:
+            record("stalled", code=closed.code)
+
+
+@sock.route("/events/fan/<int:senders>/<int:messages>", endpoint="events-fan")
+class Fan(Watched):
+    """At "go", sends from many threads at once; echoes meanwhile."""
+
+    def on_open(self, ws: WebSocket, senders: int, messages: int) -> None:  # type: ignore[override]
+        super().on_open(ws)
+        self.senders, self.messages = senders, messages
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message != "go":
+            ws.send(message)
+            return
+
+        def send_all(sender: int) -> None:
+            for number in range(self.messages):
+                ws.send(bytes([sender]) * ((sender * 7919 + number * 104729) % 30000))
+                live.pause(0)
+
+        for sender in range(self.senders):
+            live.spawn(lambda sender=sender: send_all(sender))  # type: ignore[misc]
+
+
+#: The members of each room.
+rooms: dict[str, list[WebSocket]] = {}
+
+
+@sock.route("/events/room/<name>", endpoint="events-room", max_outbox=300_000, close_timeout=2)
+class Room(Watched):
+    """Everybody gets what anybody sends; a message that is a number is so many bytes."""
+
+    def on_open(self, ws: WebSocket, name: str) -> None:  # type: ignore[override]
+        super().on_open(ws)
+        self.members = rooms.setdefault(name, [])
+        self.members.append(ws)
+        ws.send("welcome")
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        data = bytes(int(message))
+        for member in list(self.members):
+            try:
+                member.send(data)
+            except ConnectionClosed:
+                pass
+
+    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
+        self.members.remove(ws)
+        super().on_close(ws, code, reason)
