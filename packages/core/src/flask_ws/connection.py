@@ -22,6 +22,8 @@ NORMAL_CLOSURE = 1000
 NO_STATUS = 1005
 ABNORMAL_CLOSURE = 1006
 
+NO_CLOSE_FRAME = "the connection was lost without a close frame"
+
 #: Close codes that an endpoint may send (RFC 6455 section 7.4; 1012 to 1014 by IANA's registry).
 SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
@@ -213,9 +215,9 @@ class Connection:
         try:
             if (buffer := self._protocol.get_buffer()) is None:
                 data = self._transport.recv(timeout)
-                if data:
-                    self._protocol.receive_data(data)
                 size = len(data)
+                if size:
+                    self._protocol.receive_data(data)
             else:
                 size = self._transport.recv_into(buffer, timeout)
                 self._protocol.buffer_updated(size)
@@ -226,7 +228,10 @@ class Connection:
             size = 0
         except (OSError, ValueError):
             size = 0
-        self._count(size)
+        if size:
+            self.bytes_received += size
+        else:
+            self.lose(NO_CLOSE_FRAME)
         return True
 
     def _try_read(self) -> bool:
@@ -242,14 +247,11 @@ class Connection:
                 self._protocol.buffer_updated(size or 0)
         except (OSError, ValueError):
             size = 0
-        if size is not None:
-            self._count(size)
+        if size:
+            self.bytes_received += size
+        elif size == 0:
+            self.lose(NO_CLOSE_FRAME)
         return size is not None
-
-    def _count(self, size: int) -> None:
-        self.bytes_received += size
-        if not size:
-            self.lose("the connection was lost without a close frame")
 
     def _handle(self, event: ProtocolEvent) -> None:
         """Do what an event other than a message asks for."""
@@ -358,6 +360,14 @@ class Connection:
             self._outbox = deque()
         self._outbox.append(frame)
         self._outbox_size += len(frame)
+
+    def _prepend(self, rest: BytesLike) -> None:
+        """Put what the kernel did not take of a frame before everything else."""
+        with self._queueing:
+            if self._outbox is None:
+                self._outbox = deque()
+            self._outbox.appendleft(rest)
+            self._outbox_size += len(rest)
 
     def _take_queued(self) -> BytesLike:
         assert self._outbox is not None

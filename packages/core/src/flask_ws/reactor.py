@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
-import selectors
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 
+from .pollers import Poller, make_poller
 from .views import Conversation
 
 __all__ = ["Reactor", "give_up", "reactor_for_process", "serve"]
@@ -20,14 +21,21 @@ GOING_AWAY = 1001
 
 #: Seconds that a thread of the reactor waits at a time; only to notice that it is not needed.
 PATIENCE = 5.0
+#: Seconds without anything to read after which there is nothing to watch over, either.
+LULL = 0.05
+#: Seconds that a method may block before another thread takes over from the one that it holds.
+GRACE = 0.005
+#: A method that takes longer than this, in seconds, waits for something: others may run meanwhile.
+#: One that does not only fights with them for the interpreter.
+QUICK = 0.0005
 
 
 class Reactor:
     """Reads the sockets of event views, and calls their methods.
 
-    The thread that sees a readable socket does everything for it: it reads, calls the view, and
-    puts the socket back among those that are waited for. Until then no other thread sees it, so
-    the methods of one view never overlap.
+    The thread that sees a readable socket does everything for it: it reads, and calls the view.
+    As long as methods return at once, that is one thread; threads in turns would only pass the
+    interpreter's lock around. One more, the deputy, looks on, and joins when a method blocks.
 
     :param workers: how many threads there are; a method that blocks holds up one of them.
     """
@@ -37,9 +45,22 @@ class Reactor:
         self._lock = threading.Lock()
         self._running = 0
         self._conversations: dict[int, tuple[Conversation, Callable[[], None]]] = {}
-        self._poller: _EpollPoller | _SelectorPoller = (
-            _EpollPoller() if hasattr(select, "epoll") else _SelectorPoller()
-        )
+        self._poller: Poller = make_poller()
+        # Sockets that are readable, and nobody's yet.
+        self._ready: deque[int] = deque()
+        # Sockets that a thread serves just now; and those among them that the poller leaves out.
+        self._claimed: dict[int, object] = {}
+        self._masked: set[int] = set()
+        # How many threads read, and which of them wait for something to read.
+        self._readers = 0
+        self._waiting: set[int] = set()
+        # Held by the deputy, who is woken up when something happens after a lull.
+        self._deputy = threading.Lock()
+        self._active = False
+        self._alarm = threading.Event()
+        # By these the deputy sees how it goes.
+        self._batches = 0
+        self._served = 0
 
     def add(self, conversation: Conversation, on_end: Callable[[], None]) -> None:
         """Serve a conversation from now on.
@@ -48,6 +69,9 @@ class Reactor:
         :param on_end: called when its connection has ended and is to be released.
         """
         fd = conversation.ws.fd
+        with self._lock:
+            # News of a connection that had this number before may still be on its way.
+            self._claimed[fd] = conversation
         self._conversations[fd] = conversation, on_end
         try:
             self._start_threads()
@@ -56,9 +80,11 @@ class Reactor:
             if more:
                 self._poller.register(fd)
         except BaseException:
-            del self._conversations[fd]
+            del self._conversations[fd], self._claimed[fd]
             raise
-        if not more:
+        if more:
+            self._let_go(fd)
+        else:
             self._end(fd)
 
     def _start_threads(self) -> None:
@@ -71,23 +97,115 @@ class Reactor:
                     # The system has no more threads; with one, all goes on.
                     if not self._running:
                         raise
+                    self._alarm.set()
                     return
                 self._running += 1
 
+    # Threads
+
     def _run(self) -> None:
-        poller, conversations = self._poller, self._conversations
+        while self._wait_for_turn() and self._read():
+            pass
+
+    def _wait_for_turn(self) -> bool:
+        """Wait until one more thread is needed to read; ``False`` when none is at all."""
+        if self._step_up():
+            return True
+        with self._deputy:
+            while True:
+                if not self._active:
+                    self._alarm.clear()
+                    if not self._active and self._conversations:
+                        self._alarm.wait(PATIENCE)
+                batches, served = self._batches, self._served
+                time.sleep(GRACE)
+                if self._retire():
+                    return False
+                stuck = (
+                    self._active
+                    and not self._waiting
+                    and (self._batches == batches or len(self._ready) > 0)
+                    and self._served - served < GRACE / QUICK
+                )
+                if self._step_up(at_once=stuck):
+                    return True
+
+    def _read(self) -> bool:
+        """Serve what is readable, as long as that takes this thread; ``False`` at the end."""
+        me = threading.get_ident()
         while True:
-            fd = poller.wait(PATIENCE)
-            if fd is None:
-                with self._lock:
-                    if not conversations:
-                        self._running -= 1
-                        return
-            elif fd in conversations:
-                self._serve(fd)
+            self._waiting.add(me)
+            readable = self._poller.wait(LULL if self._active else PATIENCE)
+            self._waiting.discard(me)
+            if readable:
+                if not self._active:
+                    self._active = True
+                    self._alarm.set()
+                self._batches += 1
+                self._ready.extend(readable)
+                if self._serve_all() and self._step_down():
+                    return True
+            elif self._step_down():
+                return True
+            elif self._active:
+                self._active = False
+            elif self._retire(reader=True):
+                return False
+
+    def _step_up(self, *, at_once: bool = False) -> bool:
+        """Become one of those that read, if there are none, or if one more is needed."""
+        with self._lock:
+            if self._readers and not at_once:
+                return False
+            self._readers += 1
+            return True
+
+    def _step_down(self) -> bool:
+        """Leave the reading to others, if there are any."""
+        if self._readers == 1:
+            return False
+        with self._lock:
+            if self._readers == 1:
+                return False
+            self._readers -= 1
+            return True
+
+    def _retire(self, *, reader: bool = False) -> bool:
+        """End the thread, if there is nothing to read."""
+        with self._lock:
+            if self._conversations:
+                return False
+            self._readers -= reader
+            self._running -= 1
+        # The next may be waiting for something to happen.
+        self._alarm.set()
+        return True
+
+    # Sockets
+
+    def _serve_all(self) -> bool:
+        """Serve what is ready; whether that was quick."""
+        began, number = time.monotonic(), 0
+        while True:
+            try:
+                fd = self._ready.popleft()
+            except IndexError:
+                break
+            self._serve(fd)
+            number += 1
+        return time.monotonic() - began < number * QUICK
 
     def _serve(self, fd: int) -> None:
-        conversation, _ = self._conversations[fd]
+        claim = object()
+        if not self._claim(fd, claim):
+            return
+        found = self._conversations.get(fd)
+        if found is None:
+            # It ended while the news of it was on its way.
+            self._withdraw(fd, claim)
+            return
+        self._served += 1
+        conversation, _ = found
         try:
             more = serve(conversation)
         except BaseException as error:
@@ -98,14 +216,44 @@ class Reactor:
                 give_up(conversation)
             more = False
         if more:
-            self._poller.rearm(fd)
+            self._let_go(fd)
         else:
             self._poller.unregister(fd)
             self._end(fd)
 
+    def _claim(self, fd: int, claim: object) -> bool:
+        """Keep other threads from a socket, unless another has it."""
+        if self._claimed.setdefault(fd, claim) is claim:
+            return True
+        with self._lock:
+            # In this order, and in letting go the other way round: one of the two sees to it.
+            self._masked.add(fd)
+            if self._claimed.setdefault(fd, claim) is not claim:
+                self._poller.mask(fd)
+                return False
+            self._masked.discard(fd)
+            return True
+
+    def _withdraw(self, fd: int, claim: object) -> None:
+        with self._lock:
+            if self._claimed.get(fd) is claim:
+                del self._claimed[fd]
+                self._masked.discard(fd)
+
+    def _let_go(self, fd: int) -> None:
+        del self._claimed[fd]
+        if self._masked:
+            with self._lock:
+                if fd in self._masked:
+                    self._masked.discard(fd)
+                    self._poller.unmask(fd)
+
     def _end(self, fd: int) -> None:
         # Before the descriptor is closed, and its number another's.
         conversation, on_end = self._conversations.pop(fd)
+        with self._lock:
+            self._masked.discard(fd)
+        del self._claimed[fd]
         # Nor may the end of one connection hold up the others.
         conversation.ws.linger_until = None
         try:
@@ -125,9 +273,7 @@ def serve(conversation: Conversation, *, read: bool = True, wait: bool = False) 
     if conversation.closed:
         # Failed; the peer is given a moment to read why.
         return ws.discard(wait=wait)
-    if read:
-        ws.read(wait=wait)
-    conversation.receive()
+    conversation.receive(read=read, wait=wait)
     if ws.close_code is None:
         return True
     conversation.close()
@@ -141,58 +287,6 @@ def give_up(conversation: Conversation) -> None:
     ws.lose("the server stops")
     if not conversation.closed:
         conversation.close()
-
-
-class _EpollPoller:
-    """epoll, each socket for one event at a time."""
-
-    EVENTS = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLONESHOT", 0)
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
-
-    def register(self, fd: int) -> None:
-        self._epoll.register(fd, self.EVENTS)
-
-    def rearm(self, fd: int) -> None:
-        self._epoll.modify(fd, self.EVENTS)
-
-    def unregister(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-
-    def wait(self, timeout: float) -> int | None:
-        # One at a time: those behind a method that blocks would wait for it.
-        events = self._epoll.poll(timeout, 1)
-        return events[0][0] if events else None
-
-
-class _SelectorPoller:
-    """The best that other systems have, one thread at a time."""
-
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        self._ready: list[int] = []
-
-    def register(self, fd: int) -> None:
-        with self._lock:
-            self._selector.register(fd, selectors.EVENT_READ)
-
-    rearm = register
-
-    def unregister(self, fd: int) -> None:
-        """Do nothing: what :meth:`wait` has given is not registered."""
-
-    def wait(self, timeout: float) -> int | None:
-        with self._turn:
-            if not self._ready:
-                # kqueue and select do not see what is registered while they wait.
-                for key, _ in self._selector.select(min(timeout, 0.05)):
-                    with self._lock:
-                        self._selector.unregister(key.fd)
-                    self._ready.append(key.fd)
-            return self._ready.pop() if self._ready else None
 
 
 _reactor: Reactor | None = None

@@ -169,9 +169,11 @@ class PlainTransport(Transport):
     if DONTWAIT:
 
         def recv(self, timeout: float | None = None) -> bytes:
-            if timeout is None:
-                return self._adapt(self._sock_recv(self._recv_size))
-            return super().recv(timeout)
+            if timeout is not None:
+                return super().recv(timeout)
+            data: bytes = self._sock_recv(self._recv_size)
+            self._recv_size = LARGE_RECV_SIZE if len(data) == self._recv_size else RECV_SIZE
+            return data
 
         def recv_into(self, buffer: memoryview, timeout: float | None = None) -> int:
             if timeout is None:
@@ -179,7 +181,7 @@ class PlainTransport(Transport):
             return super().recv_into(buffer, timeout)
 
         def send(self, buffers: list[BytesLike]) -> None:
-            for data in _coalesce(buffers):
+            for data in buffers if len(buffers) == 1 else _coalesce(buffers):
                 size = len(data)
                 if size <= SEND_SIZE:
                     sent = self._sock_send(data)

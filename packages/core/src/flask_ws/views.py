@@ -80,7 +80,17 @@ class Conversation:
     :param report: reports an exception of one of its methods.
     """
 
-    __slots__ = ("_app", "_context", "_report", "_request", "_session", "closed", "view", "ws")
+    __slots__ = (
+        "_app",
+        "_context",
+        "_g",
+        "_report",
+        "_request",
+        "_session",
+        "closed",
+        "view",
+        "ws",
+    )
 
     def __init__(
         self, view: WebSocketView, ws: EventWebSocket, report: Callable[[Exception], None]
@@ -97,6 +107,7 @@ class Conversation:
         self._request.environ = ws.environ = environ
         self._request.headers = EnvironHeaders(environ)
         self._context: contextvars.Context | None = None
+        self._g: Any = None
 
     # Positional-only, here and below: a variable of the URL may have any name.
     def open(self, /, *args: Any, **kwargs: Any) -> None:
@@ -109,9 +120,13 @@ class Conversation:
             self._enter().run(self._call, self.view.on_open, *args, **kwargs)
             self._context = None
 
-    def receive(self) -> None:
-        """Call ``on_message`` for each message that has come."""
-        message = self.ws.next_message()
+    def receive(self, *, read: bool, wait: bool) -> None:
+        """Call ``on_message`` for each message that has come.
+
+        :param read: whether to read first.
+        :param wait: whether to wait for something to read.
+        """
+        message = self.ws.next_message(read=read, wait=wait)
         if message is None:
             # Idle, but for a ping or a pong.
             self._context = None
@@ -144,6 +159,8 @@ class Conversation:
                 self._app, self._request.environ, self._request, self._session
             )
             self._context.run(request_context.push)
+            # Looked up once: the proxy takes its time.
+            self._g = self._context.run(flask.g._get_current_object)
         return self._context
 
     def _call(self, method: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
@@ -180,8 +197,8 @@ class Conversation:
         except Exception as raised:
             self._fail(raised)
         finally:
-            for name in list(flask.g):
-                flask.g.pop(name)
+            for name in list(self._g):
+                self._g.pop(name)
 
 
 def _is_heard(signal: Any) -> bool:

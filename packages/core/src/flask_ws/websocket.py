@@ -130,12 +130,29 @@ class EventWebSocket(WebSocket):
 
     def _write(self, encode: Callable[..., list[BytesLike]], data: object, count: int) -> None:
         with self._writing:
-            # Within the lock: a compressed message builds on the one sent before it.
-            if self.close_code is not None or not self._queue(encode(data)):
+            if self.close_code is not None or self._sent_close is not None:
                 raise self._error()
+            # Within the lock: a compressed message builds on the one sent before it.
+            buffers = encode(data)
+            if self._outbox:
+                if not self._queue(buffers):
+                    raise self._error()
+            else:
+                self._send_or_queue(buffers[0] if len(buffers) == 1 else b"".join(buffers))
             self.messages_sent += count
-        if not self.flush() and self._outbox_size > self._max_outbox:
+        # What the kernel did not take, and what others have left to this thread meanwhile.
+        if self._outbox and not self.flush() and self._outbox_size > self._max_outbox:
             self._overflow()
+
+    def _send_or_queue(self, frame: BytesLike) -> None:
+        """Send what the kernel takes of a frame; the rest goes out before anything else."""
+        try:
+            sent = self._transport.try_send(frame)
+        except (OSError, ValueError):
+            self.lose("the connection was lost while sending")
+            return
+        if sent < len(frame):
+            self._prepend(memoryview(frame)[sent:])
 
     def _overflow(self) -> None:
         logger.warning(
@@ -154,21 +171,19 @@ class EventWebSocket(WebSocket):
 
     # For whoever sees that the socket is readable
 
-    def read(self, *, wait: bool) -> None:
-        """Read once.
+    def next_message(self, *, read: bool = False, wait: bool = False) -> str | bytes | None:
+        """Return the next message of what was read, and do what other frames ask for.
 
+        :param read: whether to read once, first.
         :param wait: whether to wait for something to read.
         """
         with self._reading:
-            if wait:
-                self._read(None)
-            else:
-                self._try_read()
-
-    def next_message(self) -> str | bytes | None:
-        """Return the next message of what was read, and do what other frames ask for."""
-        with self._reading:
             self._busy = True
+            if read:
+                if wait:
+                    self._read(None)
+                else:
+                    self._try_read()
             while self._messages:
                 # What came while a method of the view ran.
                 message = self._messages.popleft()
