@@ -174,19 +174,19 @@ class Connection:
             if self._messages:
                 return self._messages.popleft()
             deadline = None if timeout is None else time.monotonic() + timeout
+            protocol = self._protocol
             while True:
-                event = self._protocol.next_event() if self.close_code is None else None
-                if isinstance(event, (bytes, str)):
-                    if self._sent_close is None:
-                        self.messages_received += 1
-                        return event
-                elif event is not None:
-                    self._handle(event)
-                elif self.close_code is None:
+                if self.close_code is not None:
+                    raise self._error()
+                event = None if protocol.drained else protocol.next_event()
+                if event is None:
                     if not self._read(deadline):
                         return None
-                else:
-                    raise self._error()
+                elif not isinstance(event, (bytes, str)):
+                    self._handle(event)
+                elif self._sent_close is None:
+                    self.messages_received += 1
+                    return event
         finally:
             self._attended = False
             self._reading.release()

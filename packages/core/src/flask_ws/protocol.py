@@ -136,6 +136,7 @@ class Protocol:
         "_partial",
         "_position",
         "_slow",
+        "drained",
     )
 
     def __init__(
@@ -152,6 +153,8 @@ class Protocol:
         # What has been received and not looked at: self._buffer[self._position:].
         self._buffer = b""
         self._position = 0
+        #: Whether it is certain, without a look, that there is no event before more bytes come.
+        self.drained = True
         self._has_fast_lane = fast_lane and not client
         # Whether the next byte begins a frame, and no message is open.
         self._fast = self._has_fast_lane
@@ -165,11 +168,12 @@ class Protocol:
 
     def receive_data(self, data: bytes) -> None:
         """Take in bytes from the peer."""
-        if self._position < len(self._buffer):
-            self._buffer = b"".join((memoryview(self._buffer)[self._position :], data))
-        else:
+        if self.drained or self._position >= len(self._buffer):
             self._buffer = data
+        else:
+            self._buffer = b"".join((memoryview(self._buffer)[self._position :], data))
         self._position = 0
+        self.drained = False
 
     def get_buffer(self) -> memoryview | None:
         """Return where the rest of a frame's payload goes, if one has begun.
@@ -183,6 +187,7 @@ class Protocol:
         """Take in the ``size`` bytes that a transport has written to :meth:`get_buffer`."""
         if self._partial is not None:
             self._partial.filled += size
+            self.drained = False
 
     def next_event(self) -> Event | None:
         """Return the next event, or ``None`` if more bytes must come first."""
@@ -221,6 +226,7 @@ class Protocol:
             self._position = start
             return self._next_partial(self._partial)
         self._position = end
+        self.drained = end == received
         payload = apply_mask(buffer[start:end], mask)
         if first == BINARY:
             return payload

@@ -190,7 +190,7 @@ class EventWebSocket(WebSocket):
                 if not self._dropping:
                     return message
             while self.close_code is None:
-                event = self._protocol.next_event()
+                event = None if self._protocol.drained else self._protocol.next_event()
                 if isinstance(event, (bytes, str)):
                     if self._sent_close is None:
                         self.messages_received += 1
