@@ -1575,3 +1575,23 @@ def test_bytes_that_came_with_the_handshake_are_counted(connect: Connect) -> Non
     ends.connection.begin(b"", encode_close(1000))
 
     assert ends.connection.bytes_received == 8
+
+
+def test_small_frames_that_wait_leave_together(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = connect()
+    connection = ends.connection
+    sizes: list[int] = []
+    try_send = ends.transport.try_send
+    monkeypatch.setattr(
+        type(ends.transport),
+        "try_send",
+        lambda _, data: sizes.append(len(data)) or try_send(data),
+    )
+    with connection._writing:
+        for payload in (b"one", b"two", b"three"):
+            connection.post(connection._protocol.send_pong(payload))
+    connection.flush()
+    assert [ends.peer.read_frame().payload for _ in range(3)] == [b"one", b"two", b"three"]
+    assert sizes == [5 + 5 + 7]

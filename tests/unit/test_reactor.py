@@ -17,8 +17,11 @@ from tests.support.raw import Peer, encode_message
 from flask_ws import Sock, WebSocket, WebSocketView
 from flask_ws import reactor as reactor_module
 from flask_ws.concurrency import threads
+from flask_ws.cork import ENOUGH
 from flask_ws.monitor import monitor_for
+from flask_ws.protocol import BytesLike
 from flask_ws.reactor import Reactor, reactor_for_process
+from flask_ws.transport import PlainTransport
 
 #: epoll, and what stands in for it on other systems.
 POLLERS = ["epoll", "selector"] if hasattr(select, "epoll") else ["selector"]
@@ -29,6 +32,8 @@ def make(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int], Reactor]:
     """Make a reactor that serves the views of this test."""
+    # Those of other tests end a while after their last connection.
+    until(lambda: not reactor_threads())
     monkeypatch.setattr(reactor_module, "PATIENCE", 0.05)
     if request.param == "selector":
         monkeypatch.delattr(select, "epoll", raising=False)
@@ -191,6 +196,143 @@ def test_what_is_behind_a_blocked_method_is_served_by_another_thread(
         peer.send("hello")
     gate.await_one()
     assert [peer.read() for peer in peers] == ["hello"] * 20
+
+
+def test_a_thread_that_came_to_help_leaves_when_methods_are_quick_again(
+    make: Callable[[int], Reactor], gate: Gate, connect: Callable[..., Peer]
+) -> None:
+    """One that blocks brings in another; afterwards one reads, and the other looks on."""
+    reactor = make(2)
+    blocked, free = connect("/blocking"), connect("/echo")
+    blocked.send("hello")
+    gate.await_one()
+    assert free.echo("hello") == "hello"
+    assert reactor._readers == 2
+    gate.open.set()
+    assert blocked.read() == "hello"
+    until(lambda: reactor._readers == 1)
+
+
+def test_methods_that_block_a_little_each_run_at_once(
+    make: Callable[[int], Reactor], sock: Sock, connect: Callable[..., Peer]
+) -> None:
+    names: set[str] = set()
+
+    @sock.route("/")
+    class Waits(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            names.add(threading.current_thread().name)
+            time.sleep(0.002)
+            ws.send(message)
+
+    make(2)
+    peers = [connect() for _ in range(10)]
+    for turn in range(20):
+        for peer in peers:
+            peer.send(str(turn))
+        assert [peer.read() for peer in peers] == [str(turn)] * 10
+    assert len(names) == 2
+
+
+# What a batch of messages sends
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what is given to the kernel from now on."""
+    sizes: list[int] = []
+    try_send = PlainTransport.try_send
+
+    def counted(transport: PlainTransport, data: BytesLike) -> int:
+        sizes.append(len(data))
+        return try_send(transport, data)
+
+    monkeypatch.setattr(PlainTransport, "try_send", counted)
+    return sizes
+
+
+def batch(*messages: str) -> bytes:
+    return b"".join(encode_message(message) for message in messages)
+
+
+def test_answers_to_a_batch_leave_together(
+    make: Callable[[int], Reactor],
+    gate: Gate,
+    connect: Callable[..., Peer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make(2)
+    peer = connect("/echo")
+    sizes = count_calls(monkeypatch)
+    peer.send_bytes(batch("one", "two", "three"))
+    assert [peer.read() for _ in range(3)] == ["one", "two", "three"]
+    assert sizes == [5 + 5 + 7]
+
+
+def test_with_one_thread_nobody_would_see_to_what_is_held_back(
+    make: Callable[[int], Reactor],
+    gate: Gate,
+    connect: Callable[..., Peer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make(1)
+    peer = connect("/echo")
+    sizes = count_calls(monkeypatch)
+    peer.send_bytes(batch("one", "two"))
+    assert [peer.read(), peer.read()] == ["one", "two"]
+    assert sizes == [5, 5]
+
+
+def test_what_is_sent_before_a_method_blocks_goes_out_while_it_does(
+    make: Callable[[int], Reactor], sock: Sock, gate: Gate, connect: Callable[..., Peer]
+) -> None:
+    @sock.route("/")
+    class Slow(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            ws.send(f"begun {message!s}")
+            gate.wait()
+
+    make(2)
+    peer = connect()
+    peer.send_bytes(batch("one", "two"))
+    assert peer.read() == "begun one"
+    gate.open.set()
+    assert peer.read() == "begun two"
+
+
+def test_much_is_not_held_back(
+    make: Callable[[int], Reactor],
+    sock: Sock,
+    connect: Callable[..., Peer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @sock.route("/")
+    class Large(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            ws.send(bytes(ENOUGH))
+
+    make(2)
+    peer = connect()
+    sizes = count_calls(monkeypatch)
+    peer.send_bytes(batch("one", "two"))
+    assert [peer.read(), peer.read()] == [bytes(ENOUGH)] * 2
+    assert len(sizes) == 2
+
+
+def test_what_is_held_back_goes_out_before_a_close_frame(
+    make: Callable[[int], Reactor], sock: Sock, connect: Callable[..., Peer]
+) -> None:
+    @sock.route("/")
+    class Last(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            ws.send(message)
+            if message == "two":
+                ws.close(4000)
+
+    make(2)
+    peer = connect()
+    peer.send_bytes(batch("one", "two", "three"))
+    assert [peer.read(), peer.read()] == ["one", "two"]
+    assert peer.answer_close().close_code == 4000
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])

@@ -24,6 +24,10 @@ ABNORMAL_CLOSURE = 1006
 
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
 
+#: Frames that wait are given to the kernel together until they have so many bytes: each call
+#: costs as much as copying these.
+JOINED_SIZE = 2**14
+
 #: Close codes that an endpoint may send (RFC 6455 section 7.4; 1012 to 1014 by IANA's registry).
 SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
@@ -361,7 +365,7 @@ class Connection:
         self._outbox.append(frame)
         self._outbox_size += len(frame)
 
-    def _prepend(self, rest: BytesLike) -> None:
+    def _put_back(self, rest: BytesLike) -> None:
         """Put what the kernel did not take of a frame before everything else."""
         with self._queueing:
             if self._outbox is None:
@@ -387,7 +391,7 @@ class Connection:
         while done and self._outbox and self._writing.acquire(False):
             try:
                 while done and (outbox := self._outbox):
-                    frame = outbox[0]
+                    frame = self._next_queued(outbox)
                     sent = self._transport.try_send(frame)
                     done = sent == len(frame)
                     with self._queueing:
@@ -409,6 +413,17 @@ class Connection:
         if later and not done and self.when_blocked is not None:
             self.when_blocked(self)
         return done
+
+    def _next_queued(self, outbox: deque[BytesLike]) -> BytesLike:
+        """Return what goes out next: the next frame, with those behind it if it is small."""
+        if len(outbox) > 1 and len(outbox[0]) < JOINED_SIZE:
+            with self._queueing:
+                parts, size = [], 0
+                while outbox and size < JOINED_SIZE:
+                    size += len(outbox[0])
+                    parts.append(outbox.popleft())
+                outbox.appendleft(b"".join(parts))
+        return outbox[0]
 
     def _drop_outbox(self) -> None:
         with self._queueing:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from .cork import Cork
 from .pollers import Poller, make_poller
 from .views import Conversation
 
@@ -58,6 +59,8 @@ class Reactor:
         self._deputy = threading.Lock()
         self._active = False
         self._alarm = threading.Event()
+        # What the threads that read hold back, where another can see to it that it is not for long.
+        self._corks: dict[int, Cork] = {}
         # By these the deputy sees how it goes.
         self._batches = 0
         self._served = 0
@@ -119,6 +122,7 @@ class Reactor:
                         self._alarm.wait(PATIENCE)
                 batches, served = self._batches, self._served
                 time.sleep(GRACE)
+                self._uncork()
                 if self._retire():
                     return False
                 stuck = (
@@ -133,7 +137,10 @@ class Reactor:
     def _read(self) -> bool:
         """Serve what is readable, as long as that takes this thread; ``False`` at the end."""
         me = threading.get_ident()
+        cork = self._corks.setdefault(me, Cork()) if self._workers > 1 else None
         while True:
+            if self._readers > 1:
+                self._uncork()
             self._waiting.add(me)
             readable = self._poller.wait(LULL if self._active else PATIENCE)
             self._waiting.discard(me)
@@ -143,7 +150,7 @@ class Reactor:
                     self._alarm.set()
                 self._batches += 1
                 self._ready.extend(readable)
-                if self._serve_all() and self._step_down():
+                if self._serve_all(cork) and self._step_down():
                     return True
             elif self._step_down():
                 return True
@@ -161,11 +168,11 @@ class Reactor:
             return True
 
     def _step_down(self) -> bool:
-        """Leave the reading to others, if there are any."""
+        """Leave the reading to another, if one is waiting for something to read."""
         if self._readers == 1:
             return False
         with self._lock:
-            if self._readers == 1:
+            if self._readers == 1 or not self._waiting:
                 return False
             self._readers -= 1
             return True
@@ -177,13 +184,19 @@ class Reactor:
                 return False
             self._readers -= reader
             self._running -= 1
+            self._corks.pop(threading.get_ident(), None)
         # The next may be waiting for something to happen.
         self._alarm.set()
         return True
 
+    def _uncork(self) -> None:
+        """Send what methods that take their time have sent."""
+        for cork in list(self._corks.values()):
+            cork.release()
+
     # Sockets
 
-    def _serve_all(self) -> bool:
+    def _serve_all(self, cork: Cork | None) -> bool:
         """Serve what is ready; whether that was quick."""
         began, number = time.monotonic(), 0
         while True:
@@ -191,11 +204,11 @@ class Reactor:
                 fd = self._ready.popleft()
             except IndexError:
                 break
-            self._serve(fd)
+            self._serve(fd, cork)
             number += 1
         return time.monotonic() - began < number * QUICK
 
-    def _serve(self, fd: int) -> None:
+    def _serve(self, fd: int, cork: Cork | None) -> None:
         claim = object()
         if not self._claim(fd, claim):
             return
@@ -207,7 +220,7 @@ class Reactor:
         self._served += 1
         conversation, _ = found
         try:
-            more = serve(conversation)
+            more = serve(conversation, cork=cork)
         except BaseException as error:
             # Other connections have done nothing to deserve the end of this thread.
             if not isinstance(error, SystemExit):
@@ -262,18 +275,21 @@ class Reactor:
             logger.exception("%s did not end well.", conversation.ws.label)
 
 
-def serve(conversation: Conversation, *, read: bool = True, wait: bool = False) -> bool:
+def serve(
+    conversation: Conversation, *, read: bool = True, wait: bool = False, cork: Cork | None = None
+) -> bool:
     """Read once, call the view for what came, and see to the connection's end.
 
     :param read: whether to read at all.
     :param wait: whether to wait for something to read.
+    :param cork: holds back what the view sends while there are more messages for it.
     :return: whether there is more to come. If not, the connection is to be released.
     """
     ws = conversation.ws
     if conversation.closed:
         # Failed; the peer is given a moment to read why.
         return ws.discard(wait=wait)
-    conversation.receive(read=read, wait=wait)
+    conversation.receive(read=read, wait=wait, cork=cork)
     if ws.close_code is None:
         return True
     conversation.close()

@@ -12,6 +12,7 @@ import flask
 import flask.ctx
 from werkzeug.datastructures import EnvironHeaders
 
+from .cork import Cork, corks
 from .exceptions import ConnectionClosed
 from .websocket import EventWebSocket, WebSocket
 
@@ -120,18 +121,26 @@ class Conversation:
             self._enter().run(self._call, self.view.on_open, *args, **kwargs)
             self._context = None
 
-    def receive(self, *, read: bool, wait: bool) -> None:
+    def receive(self, *, read: bool, wait: bool, cork: Cork | None) -> None:
         """Call ``on_message`` for each message that has come.
 
         :param read: whether to read first.
         :param wait: whether to wait for something to read.
+        :param cork: holds back what is sent meanwhile, if there are several.
         """
         message = self.ws.next_message(read=read, wait=wait)
         if message is None:
             # Idle, but for a ping or a pong.
             self._context = None
-        else:
+        elif cork is None or not self.ws.has_more:
             self._enter().run(self._deliver, message)
+        else:
+            corks.current = cork
+            try:
+                self._enter().run(self._deliver, message)
+            finally:
+                corks.current = None
+                cork.release()
 
     def _deliver(self, message: str | bytes | None) -> None:
         on_message, next_message = self.view.on_message, self.ws.next_message

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .connection import Connection, check_code
+from .cork import ENOUGH, corks
 from .protocol import BytesLike
 
 if TYPE_CHECKING:
@@ -134,14 +135,22 @@ class EventWebSocket(WebSocket):
                 raise self._error()
             # Within the lock: a compressed message builds on the one sent before it.
             buffers = encode(data)
-            if self._outbox:
+            cork = corks.current
+            if self._outbox or cork is not None:
                 if not self._queue(buffers):
                     raise self._error()
             else:
                 self._send_or_queue(buffers[0] if len(buffers) == 1 else b"".join(buffers))
             self.messages_sent += count
-        # What the kernel did not take, and what others have left to this thread meanwhile.
-        if self._outbox and not self.flush() and self._outbox_size > self._max_outbox:
+        if cork is not None and self._outbox_size < ENOUGH:
+            cork.hold(self)
+        elif self._outbox:
+            # What the kernel did not take, and what others have left to this thread meanwhile.
+            self.send_held()
+
+    def send_held(self) -> None:
+        """Send what the kernel takes of what waits; too much of that ends the connection."""
+        if not self.flush() and self._outbox_size > self._max_outbox:
             self._overflow()
 
     def _send_or_queue(self, frame: BytesLike) -> None:
@@ -152,7 +161,7 @@ class EventWebSocket(WebSocket):
             self.lose("the connection was lost while sending")
             return
         if sent < len(frame):
-            self._prepend(memoryview(frame)[sent:])
+            self._put_back(memoryview(frame)[sent:])
 
     def _overflow(self) -> None:
         logger.warning(
@@ -202,6 +211,11 @@ class EventWebSocket(WebSocket):
             # From here on nobody but the caller reads.
             self._busy = False
             return None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another message may be at hand."""
+        return not self._protocol.drained or bool(self._messages)
 
     def discard(self, *, wait: bool) -> bool:
         """Read once, and drop it; ``False`` at the end of the stream."""
