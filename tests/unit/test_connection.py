@@ -1584,11 +1584,12 @@ def test_small_frames_that_wait_leave_together(
     connection = ends.connection
     sizes: list[int] = []
     try_send = ends.transport.try_send
-    monkeypatch.setattr(
-        type(ends.transport),
-        "try_send",
-        lambda _, data: sizes.append(len(data)) or try_send(data),
-    )
+
+    def counted(_transport: object, data: BytesLike) -> int:
+        sizes.append(len(data))
+        return try_send(data)
+
+    monkeypatch.setattr(type(ends.transport), "try_send", counted)
     with connection._writing:
         for payload in (b"one", b"two", b"three"):
             connection.post(connection._protocol.send_pong(payload))

@@ -15,9 +15,9 @@ from .protocol import BytesLike
 
 __all__ = ["PlainTransport", "TLSTransport", "Transport"]
 
-#: The most that is read at once: little as a rule, because every thread that waits has a buffer of
-#: that size at hand; much while there was more to read than that.
-RECV_SIZE = 2**12
+#: The most that is read at once: as a rule little more than a packet carries, because every thread
+#: that waits has a buffer of that size at hand; much while there was more to read than that.
+RECV_SIZE = 2**11
 LARGE_RECV_SIZE = 2**16
 #: The most that is given to the kernel at once, so that the progress of a long send is seen.
 SEND_SIZE = 2**18
