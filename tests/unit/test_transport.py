@@ -150,6 +150,26 @@ def test_to_try_to_receive_into_place_takes_what_is_there(pair: Pair) -> None:
     assert transport.try_recv_into(memoryview(buffer)) == 5
 
 
+def test_what_is_there_to_be_received_is_seen_and_stays(pair: Pair) -> None:
+    client, transport = pair
+    # TLS may have more to say of itself.
+    while transport.try_recv() is not None:
+        pass
+    assert not transport.is_readable()
+    client.sendall(b"hello")
+    wait(transport)
+
+    assert transport.is_readable()
+    assert transport.try_recv() == b"hello"
+
+
+def test_the_end_of_the_stream_is_there_to_be_received(pair: Pair) -> None:
+    leave(pair)
+    wait(pair[1])
+
+    assert pair[1].is_readable()
+
+
 def test_what_is_received_at_once_is_bounded(pair: Pair) -> None:
     client, transport = pair
     sending = in_thread(client.sendall, MUCH)

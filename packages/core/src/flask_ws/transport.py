@@ -70,6 +70,18 @@ class Transport:
         """Send what the kernel takes; what it took nothing of must be the next thing sent."""
         raise NotImplementedError
 
+    def is_readable(self) -> bool:
+        """Tell whether anything, or the end of the stream, is there to be received."""
+        try:
+            # At C level: eventlet allows no second greenlet to wait for a socket, not even for 0 s.
+            self._raw.recv(1, DONTWAIT | socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            # Which recv() tells whoever reads.
+            return True
+        return True
+
     def _adapt(self, data: bytes) -> bytes:
         self._recv_size = LARGE_RECV_SIZE if len(data) == self._recv_size else RECV_SIZE
         return data

@@ -247,4 +247,4 @@ class EventWebSocket(WebSocket):
         """Whether the peer has sent what nobody has had the time to read: its pong, perhaps."""
         if super().is_backed_up:
             return True
-        return self._pinged == self.bytes_received and self._concurrency.wait_readable(self.fd, 0)
+        return self._pinged == self.bytes_received and self._transport.is_readable()
