@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -403,3 +404,21 @@ def test_a_connection_without_a_request_does_not_delay_the_end(
         eventlet.sleep(0)
     worker.stop()
     assert read(client) == b""
+
+
+def test_two_greenlets_may_wait_to_write_to_one_socket() -> None:
+    """A message waits for a slow peer; and a pong that was to go before it does, too."""
+    one, other = eventlet.green.socket.socketpair()
+    with one, other, eventlet.Timeout(TIMEOUT):
+        one.settimeout(0)
+        with suppress(BlockingIOError):
+            while True:
+                one.send(bytes(65536))
+        one.settimeout(None)
+        waiting = eventlet.spawn(greenlets.wait_writable, one.fileno(), TIMEOUT)
+        sending = eventlet.spawn(one.send, b"hello")
+        eventlet.sleep(0)
+        while not (waiting.dead and sending.dead):
+            other.recv(65536)
+        assert waiting.wait()
+        assert sending.wait() == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -76,7 +77,13 @@ class Greenlets(Concurrency):
 
     def wait_writable(self, fd: int, timeout: float | None) -> bool:
         """Let other greenlets run until ``fd`` can be written."""
-        return _wait(fd, timeout, write=True)
+        # The hub lets one greenlet wait for a descriptor. Who sends on a slow peer's socket may
+        # wait for it by itself, while what went before that message waits here.
+        other = os.dup(fd)
+        try:
+            return _wait(other, timeout, write=True)
+        finally:
+            os.close(other)
 
 
 def _wait(fd: int, timeout: float | None, **direction: bool) -> bool:
