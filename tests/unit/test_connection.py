@@ -1596,3 +1596,23 @@ def test_small_frames_that_wait_leave_together(
     connection.flush()
     assert [ends.peer.read_frame().payload for _ in range(3)] == [b"one", b"two", b"three"]
     assert sizes == [5 + 5 + 7]
+
+
+def test_a_frame_is_not_sent_again_when_its_sender_is_interrupted(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python raises what Ctrl-C asks for as soon as the kernel has taken the frame."""
+    ends = connect()
+    try_send = ends.transport.try_send
+
+    def be_interrupted(data: BytesLike) -> int:
+        try_send(data)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ends.transport, "try_send", be_interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ends.connection.post_ping()
+    ends.connection.go_away(1001, "")
+    ends.peer.read_opcode(PING)
+    assert ends.peer.read_close().close_code == 1001

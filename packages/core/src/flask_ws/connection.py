@@ -387,6 +387,7 @@ class Connection:
         :return: whether nothing is left, or another thread has taken it upon itself.
         """
         done = True
+        frame: BytesLike | None = None
         # Whoever holds the lock looks into the outbox again after releasing it.
         while done and self._outbox and self._writing.acquire(False):
             try:
@@ -408,6 +409,11 @@ class Connection:
             except (OSError, ValueError):
                 self._drop_outbox()
                 self.lose("the connection was lost while sending")
+            except BaseException:
+                # Ctrl-C, raised by Python when the kernel has taken the frame: once is enough.
+                if self._outbox and self._outbox[0] is frame:
+                    self._take_queued()
+                raise
             finally:
                 self._writing.release()
         if later and not done and self.when_blocked is not None:
