@@ -278,6 +278,30 @@ def test_objects_of_the_server_leave_the_environ(
     assert call.peer.echo("go on") == '["a.middleware"]'
 
 
+def test_the_worker_goes_through_an_environ_that_nobody_changes(
+    app: Flask, sock: Sock, server: MemoryServer
+) -> None:
+    """To log it, as Gunicorn does, while the handler runs: a dictionary that grows is an error."""
+    changed = threading.Event()
+
+    @sock.route("/")
+    def change(ws: WebSocket) -> None:
+        for number in range(100):
+            request.environ[f"a.{number}"] = number
+        assert ws.environ is request.environ
+        assert request.headers["Host"]
+        changed.set()
+        ws.receive()
+
+    def go_through(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        iterable = app(environ, start_response)
+        assert changed.wait(PATIENCE)
+        assert not [key for key in environ if key.startswith("a.")]
+        return iterable
+
+    server.accepted(server.call(go_through, detach=True))
+
+
 # The end of the request
 
 

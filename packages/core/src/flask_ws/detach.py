@@ -70,19 +70,26 @@ class Dispatch:
         start_response(*self._started)
         return self._iterable
 
-    def release(self, drain: Callable[[], None]) -> None:
+    def release(self, drain: Callable[[], None]) -> WSGIEnvironment:
         """Give the server its worker back, with a 101 to log.
 
         :param drain: called when the server is done with the connection's dead socket.
+        :return: the environ for the rest of the request, without the server's own objects: the
+            server goes through its environ, to log it, while this thread may change its own.
         """
+        environ = {
+            key: value for key, value in self._environ.items() if not key.startswith(SERVER_KEYS)
+        }
+        environ["wsgi.input"] = io.BytesIO()
         self._started = ("101 Switching Protocols", [])
         self._iterable = ClosingIterator([], [drain, self._let_go])
         self.released = True
         self._pending.release()
+        return environ
 
     def _let_go(self) -> None:
-        # The thread lives as long as the connection, and holds on to the environ: what is the
-        # server's in there is of no use any more.
+        # The thread lives as long as the connection, and its callers hold on to the server's
+        # environ: what is the server's in there is of no use any more.
         for key in list(self._environ):
             if key.startswith(SERVER_KEYS):
                 del self._environ[key]

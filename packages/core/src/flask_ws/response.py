@@ -25,7 +25,7 @@ from .protocol import Protocol
 from .reactor import give_up, reactor_for_process, serve
 from .takeover import Takeover
 from .transport import PlainTransport, TLSTransport
-from .views import Conversation, WebSocketView
+from .views import Conversation, WebSocketView, move_request
 from .websocket import EventWebSocket, WebSocket
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class WebSocketResponse(flask.Response):
         if on_reactor or (dispatch is not None and upgrade.options.detach):
             takeover.detach()
             if dispatch is not None:
-                dispatch.release(takeover.drain)
+                environ = dispatch.release(takeover.drain)
+                move_request(environ)
         link = Link(upgrade, takeover, environ)
         link.begin(self._head(environ), early)
         try:

@@ -16,7 +16,7 @@ from .cork import Cork, corks
 from .exceptions import ConnectionClosed
 from .websocket import EventWebSocket, WebSocket
 
-__all__ = ["Conversation", "WebSocketView"]
+__all__ = ["Conversation", "WebSocketView", "move_request"]
 
 INTERNAL_ERROR = 1011
 
@@ -104,9 +104,8 @@ class Conversation:
         self._app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
         self._request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
         self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
-        environ = lighten(self._request.environ)
-        self._request.environ = ws.environ = environ
-        self._request.headers = EnvironHeaders(environ)
+        ws.environ = lighten(self._request.environ)
+        move_request(ws.environ)
         self._context: contextvars.Context | None = None
         self._g: Any = None
 
@@ -213,6 +212,13 @@ class Conversation:
 def _is_heard(signal: Any) -> bool:
     """Tell whether anybody listens to a signal; old versions of Flask may have none."""
     return bool(getattr(signal, "receivers", None))
+
+
+def move_request(environ: dict[str, Any]) -> None:
+    """Let the current request have another environ than the one that it came with."""
+    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    request.environ = environ
+    request.headers = EnvironHeaders(environ)
 
 
 def lighten(environ: dict[str, Any]) -> dict[str, Any]:
