@@ -123,7 +123,7 @@ class Failing(Watched):
             raise RuntimeError(f"failed on purpose {request.args['tag']}")
 
 
-@sock.route("/events/close/<int:code>", endpoint="events-close", close_timeout=0.5)
+@sock.route("/events/close/<int:code>", endpoint="events-close", close_timeout=0.2)
 class Closing(Watched):
     def on_open(self, ws: WebSocket, code: int) -> None:  # type: ignore[override]
         super().on_open(ws)
@@ -156,9 +156,7 @@ class Blocking(Watched):
             ws.send(message)
 
 
-@sock.route(
-    "/events/stall", endpoint="events-stall", max_outbox=300_000, close_timeout=0.5, detach=True
-)
+@sock.route("/events/stall", endpoint="events-stall", max_outbox=300_000, close_timeout=0.5)
 class Stalling(Watched):
     """Sends to a peer that does not read, until that has consequences."""
 
@@ -197,7 +195,7 @@ class Fan(Watched):
 rooms: dict[str, list[WebSocket]] = {}
 
 
-@sock.route("/events/room/<name>", endpoint="events-room", max_outbox=300_000, close_timeout=2)
+@sock.route("/events/room/<name>", endpoint="events-room", max_outbox=300_000, close_timeout=0.3)
 class Room(Watched):
     """Everybody gets what anybody sends; a message that is a number is so many bytes."""
 
