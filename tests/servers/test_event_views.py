@@ -32,9 +32,9 @@ def peers() -> Iterator[list[Peer]]:
         peer.sock.close()
 
 
-def ended(server: Server, tag: str, timeout: float = 5.0) -> Any:
+def ended(server: Server, tag: str) -> Any:
     """What on_close was told, once it was told; it may not be told again."""
-    end = server.log.event("end", tag, timeout=timeout)
+    end = server.log.event("end", tag)
     assert end["times"] == 1
     assert not end["connected"]
     return end["code"]

@@ -30,6 +30,8 @@ APPS = Path(__file__).parent.parent / "servers" / "apps"
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
+#: What a server writes to its log is there at once, unless the machine has other things to do.
+LOG_SECONDS = 15.0
 
 T = TypeVar("T")
 
@@ -96,7 +98,7 @@ class Log:
             return ANSI.sub("", file.read().decode(errors="replace"))
 
     def find(
-        self, pattern: str, *, since: int = 0, timeout: float = 5.0, count: int = 1
+        self, pattern: str, *, since: int = 0, timeout: float = LOG_SECONDS, count: int = 1
     ) -> list[re.Match[str]]:
         """Await at least `count` matches."""
         expression = re.compile(pattern, re.MULTILINE)
@@ -112,7 +114,7 @@ class Log:
                 f"not {count} times in the log within {timeout} s: {pattern}\n{self.read(since)}"
             ) from None
 
-    def event(self, name: str, tag: str, *, timeout: float = 5.0) -> dict[str, Any]:
+    def event(self, name: str, tag: str, *, timeout: float = LOG_SECONDS) -> dict[str, Any]:
         """Await what a handler of the live app recorded under this tag."""
         (match, *_) = self.find(
             rf'^LIVE (\{{"event": "{name}", "tag": "{re.escape(tag)}".*\}})$', timeout=timeout
@@ -238,11 +240,13 @@ class Server:
         found = re.findall(rf'"GET \S*tag={tag}\b\S* HTTP/1\.[01]" (\d+)', self.log.read())
         return [int(status) for status in found]
 
-    def await_access_line(self, tag: str, timeout: float = 5.0) -> int:
-        wait_until(
-            lambda: self.access_lines(tag), timeout=timeout, what=f"an access line for {tag}"
-        )
-        (status,) = self.access_lines(tag)
+    def await_access_line(self, tag: str, timeout: float = LOG_SECONDS) -> int:
+        try:
+            (status,) = wait_until(lambda: self.access_lines(tag), timeout=timeout)
+        except Timeout:
+            raise Timeout(
+                f"no access line for {tag} within {timeout} s\n{self.log.read()[-5000:]}"
+            ) from None
         return status
 
     # The processes
