@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
 
 import eventlet
 import eventlet.hubs
+import eventlet.patcher
 import eventlet.semaphore
 
 from flask_ws import Concurrency
@@ -98,3 +100,11 @@ def _wait(fd: int, timeout: float | None, **direction: bool) -> bool:
 
 
 greenlets = Greenlets()
+
+if not eventlet.patcher.is_monkey_patched("time"):
+    # Once, at the first connection: this module is not imported before.
+    logging.getLogger("flask_ws").warning(
+        "Eventlet's server runs without monkey-patching: a handler that waits in time.sleep(), a "
+        "database or another lock stops all other requests. Call eventlet.monkey_patch() before "
+        "all other imports."
+    )

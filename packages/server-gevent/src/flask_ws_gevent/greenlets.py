@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 import gevent.event
 import gevent.lock
+import gevent.monkey
 import gevent.socket
 
 from flask_ws import Concurrency
@@ -55,3 +57,11 @@ def _wait(wait: Callable[..., object], fd: int, timeout: float | None) -> bool:
 
 
 greenlets = Greenlets()
+
+if not gevent.monkey.is_module_patched("time"):
+    # Once, at the first connection: this module is not imported before.
+    logging.getLogger("flask_ws").warning(
+        "gevent's server runs without monkey-patching: a handler that waits in time.sleep(), a "
+        "database or another lock stops all other requests. Call gevent.monkey.patch_all() "
+        "before all other imports."
+    )
