@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import queue
@@ -222,6 +223,21 @@ def test_a_view_behind_an_opaque_decorator_is_of_unknown_kind(app: Flask, sock: 
 def test_a_route_that_forgot_websocket_is_pointed_out(app: Flask, sock: Sock) -> None:
     app.add_url_rule("/", view_func=sock.view(handle))
     assert "never called: the rule needs websocket=True" in list_routes(app)[-1]
+
+
+def test_a_blueprint_that_is_not_registered_is_pointed_out(app: Flask, sock: Sock) -> None:
+    sock.route("/", bp=Blueprint("chat", __name__))(handle)
+    assert list_routes(app)[-1].startswith("Blueprint 'chat' has WebSocket routes, but the app")
+
+
+def test_a_decorator_that_has_no_effect_is_pointed_out(
+    app: Flask, sock: Sock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands above ``@sock.route``, and the module's name is that of its own function."""
+    sock.route("/")(handle)
+    decorated = functools.wraps(handle)(lambda ws: None)
+    monkeypatch.setitem(globals(), "handle", decorated)
+    assert "handler (the decorator above its route has no effect)" in list_routes(app)[-1]
 
 
 def test_http_routes_are_left_out(app: Flask, sock: Sock) -> None:

@@ -19,10 +19,15 @@ def test_a_closed_connection_tells_its_code_and_reason() -> None:
 
 @pytest.mark.parametrize(
     ("error", "text"),
-    [(ConnectionClosed(4000, "enough"), "4000 enough"), (ConnectionClosed(1006), "1006")],
+    [
+        (ConnectionClosed(4000, "enough"), "4000 enough"),
+        (ConnectionClosed(1006), "1006 lost without a close frame"),
+        (ConnectionClosed(4001), "4001"),
+    ],
 )
 def test_a_closed_connection_reads_as_code_and_reason(error: ConnectionClosed, text: str) -> None:
-    assert str(error) == text
+    """Or, without a reason, as what the code means."""
+    assert str(error) == f"The WebSocket is closed: {text}"
 
 
 def test_a_closed_connection_can_be_pickled() -> None:

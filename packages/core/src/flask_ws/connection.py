@@ -21,6 +21,7 @@ logger = logging.getLogger("flask_ws")
 NORMAL_CLOSURE = 1000
 NO_STATUS = 1005
 ABNORMAL_CLOSURE = 1006
+MESSAGE_TOO_BIG = 1009
 
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
 
@@ -273,7 +274,10 @@ class Connection:
             if not waits:
                 self._transport.end()
         elif isinstance(event, Violation):
-            logger.warning("%s: the peer is at fault: %s %s", self.label, event.code, event.reason)
+            setting = " (SOCK_MAX_MESSAGE_SIZE)" if event.code == MESSAGE_TOO_BIG else ""
+            logger.warning(
+                "%s: the peer is at fault: %s %s%s", self.label, event.code, event.reason, setting
+            )
             self.fail(event.code, event.reason)
 
     def _answer_ping(self, payload: bytes) -> None:
@@ -460,8 +464,9 @@ class Connection:
         :param code: the close code to send.
         :param reason: a text to go with it; cut to 123 bytes of UTF-8.
         :raises ValueError: ``code`` is not one that an endpoint may send.
+        :raises TypeError: ``reason`` is not a text.
         """
-        check_code(code)
+        check_close(code, reason)
         if self.close_code is not None:
             return
         deadline = time.monotonic() + self._close_timeout
@@ -620,13 +625,16 @@ class Connection:
                 break
 
 
-def check_code(code: int) -> None:
-    """Check a close code that is to be sent.
+def check_close(code: int, reason: str) -> None:
+    """Check what is to be sent in a close frame.
 
-    :raises ValueError: it is not one that an endpoint may send.
+    :raises ValueError: the code is not one that an endpoint may send.
+    :raises TypeError: the reason is not a text.
     """
     if code not in SENDABLE_CODES:
         raise ValueError(
             f"{code!r} is not a close code to send: 1000 to 1003, 1007 to 1014 and 3000 to 4999 "
             "are."
         )
+    if not isinstance(reason, str):
+        raise TypeError(f"A reason is a text, not {reason!r}: close(code, reason).")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .wording import describe_close
+
 __all__ = ["ConfigurationError", "ConnectionClosed", "FlaskWSError"]
 
 
@@ -32,4 +34,4 @@ class ConnectionClosed(FlaskWSError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.code} {self.reason}".rstrip()
+        return f"The WebSocket is closed: {describe_close(self.code, self.reason)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, TypeAlias, TypeVar
 
 import flask
@@ -13,11 +13,13 @@ from werkzeug.exceptions import NotImplemented as NotImplementedResponse
 from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.routing import Rule
 
+from .advice import explain_routing, warn_of_decorators, warn_of_worker
+from .checks import check_handler, check_rule
 from .detach import CROWDED, Detacher, find_socket
 from .exceptions import ConfigurationError
 from .handshake import check, refuse
 from .monitor import monitor_for
-from .options import NAMES, PREFIX, Options, check_route_options, unknown
+from .options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
 from .plugins import hint
 from .response import Upgrade, WebSocketResponse
 from .views import WebSocketView
@@ -59,6 +61,8 @@ class Sock:
         self._routes: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
         # Weak, so that apps that tests make do not pile up.
         self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
+        #: The blueprints that routes were declared on.
+        self.blueprints: list[flask.Blueprint] = []
         if app is not None:
             self.init_app(app)
 
@@ -69,10 +73,13 @@ class Sock:
         :raises ConfigurationError: an option in ``app.config`` has an unknown name or a wrong
             value.
         """
-        AppOptions.of(app)
+        options = AppOptions.of(app)
         if app in self._apps:
             return
         self._apps.add(app)
+        if not options.socks:
+            app.before_request(options.explain_routing)
+        options.socks.append(self)
         for rule, view, rule_options in self._routes:
             app.add_url_rule(rule, view_func=view, **rule_options)
 
@@ -96,18 +103,21 @@ class Sock:
         :param options: options of flask-ws for this route (see :class:`Options`), and those of
             :meth:`flask.Flask.add_url_rule`, such as ``endpoint`` and ``subdomain``.
         :raises ConfigurationError: an option has an unknown name or a wrong value.
-        :raises TypeError: the handler is not one.
+        :raises TypeError: the handler is not one, or the rule is none.
         """
+        check_rule(rule)
         own = {name: value for name, value in options.items() if name in NAMES}
         rule_options = {name: value for name, value in options.items() if name not in NAMES}
         for name in rule_options:
             if name not in RULE_NAMES:
-                raise ConfigurationError(unknown(name, [*NAMES, *RULE_NAMES]))
+                raise ConfigurationError(unknown(name, [*ROUTE_NAMES, *RULE_NAMES], ROUTE_NAMES))
         rule_options["websocket"] = True
 
         def decorate(handler: F) -> F:
+            check_handler(handler, rule)
             view = self.view(handler, **own)
             if bp is not None:
+                self.blueprints.append(bp)
                 bp.add_url_rule(rule, view_func=view, **rule_options)
             else:
                 self._routes.append((rule, view, rule_options))
@@ -135,7 +145,7 @@ class Sock:
         :raises ConfigurationError: an option has an unknown name or a wrong value.
         :raises TypeError: the handler is not one.
         """
-        _check_handler(handler)
+        check_handler(handler)
         changes = check_route_options(options)
 
         @functools.wraps(handler)
@@ -155,6 +165,8 @@ class AppOptions:
         self._config = app.config
         self._seen: dict[str, Any] = {}
         self._options = Options()
+        #: What the app was initialised with.
+        self.socks: list[Sock] = []
         self.read()
 
     @classmethod
@@ -178,6 +190,18 @@ class AppOptions:
             self._seen = seen
         return self._options
 
+    def unregistered(self, app: flask.Flask) -> Iterator[str]:
+        """Name the blueprints that have WebSocket routes and are not registered on the app."""
+        names = {blueprint.name for sock in self.socks for blueprint in sock.blueprints}
+        known = {blueprint.name for blueprint in app.blueprints.values()}
+        yield from sorted(names - known)
+
+    def explain_routing(self) -> None:
+        """Say why a handshake reaches no route, where it does not."""
+        error = flask.request.routing_exception
+        if error is not None:
+            explain_routing(error, self.unregistered(flask.current_app))
+
 
 def _answer(
     handler: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
@@ -197,6 +221,9 @@ def _answer(
                 retry_after=RETRY_AFTER,
             ),
         )
+    warn_of_decorators(handler)
+    detachable = server_socket.detach or server_socket.detachable
+    warn_of_worker(request.environ, server_socket, detached=detachable and options.detach)
     if len(monitor_for(server_socket.concurrency)) >= options.max_connections:
         refuse(
             request,
@@ -209,42 +236,3 @@ def _answer(
     return WebSocketResponse.accept(
         Upgrade(handler, args, kwargs, handshake, options, server_socket)
     )
-
-
-def _check_handler(handler: Callable[..., Any]) -> None:
-    if isinstance(handler, type):
-        if not issubclass(handler, WebSocketView):
-            raise TypeError(f"{handler.__name__} is no event view: derive it from WebSocketView.")
-        for method in (handler.on_open, handler.on_message, handler.on_close):
-            _check_sync(method)
-        return
-    if not callable(handler):
-        raise TypeError(f"A WebSocket handler is a function, not {handler!r}.")
-    name = getattr(handler, "__name__", repr(handler))
-    _check_sync(handler)
-    try:
-        parameters = list(inspect.signature(handler).parameters.values())
-    except (TypeError, ValueError):
-        return
-    if not any(
-        parameter.kind
-        in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
-        for parameter in parameters
-    ):
-        raise TypeError(
-            f"{name} takes no arguments, and a WebSocket handler gets the connection as its "
-            f"first: def {name}(ws)."
-        )
-
-
-def _check_sync(function: Callable[..., Any]) -> None:
-    # What a call would run: the function in a partial, the __call__ of an object.
-    called = function.func if isinstance(function, functools.partial) else function
-    if not inspect.isroutine(called):
-        called = type(called).__call__
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        raise TypeError(
-            f"{called.__qualname__} is an async function. flask-ws runs handlers as WSGI servers "
-            "run views, in a thread or greenlet each: define it with def, and call receive() and "
-            "send() without await."
-        )

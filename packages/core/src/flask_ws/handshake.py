@@ -19,6 +19,7 @@ from werkzeug.wrappers import Request
 
 from .deflate import DeflateParameters, negotiate
 from .options import Options
+from .wording import shown_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -29,6 +30,8 @@ logger = logging.getLogger("flask_ws")
 
 VERSION = "13"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#: Names of one machine, which are origins of their own each.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -115,14 +118,19 @@ def check(request: Request, options: Options) -> Handshake:
 
 def refuse(request: Request, error: HTTPException) -> NoReturn:
     """Log the refusal of a handshake in one line, and raise it."""
+    log_refusal(request, error.code, error.description)
+    raise error
+
+
+def log_refusal(request: Request, code: int | None, text: str | None) -> None:
+    """Log the refusal of a handshake in one line."""
     logger.warning(
         "WebSocket handshake from %s for %s refused: %s %s",
-        request.remote_addr,
-        request.path,
-        error.code,
-        error.description,
+        request.remote_addr or "-",
+        shown_path(request.environ),
+        code,
+        text,
     )
-    raise error
 
 
 def accept_value(key: str) -> str:
@@ -161,15 +169,25 @@ def _check_origin(request: Request, options: Options) -> None:
             return
     elif _full(origin) in {_full(other) for other in allowed}:
         return
-    wanted = "the same origin" if allowed is None else ", ".join(allowed)
+    wanted = "the same origin" if allowed is None else ", ".join(allowed) or "none"
+    setting = [*(allowed or ()), origin]
+    advice = f'To allow it, set app.config["SOCK_ALLOWED_ORIGINS"] = {setting}, or allowed_origins '
+    advice += "of the route."
+    if allowed is None:
+        advice += _explain_host(_place(origin), _place(f"//{request.host}"))
     refuse(
         request,
         Forbidden(
             f"Origin {origin!r} is not allowed for host {request.host!r} (allowed: {wanted}). "
-            "SOCK_ALLOWED_ORIGINS in app.config, or allowed_origins of the route, allows it; "
-            "behind a proxy, see that it passes the Host header on, or use ProxyFix."
+            f"{advice}"
         ),
     )
+
+
+def _explain_host(origin: tuple[str, int | None], host: tuple[str, int | None]) -> str:
+    if {origin[0], host[0]} <= LOOPBACK and origin[1] == host[1]:
+        return f" Or open the page under the name it connects to: {origin[0]} is not {host[0]}."
+    return " Behind a proxy, see that it passes the Host header on, or use ProxyFix."
 
 
 def _place(url: str) -> tuple[str, int | None]:

@@ -112,10 +112,24 @@ def check_route_options(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _checked(name, value, name) for name, value in changes.items()}
 
 
-def unknown(name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}."
+def unknown(name: str, known: Collection[str], shown: Collection[str] | None = None) -> str:
+    """Say that a name is unknown, and which one may be meant.
+
+    :param known: the names that could be meant.
+    :param shown: those to show where none is like it; all of them by default.
+    """
+    # A name of app.config's on a route, or a route's in app.config, is like its counterpart.
+    plain = {_plain(other): other for other in known}
+    close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.5)
+    if close:
+        hint = f"did you mean {plain[close[0]]}?"
+    else:
+        hint = f"there are {', '.join(sorted(known if shown is None else shown))}."
     return f"flask-ws knows no option {name!r}: {hint}"
+
+
+def _plain(name: str) -> str:
+    return name.upper().removeprefix(PREFIX).lower()
 
 
 def _legacy(options: object) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import flask
 from werkzeug.wsgi import ClosingIterator
 
+from .advice import SessionWatch, check_result, explain_exception
 from .deflate import Deflate
 from .detach import DISPATCH, Dispatch
 from .exceptions import ConnectionClosed
@@ -27,6 +28,7 @@ from .takeover import Takeover
 from .transport import PlainTransport, TLSTransport
 from .views import Conversation, WebSocketView, move_request
 from .websocket import EventWebSocket, WebSocket
+from .wording import describe_close, shown_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -168,21 +170,27 @@ class Link:
         """Run a handler, and close the connection as its end asks for."""
         ws = self.ws
         handler: Callable[..., object] = self._upgrade.target
+        session = SessionWatch()
         try:
-            handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
+            check_result(handler, handler(ws, *self._upgrade.args, **self._upgrade.kwargs))
         except ConnectionClosed:
             # Also where the handler has opened a connection elsewhere and lost that one.
             ws.close()
         except Exception as error:
             self._report(error)
+            explain_exception(handler, error)
             ws.close(INTERNAL_ERROR)
         except BaseException:
             # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
             ws.close(GOING_AWAY)
             raise
         else:
-            ws.close()
+            if ws.connected:
+                ws.close()
+                # For a thread that it has left behind, and goes on sending.
+                ws.close_reason = ws.close_reason or "the handler has returned"
         finally:
+            session.check(handler)
             self.end()
 
     def run_view(self) -> None:
@@ -247,7 +255,7 @@ class Link:
             "concurrency": concurrency,
             "close_timeout": options.close_timeout,
             "max_queue": options.max_queue,
-            "label": f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {environ['PATH_INFO']}",
+            "label": f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {shown_path(environ)}",
             "environ": environ,
             "subprotocol": upgrade.handshake.subprotocol,
             "dumps": flask.json.dumps,
@@ -287,7 +295,7 @@ def end_connection(ws: WebSocket, monitor: Monitor, began: float) -> None:
         logger.debug(
             "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
             ws.label,
-            f"{ws.close_code} {ws.close_reason}".rstrip(),
+            describe_close(ws.close_code or 0, ws.close_reason),
             time.monotonic() - began,
             ws.messages_received,
             ws.bytes_received,

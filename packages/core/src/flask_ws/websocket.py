@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .connection import Connection, check_code
+from .connection import Connection, check_close
 from .cork import ENOUGH, corks
 from .protocol import BytesLike
 
@@ -19,6 +19,9 @@ __all__ = ["EventWebSocket", "WebSocket"]
 logger = logging.getLogger("flask_ws")
 
 TRY_AGAIN_LATER = 1013
+
+#: The part of a message that is not JSON which an exception shows.
+SHOWN_LENGTH = 80
 
 
 class WebSocket(Connection):
@@ -59,8 +62,9 @@ class WebSocket(Connection):
         :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
         :param kwargs: passed on to the provider's ``dumps``.
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises TypeError: the provider cannot write it.
         """
-        self.send(self._dumps(data, **kwargs))
+        self.send(dump(self._dumps, data, kwargs))
 
     def receive_json(self, timeout: float | None = None) -> Any:
         """Receive the next message, and read it as JSON by the app's JSON provider.
@@ -71,12 +75,41 @@ class WebSocket(Connection):
         :raises ValueError: the message is not JSON.
         """
         message = self.receive(timeout)
-        return None if message is None else self._loads(message)
+        return None if message is None else load(self._loads, message)
 
     def __repr__(self) -> str:
         path = self.environ.get("PATH_INFO", "")
         state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
         return f"<{type(self).__name__} {path} {state}>"
+
+
+def dump(dumps: Callable[..., str], data: Any, kwargs: dict[str, Any]) -> str:
+    """Write a value as JSON.
+
+    :raises TypeError: JSON has no such value, and the provider does not know how to write it.
+    """
+    try:
+        return dumps(data, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"{error}. Send dictionaries, lists, str, numbers, bool and None, or let the app's "
+            "JSON provider write it (flask.Flask.json)."
+        ) from error
+
+
+def load(loads: Callable[[str | bytes], Any], message: str | bytes) -> Any:
+    """Read a message as JSON.
+
+    :raises ValueError: it is none.
+    """
+    try:
+        return loads(message)
+    except ValueError as error:
+        more = "..." if len(message) > SHOWN_LENGTH else ""
+        raise ValueError(
+            f"The message is not JSON: {message[:SHOWN_LENGTH]!r}{more} ({error}). Catch "
+            "ValueError where a peer may send such."
+        ) from error
 
 
 class EventWebSocket(WebSocket):
@@ -118,8 +151,9 @@ class EventWebSocket(WebSocket):
         :param code: the close code to send.
         :param reason: a text to go with it; cut to 123 bytes of UTF-8.
         :raises ValueError: ``code`` is not one that an endpoint may send.
+        :raises TypeError: ``reason`` is not a text.
         """
-        check_code(code)
+        check_close(code, reason)
         if not self.connected:
             return
         self._dropping = True

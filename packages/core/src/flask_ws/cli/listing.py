@@ -13,6 +13,7 @@ import flask
 from flask.cli import with_appcontext
 from werkzeug.routing import Rule
 
+from flask_ws.advice import describe_unregistered, has_lost_decorator
 from flask_ws.extension import AppOptions
 from flask_ws.options import PROCESS_NAMES, Options
 from flask_ws.plugins import HINTS, FoundPlugin, plugins
@@ -82,10 +83,12 @@ def list_routes() -> None:
     on the route itself.
     """
     app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-    options = AppOptions.of(app).read()
+    app_options = AppOptions.of(app)
+    options = app_options.read()
     rules = [rule for rule in app.url_map.iter_rules() if rule.websocket or _target(app, rule)]
     if not rules:
-        click.echo("There are no WebSocket routes.")
+        why = "." if app_options.socks else ": Sock.init_app() was not called."
+        click.echo(f"There are no WebSocket routes{why}")
     else:
         rules.sort(key=lambda rule: (_domain(rule), rule.rule, rule.endpoint))
         table = [_describe_rule(app, rule, options) for rule in rules]
@@ -95,6 +98,8 @@ def list_routes() -> None:
         _show(header, table)
     if changed := _differences(options, PROCESS_NAMES):
         click.echo(f"\nOf the whole process: {changed}")
+    for name in app_options.unregistered(app):
+        click.echo(f"\n{describe_unregistered(name)}")
 
 
 def _describe_rule(app: flask.Flask, rule: Rule, options: Options) -> list[str]:
@@ -107,6 +112,8 @@ def _describe_rule(app: flask.Flask, rule: Rule, options: Options) -> list[str]:
         kind = "event view" if isinstance(target, type) else "handler"
         names = {field.name for field in dataclasses.fields(Options)} - PROCESS_NAMES
         changed = _differences(options.replace(view.flask_ws_options), names)
+    if target is not None and has_lost_decorator(target):
+        kind += " (the decorator above its route has no effect)"
     if not rule.websocket:
         kind += " (never called: the rule needs websocket=True)"
     return [_domain(rule), rule.rule, rule.endpoint, kind, changed]

@@ -22,6 +22,7 @@ from flask_ws.deflate import Deflate, parse_agreed
 from flask_ws.exceptions import ConnectionClosed, FlaskWSError
 from flask_ws.protocol import BytesLike, Protocol
 from flask_ws.transport import SEND_SIZE, PlainTransport
+from flask_ws.websocket import dump, load
 
 from .memory import Call, threads
 
@@ -136,8 +137,9 @@ class ClientWebSocket(Connection):
         :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
         :param kwargs: passed on to the provider's ``dumps``.
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises TypeError: the provider cannot write it.
         """
-        self.send(self._dumps(data, **kwargs))
+        self.send(dump(self._dumps, data, kwargs))
 
     def receive_json(self, timeout: float | None = None) -> Any:
         """Receive the next message, and read it as JSON by the app's JSON provider.
@@ -148,7 +150,7 @@ class ClientWebSocket(Connection):
         :raises ValueError: the message is not JSON.
         """
         message = self.receive(timeout)
-        return None if message is None else self._loads(message)
+        return None if message is None else load(self._loads, message)
 
     def drop(self) -> None:
         """Lose the connection, without a close frame: the app sees a 1006."""
