@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import fcntl
 import functools
 import importlib.metadata
 import os
+import pty
 import queue
 import re
+import select
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -124,7 +128,12 @@ def test_the_version_of_a_plugins_server_is_shown(
 def test_the_line_that_installs_a_missing_extra_is_shown(
     app: Flask, found: list[FoundPlugin], extra: str
 ) -> None:
-    assert list_servers(app)[extra].endswith(f"pip install 'flask-ws[{extra}]'")
+    assert list_servers(app)[extra].endswith(f"  missing: pip install 'flask-ws[{extra}]'")
+
+
+def test_a_server_whose_plugin_is_missing_is_shown(app: Flask, found: list[FoundPlugin]) -> None:
+    version = importlib.metadata.version("gunicorn")
+    assert f"  gunicorn {version}  " in list_servers(app)["gunicorn"]
 
 
 def test_an_extra_that_is_installed_is_not_offered(app: Flask, found: list[FoundPlugin]) -> None:
@@ -509,7 +518,7 @@ def test_an_interrupt_closes_with_1000(app: Flask, sock: Sock, serve: Serve) -> 
         finally:
             process.kill()
         assert (process.returncode, codes.get(timeout=PATIENCE)) == (0, 1000)
-        assert process.stderr.read().splitlines()[-1] == b"Closed: 1000"
+        assert process.stderr.read().splitlines()[-1] == b"Closed: 1000 normal closure"
 
 
 @pytest.mark.parametrize(
@@ -583,6 +592,64 @@ def test_the_server_closes_tcp_first(script: Script, terminal: Terminal) -> None
     assert answered == [6]
 
 
+class Pty:
+    """The command on a terminal of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._fd, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from flask_ws.cli import ws; ws()", "connect", url],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            # Of the new session it is the controlling one: Ctrl-C is sent by it.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+        )
+        os.close(terminal)
+        self.shown = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def await_text(self, text: str) -> None:
+        while text not in self.shown:
+            readable, _, _ = select.select([self._fd], [], [], PATIENCE)
+            assert readable, f"no {text!r} in {self.shown!r}"
+            self.shown += os.read(self._fd, 65536).decode().replace("\r\n", "\n")
+
+    def close(self) -> int:
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            os.close(self._fd)
+
+
+@pytest.mark.parametrize(
+    ("key", "last"), [("\x04", "\nClosed: 1000"), ("\x03", "^C\nClosed: 1000")]
+)
+def test_on_a_terminal_lines_are_typed_and_ctrl_d_and_ctrl_c_close(
+    app: Flask, sock: Sock, serve: Serve, key: str, last: str
+) -> None:
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        for message in ws:
+            ws.send(message)
+
+    terminal = Pty(serve())
+    try:
+        terminal.await_text("Each line that you type is sent. Ctrl-D closes the connection.\n")
+        terminal.type("hello\n")
+        terminal.await_text("hello\n< hello\n")
+        terminal.type(key)
+        terminal.await_text(f"{last} normal closure\n")
+    finally:
+        code = terminal.close()
+    assert code == 0
+
+
 # The handshake
 
 
@@ -616,7 +683,18 @@ def test_subprotocols_are_offered_in_order(
         pass
 
     outcome = terminal.connect("--subprotocol", "new", "--subprotocol", "old", serve())
-    assert "Connected, subprotocol new, compressed\n" in outcome.err
+    assert "Connected, subprotocol new, compressed.\n" in outcome.err
+
+
+def test_a_subprotocol_that_the_server_does_not_speak_is_pointed_out(
+    app: Flask, sock: Sock, serve: Serve, terminal: Terminal
+) -> None:
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        pass
+
+    outcome = terminal.connect("--subprotocol", "soup", serve())
+    assert "Connected, without a subprotocol: the server speaks none of these," in outcome.err
 
 
 def test_the_responses_headers_are_shown_if_asked_for(
@@ -645,6 +723,24 @@ def test_a_refusal_is_shown_with_its_text(
     outcome = terminal.connect("-H", "Origin: http://evil", serve())
     assert outcome.code == 1
     assert "refused: 403 FORBIDDEN\nOrigin 'http://evil' is not allowed" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [
+        (404, "The command 'flask ws routes' lists the WebSocket routes of an app."),
+        (200, "this URL is no WebSocket, or a proxy on the way does not pass the headers"),
+    ],
+)
+def test_a_refusal_that_does_not_say_why_is_explained(
+    app: Flask, sock: Sock, serve: Serve, terminal: Terminal, status: int, hint: str
+) -> None:
+    @app.before_request
+    def refuse() -> tuple[str, int]:
+        return "a page", status
+
+    outcome = terminal.connect(serve())
+    assert (outcome.code, hint in outcome.err, "a page" in outcome.err) == (1, True, True)
 
 
 def test_a_redirection_is_shown_with_its_target(
@@ -712,7 +808,20 @@ def test_an_unreachable_server_is_no_connection(terminal: Terminal) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     outcome = terminal.connect(f"ws://127.0.0.1:{port}/")
-    assert (outcome.code, "Connection refused" in outcome.err) == (1, True)
+    said = "Connection refused. Is the server running, and is this its port?"
+    assert (outcome.code, said in outcome.err) == (1, True)
+
+
+def test_a_host_that_does_not_exist_is_no_connection(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_none(*arguments: object, **named: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", find_none)
+    outcome = terminal.connect("ws://nowhere.example/")
+    said = "there is no host 'nowhere.example' (Name or service not known)"
+    assert (outcome.code, said in outcome.err) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -731,6 +840,29 @@ def test_an_unreachable_server_is_no_connection(terminal: Terminal) -> None:
 def test_a_wrong_url_is_an_error_of_usage(terminal: Terminal, url: str) -> None:
     outcome = terminal.connect(url)
     assert (outcome.code, "Invalid value for 'URL'" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("http://localhost/chat", "ws://localhost/chat"),
+        ("https://example.com/chat", "wss://example.com/chat"),
+        ("localhost:5000", "ws://localhost:5000"),
+        ("localhost/chat", "ws://localhost/chat"),
+        ("127.0.0.1:5000/chat?a=b", "ws://127.0.0.1:5000/chat?a=b"),
+        ("[::1]:5000/chat", "ws://[::1]:5000/chat"),
+        ("example.com/chat", "ws://example.com/chat"),
+        ("/chat", "ws://127.0.0.1:5000/chat"),
+    ],
+)
+def test_the_url_that_may_be_meant_is_named(terminal: Terminal, url: str, meant: str) -> None:
+    said = " ".join(terminal.connect(url).err.split())
+    assert said.endswith(f"Did you mean {meant}?")
+
+
+@pytest.mark.parametrize("url", ["chat", "ftp://localhost/", "ws://", "//chat", ""])
+def test_where_none_is_likely_none_is_named(terminal: Terminal, url: str) -> None:
+    assert "Did you mean" not in terminal.connect(url).err
 
 
 @pytest.mark.parametrize("header", ["X", ": 1", "X Y: 1", "X: 1\r\nY: 2", "X: \x00"])
@@ -789,3 +921,21 @@ def test_an_untrusted_certificate_is_turned_down(secure: str, terminal: Terminal
 def test_an_untrusted_certificate_can_be_accepted(secure: str, terminal: Terminal) -> None:
     terminal.type(b"hello\n")
     assert terminal.connect("--insecure", secure).out == "hello\n"
+
+
+def test_a_server_without_tls_is_told_from_one_with_it(
+    app: Flask, sock: Sock, serve: Serve, terminal: Terminal
+) -> None:
+    sock.route("/")(handle)
+    url = serve()
+    outcome = terminal.connect(url.replace("ws:", "wss:"))
+    said = f"the server may not speak TLS on this port; if so, try {url}"
+    assert (outcome.code, said in outcome.err) == (1, True)
+
+
+def test_a_server_with_tls_is_told_from_one_without(secure: str, terminal: Terminal) -> None:
+    outcome = terminal.connect(secure.replace("wss:", "ws:"))
+    assert (outcome.code, f"if it speaks TLS on this port, try {secure}" in outcome.err) == (
+        1,
+        True,
+    )

@@ -172,7 +172,8 @@ class Link:
         handler: Callable[..., object] = self._upgrade.target
         session = SessionWatch()
         try:
-            check_result(handler, handler(ws, *self._upgrade.args, **self._upgrade.kwargs))
+            result = handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
+            check_result(handler, result)
         except ConnectionClosed:
             # Also where the handler has opened a connection elsewhere and lost that one.
             ws.close()

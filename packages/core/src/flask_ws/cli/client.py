@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import os
 import re
+import socket
 import ssl
 import sys
 import threading
@@ -25,11 +26,14 @@ from flask_ws.exceptions import ConnectionClosed
 from flask_ws.handshake import accept_value
 from flask_ws.protocol import Protocol
 from flask_ws.transport import PlainTransport, TLSTransport
+from flask_ws.wording import describe_close, printable
 
 __all__ = ["connect", "exit_code"]
 
 SWITCHING_PROTOCOLS = 101
 
+#: Where ``flask run`` serves.
+DEVELOPMENT_SERVER = "ws://127.0.0.1:5000"
 #: Seconds that a closing handshake may take.
 CLOSE_TIMEOUT = 5.0
 #: Messages that are kept while the terminal is busy.
@@ -37,6 +41,14 @@ MAX_QUEUE = 16
 #: The part of a refusal's body, and of a binary message, that is shown.
 SHOWN_TEXT = 1000
 SHOWN_BYTES = 32
+#: What to do about a refusal that does not say why.
+HINTS = {
+    200: (
+        "An ordinary response to an ordinary request: this URL is no WebSocket, or a proxy on the "
+        "way does not pass the headers Upgrade and Connection on."
+    ),
+    404: "The command 'flask ws routes' lists the WebSocket routes of an app.",
+}
 HEADLINE = re.compile(r"<(title|h1)>.*?</\1>", re.DOTALL)
 #: What is offered to the server.
 EXTENSIONS = "permessage-deflate; client_max_window_bits"
@@ -51,10 +63,25 @@ def _parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -
         # Both raise ValueError.
         known = bool(parts.hostname) and parts.port != 0
     except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+        raise click.BadParameter(f"{error}.") from None
     if parts.scheme not in ("ws", "wss") or not known:
-        raise click.BadParameter(f"{url!r} is not of the form ws://host/path or wss://host/path.")
+        hint = f" Did you mean {meant}?" if (meant := _guess(url)) else ""
+        raise click.BadParameter(
+            f"{url!r} is not of the form ws://host/path or wss://host/path.{hint}"
+        )
     return parts
+
+
+def _guess(url: str) -> str | None:
+    """Return the URL that may be meant by one of another form."""
+    if match := re.fullmatch(r"http(s?)(://.+)", url):
+        return f"ws{match[1]}{match[2]}"
+    if re.fullmatch(r"/[^/].*", url):
+        return DEVELOPMENT_SERVER + url
+    # A name with a dot or a port, or that of this machine.
+    if re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+|\[[\da-f:]+\]|[\w.-]+:\d+)(:\d+)?(/.*)?", url):
+        return f"ws://{url}"
+    return None
 
 
 def _parse_headers(
@@ -152,11 +179,15 @@ def connect(
         connection = _open(client, response, deflate)
         subprotocol = response.getheader("Sec-WebSocket-Protocol")
         details = [f"subprotocol {subprotocol}"] if subprotocol else []
+        if subprotocols and not subprotocol:
+            details = ["without a subprotocol: the server speaks none of these"]
         details += ["compressed"] if deflate else []
-        click.echo(", ".join(["Connected", *details]), err=True)
+        click.echo(f"{', '.join(['Connected', *details])}.", err=True)
+        if sys.stdin.isatty():
+            click.echo("Each line that you type is sent. Ctrl-D closes the connection.", err=True)
         _converse(connection, wait)
     code = connection.close_code or 0
-    click.echo(f"Closed: {code} {connection.close_reason}".rstrip(), err=True)
+    click.echo(f"Closed: {describe_close(code, connection.close_reason)}", err=True)
     context.exit(exit_code(code))
 
 
@@ -192,14 +223,33 @@ def _request(
             client.putheader(name, value.encode())
         client.endheaders()
         return client.getresponse()
-    except ssl.SSLCertVerificationError as error:
-        raise click.ClickException(
-            f"{error.verify_message}: --insecure accepts any certificate."
-        ) from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         raise click.ClickException(
-            f"No connection to {url.geturl()}: {type(error).__name__}: {error}"
+            f"No connection to {url.geturl()}: {_explain(error, url)}"
         ) from None
+
+
+def _explain(error: Exception, url: SplitResult) -> str:
+    """Say what went wrong, and what to do about it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{error.verify_message}. --insecure accepts any certificate."
+    if isinstance(error, ssl.SSLError):
+        other = url._replace(scheme="ws").geturl()
+        return f"the server may not speak TLS on this port; if so, try {other} ({error})"
+    if isinstance(error, ConnectionRefusedError):
+        return "Connection refused. Is the server running, and is this its port?"
+    if isinstance(error, socket.gaierror):
+        return f"there is no host {url.hostname!r} ({error.strerror})"
+    if isinstance(error, TimeoutError):
+        return "timed out. --timeout gives the server more time to answer the handshake."
+    if url.scheme == "ws" and isinstance(error, (http.client.BadStatusLine, ConnectionError)):
+        # What a server says in HTTP to a client that it expects to speak TLS, if it says it.
+        other = url._replace(scheme="wss").geturl()
+        return (
+            "the server did not answer in HTTP; if it speaks TLS on this port, try "
+            f"{other} ({type(error).__name__}: {_printable_line(str(error))})"
+        )
+    return f"{type(error).__name__}: {_printable_line(str(error))}"
 
 
 def _show_head(response: http.client.HTTPResponse) -> None:
@@ -241,7 +291,7 @@ def _check(
 def _describe_refusal(response: http.client.HTTPResponse) -> str:
     described = f"{response.status} {response.reason}"
     if location := response.getheader("Location"):
-        return f"{described}, to {location}"
+        return f"{described}, to {_printable_line(location)}"
     try:
         text = response.read(SHOWN_TEXT).decode(errors="replace")
     except (OSError, http.client.HTTPException):
@@ -249,7 +299,8 @@ def _describe_refusal(response: http.client.HTTPResponse) -> str:
     if response.headers.get_content_type() == "text/html":
         # A title says the status again.
         text = Markup(HEADLINE.sub("", text)).striptags()  # noqa: S704
-    return f"{described}\n{_printable(text.strip())}".strip()
+    hint = HINTS.get(response.status, "")
+    return "\n".join(filter(None, [described, printable(text.strip()), hint]))
 
 
 def _open(
@@ -293,6 +344,9 @@ def _converse(connection: Connection, wait: float) -> None:
         for message in connection:
             click.echo(prefix + _format(message))
     except KeyboardInterrupt:
+        if sys.stdin.isatty():
+            # The terminal has shown a ^C.
+            click.echo(err=True)
         connection.close()
     finally:
         ended.set()
@@ -320,14 +374,10 @@ def _read_lines() -> Iterator[str]:
 
 def _format(message: str | bytes) -> str:
     if isinstance(message, str):
-        return _printable(message) if sys.stdout.isatty() else message
+        return printable(message) if sys.stdout.isatty() else message
     more = " ..." if len(message) > SHOWN_BYTES else ""
     return f"<binary, {len(message)} bytes: {message[:SHOWN_BYTES].hex(' ')}{more}>"
 
 
-def _printable(text: str) -> str:
-    """Escape what a terminal would obey."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
-        for character in text
-    )
+def _printable_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")

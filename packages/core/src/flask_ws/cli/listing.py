@@ -43,11 +43,19 @@ def list_servers() -> None:
     ]
     names = {plugin.name for plugin in found}
     table += [
-        [extra, "-", "-", f"pip install '{DISTRIBUTION}[{extra}]'"]
+        [extra, "-", _describe_server(extra), f"missing: pip install '{DISTRIBUTION}[{extra}]'"]
         for extra in sorted({extra for *_, extra in HINTS})
         if extra not in names
     ]
     _show(["Plugin", "Distribution", "Server", "State"], table)
+
+
+def _describe_server(name: str) -> str:
+    """Name a server that may be installed without its plugin."""
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
 
 
 def _describe_servers(plugin: FoundPlugin) -> str:
