@@ -124,6 +124,14 @@ def test_the_version_of_a_plugins_server_is_shown(
     assert "  Pigeon 2.7, crow is not installed  " in list_servers(app)["carrier"]
 
 
+def test_what_a_plugin_requires_besides_its_server_is_left_out(
+    app: Flask, found: list[FoundPlugin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: ["packaging", "pluggy"])
+    found.append(FoundPlugin("pluggy", "flask_ws_pluggy", "flask-ws-pluggy", "1"))
+    assert f"  pluggy {importlib.metadata.version('pluggy')}  " in list_servers(app)["pluggy"]
+
+
 @pytest.mark.parametrize("extra", ["werkzeug", "gunicorn", "eventlet", "gevent"])
 def test_the_line_that_installs_a_missing_extra_is_shown(
     app: Flask, found: list[FoundPlugin], extra: str

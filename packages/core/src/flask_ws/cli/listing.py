@@ -39,7 +39,7 @@ def list_servers() -> None:
             _describe_servers(plugin),
             "loaded" if plugin.error is None else f"failed: {plugin.error!r}",
         ]
-        for plugin in found
+        for plugin in sorted(found, key=lambda plugin: plugin.name)
     ]
     names = {plugin.name for plugin in found}
     table += [
@@ -59,24 +59,28 @@ def _describe_server(name: str) -> str:
 
 
 def _describe_servers(plugin: FoundPlugin) -> str:
-    """Name what the plugin's distribution requires besides flask-ws, with the version there is."""
+    """Name the plugin's server, with the version there is.
+
+    It is what the distribution requires of the plugin's own name, or else whatever it requires
+    besides flask-ws.
+    """
     try:
         requirements = importlib.metadata.requires(plugin.distribution) or []
     except importlib.metadata.PackageNotFoundError:
         return "-"
-    described = []
+    described: dict[str, str] = {}
     for requirement in requirements:
         match = re.match(r"[\w.-]+", requirement)
         name = match[0] if match else requirement
         if "extra ==" in requirement or name.lower().startswith(DISTRIBUTION):
             continue
         try:
-            described.append(f"{name} {importlib.metadata.version(name)}")
+            described[name.lower()] = f"{name} {importlib.metadata.version(name)}"
         except importlib.metadata.PackageNotFoundError:
             # With a marker, it may belong to another Python or system.
             if ";" not in requirement:
-                described.append(f"{name} is not installed")
-    return ", ".join(described) or "-"
+                described[name.lower()] = f"{name} is not installed"
+    return described.get(plugin.name.lower()) or ", ".join(described.values()) or "-"
 
 
 # Routes
