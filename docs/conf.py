@@ -30,7 +30,8 @@ nitpick_ignore_regex = [
     ("py:class", r"(bool|bytes|bytearray|dict|float|int|list|memoryview|object|str|tuple|None)"),
     ("py:exc", r"(TypeError|ValueError)"),
     # Names of annotations, which mean nothing to a reader.
-    ("py:class", r"flask_ws\.(connection\.Connection|extension\.F|concurrency\.(Event|Lock))"),
+    ("py:class", r"flask_ws\.(connection\.Connection|extension\.F|testing\.client\.Connecting)"),
+    ("py:class", r"flask_ws\.concurrency\.(Event|Lock)"),
     ("py:class", r"BytesLike|WSGIEnvironment"),
 ]
 

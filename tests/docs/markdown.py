@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,9 @@ PAGES = [
     *sorted(ROOT.glob("packages/*/README.md")),
 ]
 
+#: Pages whose files, each with its name as the caption, make up a project.
+PROJECTS = [ROOT / "docs" / "chat.md", ROOT / "docs" / "testing.md"]
+
 FENCE = re.compile(
     r"^```(?:(?P<language>\w+)|\{code-block\} *(?P<directive>\w+))\n"
     r"(?P<options>(?::[^\n]*\n)*)\n?"
@@ -23,6 +25,8 @@ FENCE = re.compile(
 )
 CAPTION = re.compile(r"^:caption: *(.+)$", re.MULTILINE)
 TABLE_COMMAND = re.compile(r"^\|.*`((?:flask|gunicorn) [^`]+)` *\|$", re.MULTILINE)
+#: Those that start a server with the app of `app.py`.
+START_COMMAND = re.compile(r"flask .*\brun\b|gunicorn .*\bapp:app\b")
 
 
 def name(page: Path) -> str:
@@ -45,7 +49,11 @@ class Block:
     @property
     def is_script(self) -> bool:
         """Does it serve an app of another file, and so never end?"""
-        return self.language == "python" and "from app import app" in self.code
+        return (
+            self.language == "python"
+            and self.page not in PROJECTS
+            and "from app import app" in self.code
+        )
 
     @property
     def commands(self) -> list[str]:
@@ -72,11 +80,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 
 def read_start_commands(page: Path) -> list[str]:
-    """The commands that start a server with the app of `app.py`."""
+    """Read the commands of a page that start a server, from its tables as well."""
     commands = [command for block in read_blocks(page) for command in block.commands]
     commands += TABLE_COMMAND.findall(page.read_text())
-    return [
-        command
-        for command in commands
-        if shlex.split(command)[0] in {"flask", "gunicorn"} and re.search(r"\bapp\b", command)
-    ]
+    return [command for command in commands if START_COMMAND.match(command)]

@@ -1,0 +1,101 @@
+"""What the pages have for browsers, in Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+from .markdown import PAGES, PROJECTS, Block, read_blocks, read_start_commands
+from .serving import replace_port, serve
+from .test_code import APP
+from .test_projects import write_project
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+SCRIPTS = [block for page in PAGES for block in read_blocks(page) if block.language == "js"]
+
+#: It ends each connection after a message, so that a page has to connect again.
+SHORT = APP.replace("    for message in ws:\n        ws.send(message)", "    ws.send(ws.receive())")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="Chromium and its driver are not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    browser.set_page_load_timeout(30)
+    yield browser
+    browser.quit()
+
+
+@pytest.mark.parametrize("block", SCRIPTS, ids=str)
+def test_the_script_logs_its_own_greeting(block: Block, browser: WebDriver, tmp_path: Path) -> None:
+    """From the console of any page; and a second time, if it connects again."""
+    again = "setTimeout(connect" in block.code
+    greeting = block.code.partition('ws.send("')[2].partition('"')[0]
+    (tmp_path / "app.py").write_text(SHORT if again else APP)
+    logged: list[str] = []
+
+    def has_logged(_: object) -> bool:
+        entries: list[dict[str, Any]] = browser.get_log("browser")  # type: ignore[attr-defined]
+        logged.extend(entry["message"] for entry in entries)
+        return sum(greeting in message for message in logged) >= (2 if again else 1)
+
+    with serve("flask --app app run", folder=tmp_path) as served:
+        served.await_response()
+        browser.get(f"http://127.0.0.1:{served.port}/any/page")
+        browser.execute_script(replace_port(block.code, served.port))
+        WebDriverWait(browser, 20, 0.05).until(has_logged, f"it logged {logged}")
+        browser.get("about:blank")
+
+
+def test_two_tabs_of_the_chat_talk_to_each_other(browser: WebDriver, tmp_path: Path) -> None:
+    page = PROJECTS[0]
+    write_project(page, tmp_path)
+
+    def wait_for(element: str, text: str) -> None:
+        WebDriverWait(browser, 20, 0.05).until(
+            lambda _: text in browser.find_element(By.ID, element).text
+        )
+
+    with serve(read_start_commands(page)[-1], folder=tmp_path) as served:
+        served.await_response()
+        url = f"http://127.0.0.1:{served.port}/"
+        browser.get(url)
+        wait_for("state", "1 in lobby")
+        first = browser.current_window_handle
+        browser.switch_to.new_window("tab")
+        browser.get(url)
+        wait_for("state", "2 in lobby")
+        browser.find_element(By.ID, "text").send_keys("Hello <b>there</b>!\n")
+        wait_for("said", "me: Hello <b>there</b>!")
+        browser.close()
+        browser.switch_to.window(first)
+        wait_for("said", "me: Hello <b>there</b>!")
+        wait_for("state", "1 in lobby")
