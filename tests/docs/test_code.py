@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from .markdown import PAGES, Block, name, read_blocks, read_start_commands
+from .markdown import PAGES, PROJECTS, Block, name, read_blocks, read_start_commands
 from .serving import serve
 
 APP = """
@@ -33,7 +33,8 @@ SCRIPTS = [block for block in BLOCKS if block.is_script]
 CODE = {
     page: blocks
     for page in PAGES
-    if (
+    if page not in PROJECTS
+    and (
         blocks := [
             block
             for block in BLOCKS
@@ -41,9 +42,12 @@ CODE = {
         ]
     )
 }
+#: The others go on with the app of the quickstart.
+INTRODUCTIONS = [page for page in CODE if page.name in {"README.md", "index.md", "quickstart.md"}]
 COMMANDS = [
     pytest.param(command, id=f"{name(page)}: {command}")
     for page in PAGES
+    if page not in PROJECTS
     for command in read_start_commands(page)
     if "examples/" not in command
 ]
@@ -67,23 +71,26 @@ def run(blocks: list[Block], module: types.ModuleType) -> None:
 
 
 def test_there_is_code_to_test() -> None:
-    assert len(CODE) >= 3
+    assert len(CODE) >= 6
+    assert len(INTRODUCTIONS) >= 4
     assert len(SCRIPTS) >= 9
     assert len(COMMANDS) >= 15
 
 
 @pytest.mark.parametrize("page", CODE, ids=name)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, module: types.ModuleType) -> None:
+    if page not in INTRODUCTIONS:
+        exec(APP, module.__dict__)
     run(CODE[page], module)
 
 
-@pytest.mark.parametrize("page", CODE, ids=name)
-def test_each_page_has_the_same_first_example(page: Path) -> None:
+@pytest.mark.parametrize("page", INTRODUCTIONS, ids=name)
+def test_each_introduction_has_the_same_first_example(page: Path) -> None:
     assert APP.strip() == CODE[page][0].code.strip()
 
 
 def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
-    """Both ways to refuse before the handshake answer 401."""
+    """Both ways to refuse before the handshake answer 401; its error handler gets a 426, too."""
     (page,) = (page for page in CODE if page.name == "quickstart.md")
     run([block for block in CODE[page] if "create_app" not in block.code], module)
     app: Flask = module.app
@@ -94,7 +101,14 @@ def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
     }
     for path in ("/private/feed", "/feed"):
-        assert app.test_client().get(path, headers=headers).status_code == 401
+        response = app.test_client().get(path, headers=headers)
+        assert response.status_code == 401
+        assert response.get_json()["code"] == 401
+    headers["Sec-WebSocket-Version"] = "8"
+    response = app.test_client().get("/echo", headers=headers)
+    assert (response.status_code, response.get_json()["code"]) == (426, 426)
+    with pytest.raises(ValueError, match="426"):
+        Flask("another").errorhandler(426)(str)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
