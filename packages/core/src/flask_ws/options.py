@@ -26,7 +26,7 @@ class Options:
 
     Each has a name in ``app.config``, ``SOCK_`` and the name in upper case, which holds for every
     route, and may be given to :meth:`Sock.route <flask_ws.Sock.route>` in lower case for one. The
-    last five concern the whole process and are set in ``app.config`` only.
+    last three concern the whole process and are set in ``app.config`` only.
     """
 
     #: Seconds without life from the peer after which it is sent a ping; ``None`` sends none.
