@@ -40,3 +40,6 @@ html_theme_options = {"index_sidebar_logo": False}
 html_sidebars = {"**": ["localtoc.html", "relations.html", "searchbox.html"]}
 html_title = f"flask-ws {version}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+toc_object_entries_show_parents = "hide"
