@@ -44,7 +44,7 @@ OTHER_COMMANDS = [
     r"(pip install uv && )?uv run .*",
     # Tried by hand: these change the machine.
     r"apt-get install python3-venv nginx",
-    r"useradd --system chat",
+    r"useradd --system --create-home chat",
     r"python3 -m venv /srv/chat/\.venv",
     r"systemctl (enable --now chat|reload nginx)",
 ]
