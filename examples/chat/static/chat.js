@@ -60,6 +60,8 @@ function hurry() {
 }
 window.addEventListener("online", hurry);
 document.addEventListener("visibilitychange", hurry);
+// A page in the back/forward cache would keep its connection, and nobody would be there.
+window.addEventListener("pagehide", () => socket.close());
 
 function receive(message) {
   if ("history" in message) {

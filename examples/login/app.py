@@ -1,0 +1,105 @@
+"""A login before the handshake: a note that follows its owner from screen to screen.
+
+``login_required`` stands before the WebSocket as it does before any view: who is not logged in
+gets 401, and no connection.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import defaultdict
+
+from flask import Flask, flash, redirect, render_template, request, url_for
+from flask_login import (
+    LoginManager,
+    UserMixin,
+    current_user,
+    login_required,
+    login_user,
+    logout_user,
+)
+from flask_ws import ConnectionClosed, Sock, WebSocket
+from werkzeug.security import check_password_hash, generate_password_hash
+from werkzeug.wrappers import Response
+
+app = Flask(__name__)
+app.config.from_mapping(
+    # A new one at each start logs everyone out; several processes need a common one.
+    SECRET_KEY=os.environ.get("SECRET_KEY") or secrets.token_hex(),
+    # Other sites cannot log people in or out. A real app has CSRF tokens as well.
+    SESSION_COOKIE_SAMESITE="Lax",
+    SOCK_MAX_MESSAGE_SIZE=10_000,
+)
+sock = Sock(app)
+login_manager = LoginManager(app)
+
+
+class User(UserMixin):
+    """Someone with an account."""
+
+    def __init__(self, name: str, password: str) -> None:
+        self.id = name
+        self.password_hash = generate_password_hash(password)
+
+
+users = {user.id: user for user in (User("ada", "engine"), User("grace", "compiler"))}
+
+#: What each has noted, and the connections of their screens.
+notes: dict[str, str] = {}
+screens: defaultdict[str, set[WebSocket]] = defaultdict(set)
+
+
+@login_manager.user_loader
+def load_user(name: str) -> User | None:
+    """Return the user whom a session names."""
+    return users.get(name)
+
+
+@app.get("/")
+def index() -> str:
+    """Show the note, or the form to log in with."""
+    return render_template("note.html" if current_user.is_authenticated else "login.html")
+
+
+@app.post("/login")
+def login() -> Response:
+    """Log in."""
+    user = users.get(request.form.get("name", ""))
+    if user and check_password_hash(user.password_hash, request.form.get("password", "")):
+        login_user(user)
+    else:
+        flash("That is not a name and its password.")
+    return redirect(url_for("index"))
+
+
+@app.post("/logout")
+@login_required
+def logout() -> Response:
+    """Log out, here and on all screens that are open."""
+    # A login is checked at the handshake, and not again: its end must be told to the handlers.
+    for ws in list(screens[current_user.id]):
+        ws.close(4401, "You have logged out.")
+    logout_user()
+    return redirect(url_for("index"))
+
+
+@app.route("/note", websocket=True)
+@login_required
+@sock.view
+def note(ws: WebSocket) -> None:
+    """Show each change of a user's note on all of their screens."""
+    name = current_user.id
+    screens[name].add(ws)
+    try:
+        ws.send_json({"name": name, "note": notes.get(name, "")})
+        for message in ws:
+            notes[name] = str(message)
+            for other in screens[name] - {ws}:
+                try:
+                    other.send_json({"name": name, "note": notes[name]})
+                except ConnectionClosed:
+                    # Its own handler is about to notice, too.
+                    pass
+    finally:
+        screens[name].discard(ws)
