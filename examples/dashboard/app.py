@@ -21,10 +21,10 @@ INTERVAL = 0.5
 app = Flask(__name__)
 sock = Sock(app)
 
-#: Who looks, and what was measured last. Both are this process's own, as is the thread.
+#: Who looks, and what was measured while somebody did. Both are this process's own.
 viewers: set[WebSocket] = set()
 history: deque[dict[str, float]] = deque(maxlen=120)
-starting = threading.Lock()
+lock = threading.Lock()
 
 
 @app.get("/")
@@ -39,17 +39,14 @@ class Live(WebSocketView):
 
     def on_open(self, ws: WebSocket) -> None:
         """Begin with what there is."""
-        start_measuring()
-        ws.send_json({"interval": INTERVAL, "samples": list(history)})
-        viewers.add(ws)
+        begin(ws)
 
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         """Pause and resume, as the page's button says."""
         if message == "pause":
             viewers.discard(ws)
         elif message == "resume":
-            ws.send_json({"interval": INTERVAL, "samples": list(history)})
-            viewers.add(ws)
+            begin(ws)
         else:
             ws.close(1008, 'Say "pause" or "resume".')
 
@@ -58,23 +55,29 @@ class Live(WebSocketView):
         viewers.discard(ws)
 
 
-def start_measuring() -> None:
-    """Start the thread that measures, unless it runs."""
-    # Not when the module is imported: a server may fork afterwards, and threads stay behind.
-    with starting:
+def begin(ws: WebSocket) -> None:
+    """Let a viewer look, the first of whom starts the thread that measures."""
+    with lock:
         if not history:
             history.append(measure())
-            threading.Thread(target=push, name="measuring", daemon=True).start()
+            threading.Thread(target=push, name="dashboard", daemon=True).start()
+        ws.send_json({"interval": INTERVAL, "samples": list(history)})
+        viewers.add(ws)
 
 
 def push() -> None:
-    """Measure, and tell everyone, for ever."""
+    """Measure, and tell everyone, for as long as somebody looks."""
     while True:
         time.sleep(INTERVAL)
-        sample = measure()
-        history.append(sample)
+        with lock:
+            if not viewers:
+                history.clear()
+                return
+            sample = measure()
+            history.append(sample)
+            looking = list(viewers)
         text = json.dumps({"samples": [sample]})
-        for ws in list(viewers):
+        for ws in looking:
             try:
                 ws.send(text)
             except ConnectionClosed:

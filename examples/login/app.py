@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections import defaultdict
 
 from flask import Flask, flash, redirect, render_template, request, url_for
@@ -78,8 +79,9 @@ def login() -> Response:
 def logout() -> Response:
     """Log out, here and on all screens that are open."""
     # A login is checked at the handshake, and not again: its end must be told to the handlers.
+    # Each on a thread of its own, because close() waits for the browser's answer.
     for ws in list(screens[current_user.id]):
-        ws.close(4401, "You have logged out.")
+        threading.Thread(target=ws.close, args=(4401, "You have logged out.")).start()
     logout_user()
     return redirect(url_for("index"))
 
