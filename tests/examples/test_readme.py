@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/*/app.py"))
 COMMANDS = dict(
     re.findall(
-        r"^\| \[(\w+)\].*`uv run (flask [^`]*)`", (ROOT / "examples/README.md").read_text(), re.M
+        r"^\| \[(\w+)\].*`uv run (flask [^`]*)`",
+        (ROOT / "examples/README.md").read_text(),
+        re.MULTILINE,
     )
 )
 

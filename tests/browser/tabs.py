@@ -1,0 +1,68 @@
+"""A tab of the browser, and what is done in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.remote.webelement import WebElement
+from tests.support.server import wait_until
+
+SECONDS = 20.0
+
+
+class Tab:
+    """A page that is open in a tab."""
+
+    def __init__(self, browser: WebDriver, url: str) -> None:
+        self._browser = browser
+        browser.switch_to.new_window("tab")
+        self._handle = browser.current_window_handle
+        browser.get(url)
+
+    @property
+    def page(self) -> WebDriver:
+        """The browser, with this tab in front."""
+        self._browser.switch_to.window(self._handle)
+        return self._browser
+
+    def find(self, name: str) -> WebElement:
+        """The element of this id."""
+        return self.page.find_element(By.ID, name)
+
+    def text(self, name: str) -> str:
+        return self.find(name).text
+
+    def write(self, name: str, *keys: str) -> None:
+        self.find(name).send_keys(*keys)
+
+    def await_text(self, name: str, text: str) -> None:
+        """Wait until the text of an element has this in it."""
+        wait_until(lambda: text in self.text(name), timeout=SECONDS, what=text, every=0.03)
+
+    def await_state(self, state: str) -> None:
+        """Wait until the page says that the connection is in a state."""
+        wait_until(
+            lambda: self.find("status").get_attribute("data-state") == state,
+            timeout=SECONDS,
+            what=f"the state {state}",
+            every=0.03,
+        )
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.page.execute_script(script, *arguments)
+
+    def await_script(self, script: str, *arguments: Any) -> Any:
+        """Run a script that calls its last argument with a result."""
+        return self.page.execute_async_script(script, *arguments)
+
+    def reload(self) -> None:
+        self.page.refresh()
+
+    def close(self) -> None:
+        self.page.close()
+
+
+OpenTab: TypeAlias = Callable[[str], Tab]

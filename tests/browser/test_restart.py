@@ -1,0 +1,32 @@
+"""Pages in a real browser while their server is restarted, on every server."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Site
+from .tabs import OpenTab
+
+pytestmark = pytest.mark.every_server
+
+KEEP_CODE = """
+socket.addEventListener("close", (event) => { document.body.dataset.code = event.code; });
+"""
+
+
+def test_pages_are_told_of_a_stop_and_come_back(open_tab: OpenTab, site: Site) -> None:
+    """The close code is 1001, and each page connects again by itself."""
+    chat, dashboard = open_tab("chat"), open_tab("dashboard")
+    for tab in (chat, dashboard):
+        tab.await_state("open")
+        tab.run(KEEP_CODE)
+    site.stop()
+    for tab in (chat, dashboard):
+        tab.await_state("closed")
+        assert tab.run("return document.body.dataset.code") == "1001"
+    site.start()
+    for tab in (chat, dashboard):
+        tab.await_state("open")
+    chat.write("text", "back again\n")
+    chat.await_text("messages", "back again")
+    dashboard.await_text("cpu", "%")
