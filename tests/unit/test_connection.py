@@ -1053,6 +1053,24 @@ def test_a_code_that_nobody_may_send_is_refused(connect: Connect, code: object) 
     assert ends.connection.connected
 
 
+@pytest.mark.parametrize(
+    ("reason", "error"), [(1001, TypeError), (b"bye", TypeError), ("\ud800", ValueError)]
+)
+def test_a_reason_that_nobody_can_send_is_refused(
+    connect: Connect, reason: Any, error: type[Exception]
+) -> None:
+    """And the connection can still be closed."""
+    ends = connect()
+
+    with pytest.raises(error):
+        ends.connection.close(1000, reason)
+    assert ends.connection.connected
+    closing = in_thread(ends.connection.close, 4000, "bye")
+    assert ends.peer.read_close().close_code == 4000
+    ends.peer.send_close(4000)
+    closing.result(PATIENCE)
+
+
 def test_sending_after_a_close_raises_its_code(connect: Connect) -> None:
     ends = connect()
     closing = in_thread(ends.connection.close, 4000, "bye")

@@ -463,8 +463,9 @@ class Connection:
 
         :param code: the close code to send.
         :param reason: a text to go with it; cut to 123 bytes of UTF-8.
-        :raises ValueError: ``code`` is not one that an endpoint may send.
-        :raises TypeError: ``reason`` is not a text.
+        :raises ValueError: ``code`` is not one that an endpoint may send, or ``reason`` cannot be
+            encoded.
+        :raises TypeError: ``reason`` is no text.
         """
         check_close(code, reason)
         if self.close_code is not None:
@@ -626,10 +627,11 @@ class Connection:
 
 
 def check_close(code: int, reason: str) -> None:
-    """Check what is to be sent in a close frame.
+    """Check what a close frame is to say, before anything is locked for it.
 
-    :raises ValueError: the code is not one that an endpoint may send.
-    :raises TypeError: the reason is not a text.
+    :raises ValueError: ``code`` is not one that an endpoint may send, or ``reason`` cannot be
+        encoded.
+    :raises TypeError: ``reason`` is no text.
     """
     if code not in SENDABLE_CODES:
         raise ValueError(
@@ -638,3 +640,4 @@ def check_close(code: int, reason: str) -> None:
         )
     if not isinstance(reason, str):
         raise TypeError(f"A reason is a text, not {reason!r}: close(code, reason).")
+    reason.encode()

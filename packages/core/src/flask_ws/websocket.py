@@ -150,8 +150,9 @@ class EventWebSocket(WebSocket):
 
         :param code: the close code to send.
         :param reason: a text to go with it; cut to 123 bytes of UTF-8.
-        :raises ValueError: ``code`` is not one that an endpoint may send.
-        :raises TypeError: ``reason`` is not a text.
+        :raises ValueError: ``code`` is not one that an endpoint may send, or ``reason`` cannot be
+            encoded.
+        :raises TypeError: ``reason`` is no text.
         """
         check_close(code, reason)
         if not self.connected:
