@@ -1,9 +1,10 @@
-"""What holds for the whole suite: in CI, nothing is skipped."""
+"""What holds for the whole suite: what is run by one process of `pytest -n`; in CI, no skips."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pluggy
 import pytest
@@ -13,6 +14,20 @@ CI = os.environ.get("FLASK_WS_CI") == "1"
 
 #: The one thing that CI cannot install: no distribution has it any more.
 EXCUSE = "CPython 2.7"
+
+TESTS = Path(__file__).resolve().parent
+#: Parameters that stand for a server, which is started once for all tests that have it.
+SERVERS = ("setup", "site", "outcome")
+
+
+def find_group(item: pytest.Item) -> str | None:
+    """Name the tests that one process runs together with this one; `None` if any process may."""
+    folder = item.path.relative_to(TESTS).parts[0]
+    if folder == "unit":
+        return None
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    servers = [f"{folder} {params[name]}" for name in SERVERS if name in params]
+    return servers[0] if servers else str(item.path.relative_to(TESTS))
 
 
 def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -24,6 +39,15 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if EXCUSE not in reason:
         report.outcome = "failed"
         report.longrepr = f"FLASK_WS_CI allows no skip: {reason}"
+
+
+# Before pytest-xdist reads the marks.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        group = find_group(item)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 # The old kind of wrapper: the oldest pluggy that flask-ws supports knows no other.
