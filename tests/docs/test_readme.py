@@ -19,7 +19,7 @@ def test_there_are_two_commands() -> None:
 
 
 def test_the_second_is_the_one_that_runs_here() -> None:
-    assert COMMANDS[1].split("uv run ")[1] == "pytest"
+    assert COMMANDS[1].split("uv run ")[1] == "pytest -n auto"
 
 
 def test_contributors_are_told_the_same_command() -> None:

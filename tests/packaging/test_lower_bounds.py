@@ -101,6 +101,8 @@ def test_the_lowest_versions_are_those_that_are_stated(lowest: Environment) -> N
 def test_the_unit_tests_pass(tmp_path: Path) -> None:
     output = make_lowest(tmp_path, *TOOLS).run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "tests/unit"),
+        # Without pytest-xdist, whose options are among those of the workspace.
+        *("-o", "addopts=--import-mode=importlib"),
         # A warning of an old version is not news.
         *("-W", "default::DeprecationWarning"),
         cwd=ROOT,
