@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from flask_ws import Sock, WebSocket
+from flask_ws import Sock, WebSocket, WebSocketView
 
 app = Flask(__name__)
 # The largest message of the suite is 16 MiB.
@@ -15,4 +15,10 @@ sock = Sock(app)
 @sock.route("/echo")
 def echo(ws: WebSocket) -> None:
     for message in ws:
+        ws.send(message)
+
+
+@sock.route("/view")
+class Echo(WebSocketView):
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         ws.send(message)

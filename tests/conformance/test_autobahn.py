@@ -55,6 +55,7 @@ class Server:
     command: tuple[str, ...]
     runs: tuple[tuple[str, ...], ...] = PROTOCOL
     cases: int = PROTOCOL_CASES
+    path: str = "/echo"
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ SERVERS = (
         runs=(*LIMITS_AND_COMPRESSION, *PROTOCOL),
         cases=ALL_CASES,
     ),
+    Server("gunicorn-threads-view", gunicorn("--threads", "4"), path="/view"),
     Server("gunicorn-sync", gunicorn()),
     Server("gunicorn-gevent", gunicorn("--worker-class", "gevent")),
     Server("gunicorn-gevent_pywsgi", gunicorn("--worker-class", "gevent_pywsgi")),
@@ -275,7 +277,7 @@ def outcome(
         )
     try:
         wait_until_listening(process, port, log)
-        url = f"ws://127.0.0.1:{port}/echo"
+        url = f"ws://127.0.0.1:{port}{server.path}"
         with ThreadPoolExecutor(max(4, os.cpu_count() or 1)) as pool:
             runs = [
                 pool.submit(fuzz, wstest, url, cases, home / str(number))
