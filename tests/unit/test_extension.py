@@ -15,6 +15,8 @@ from tests.support.raw import Peer, handshake_headers, make_key
 from werkzeug.exceptions import Forbidden, HTTPException
 
 from flask_ws import Sock, WebSocket
+from flask_ws.concurrency import threads
+from flask_ws.monitor import monitor_for
 from flask_ws.testing import connect
 
 
@@ -991,6 +993,29 @@ def test_past_max_connections_a_handshake_is_refused(
     assert response.status == 503
     assert response.get("Retry-After")
     first.close()
+
+
+def test_the_last_place_is_not_given_twice(
+    app: Flask, sock: Sock, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both handshakes were accepted; one comes first."""
+    app.config["SOCK_MAX_CONNECTIONS"] = 1
+    sock.route("/")(hello)
+    monitor = monitor_for(threads)
+
+    @app.after_request
+    def be_slow(response: flask.Response) -> flask.Response:
+        assert monitor.admit(1)
+        return response
+
+    try:
+        response = server.refuse(app)
+    finally:
+        monitor.dismiss()
+
+    assert response.status == 503
+    assert response.get("Retry-After")
+    assert "SOCK_MAX_CONNECTIONS" in caplog.text
 
 
 def test_a_connection_that_has_ended_makes_room(

@@ -222,7 +222,7 @@ def test_no_descriptor_is_left(block: Callable[..., Ends], concurrency: KeepingT
     assert is_drained(ends.peer)
     join(concurrency)
     ends.close()
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(os.listdir("/dev/fd")) <= before
 
 
 def test_a_connection_is_tried_again_after_a_shortage(

@@ -232,7 +232,44 @@ def test_the_next_look_is_never_now(connect: Connect) -> None:
     assert clock.at(25) > 0
 
 
+# The count
+
+
+def test_connections_are_admitted_up_to_the_limit(connect: Connect, monitor: Monitor) -> None:
+    assert monitor.admit(2)
+    monitor.add(make_watch(connect()), admitted=True)
+    assert monitor.admit(2)
+    assert not monitor.admit(2)
+    assert len(monitor) == 2
+
+
+def test_a_connection_that_is_dismissed_makes_room(monitor: Monitor) -> None:
+    assert monitor.admit(1)
+    monitor.dismiss()
+    assert monitor.admit(1)
+
+
 # The monitor
+
+
+def test_a_system_without_threads_is_asked_again(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concurrency = KeepingThreads()
+    monitor = Monitor(concurrency)
+    ends = connect()
+
+    def no_thread(self: object, target: object, name: str) -> object:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(concurrency), "spawn", no_thread)
+        with pytest.raises(RuntimeError):
+            monitor.add(make_watch(ends))
+    assert len(monitor) == 0
+    monitor.add(make_watch(ends, ping_interval=0.05))
+    assert ends.peer.read_frame() == Frame(PING, b"")
+    monitor.remove(ends.connection)
 
 
 def test_the_monitor_pings(connect: Connect, monitor: Monitor) -> None:

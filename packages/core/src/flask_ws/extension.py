@@ -10,14 +10,13 @@ from typing import Any, Concatenate, TypeAlias, TypeVar
 
 import flask
 from werkzeug.exceptions import NotImplemented as NotImplementedResponse
-from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.routing import Rule
 
 from .advice import explain_routing, warn_of_decorators, warn_of_worker
 from .checks import check_handler, check_rule
 from .detach import CROWDED, Detacher, find_socket
 from .exceptions import ConfigurationError
-from .handshake import check, refuse
+from .handshake import check, refuse, too_many_connections, too_many_threads
 from .monitor import monitor_for
 from .options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
 from .plugins import hint
@@ -34,8 +33,6 @@ F = TypeVar("F", bound="Handler")
 EXTENSION = "flask_ws"
 #: What :meth:`flask.Flask.add_url_rule` takes besides the options of flask-ws.
 RULE_NAMES = frozenset(inspect.signature(Rule).parameters) | {"provide_automatic_options"}
-#: Seconds after which a client that found the server full may try again.
-RETRY_AFTER = 5
 
 
 class Sock:
@@ -214,25 +211,12 @@ def _answer(
         refuse(request, NotImplementedResponse(hint(request.environ)))
     needs_thread = not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
     if request.environ.get(CROWDED) and options.detach and needs_thread:
-        refuse(
-            request,
-            ServiceUnavailable(
-                f"This process runs {options.max_threads} WebSocket handlers (SOCK_MAX_THREADS).",
-                retry_after=RETRY_AFTER,
-            ),
-        )
+        refuse(request, too_many_threads(options))
     warn_of_decorators(handler)
     detachable = server_socket.detach or server_socket.detachable
     warn_of_worker(request.environ, server_socket, detached=detachable and options.detach)
     if len(monitor_for(server_socket.concurrency)) >= options.max_connections:
-        refuse(
-            request,
-            ServiceUnavailable(
-                f"This process has {options.max_connections} WebSocket connections "
-                "(SOCK_MAX_CONNECTIONS).",
-                retry_after=RETRY_AFTER,
-            ),
-        )
+        refuse(request, too_many_connections(options))
     return WebSocketResponse.accept(
         Upgrade(handler, args, kwargs, handshake, options, server_socket)
     )

@@ -14,7 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    MethodNotAllowed,
+    ServiceUnavailable,
+)
 from werkzeug.wrappers import Request
 
 from .deflate import DeflateParameters, negotiate
@@ -32,6 +38,8 @@ VERSION = "13"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: Names of one machine, which are origins of their own each.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+#: Seconds after which a client that found the server full may try again.
+RETRY_AFTER = 5
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -130,6 +138,22 @@ def log_refusal(request: Request, code: int | None, text: str | None) -> None:
         shown_path(request.environ),
         code,
         text,
+    )
+
+
+def too_many_connections(options: Options) -> ServiceUnavailable:
+    """Make the refusal of a process that holds as many connections as it may."""
+    return ServiceUnavailable(
+        f"This process has {options.max_connections} WebSocket connections (SOCK_MAX_CONNECTIONS).",
+        retry_after=RETRY_AFTER,
+    )
+
+
+def too_many_threads(options: Options) -> ServiceUnavailable:
+    """Make the refusal of a process that runs as many handlers as it may."""
+    return ServiceUnavailable(
+        f"This process runs {options.max_threads} WebSocket handlers (SOCK_MAX_THREADS).",
+        retry_after=RETRY_AFTER,
     )
 
 

@@ -123,6 +123,8 @@ class Monitor:
         self._wake = concurrency.event()
         self._running = False
         self._watches: dict[Connection, Watch] = {}
+        # How many were admitted and have not been added yet.
+        self._admitted = 0
         # Weak: of a connection that has ended, nothing is kept until its time would have come.
         self._arrived: deque[weakref.ref[Watch]] = deque()
         self._due: list[tuple[float, int, weakref.ref[Watch]]] = []
@@ -133,17 +135,36 @@ class Monitor:
         self._timers: list[tuple[float, Callable[[], object]]] = []
 
     def __len__(self) -> int:
-        return len(self._watches)
+        return len(self._watches) + self._admitted
 
-    def add(self, watch: Watch) -> None:
-        """Watch over a connection from now on."""
+    def admit(self, limit: int) -> bool:
+        """Count a connection before there is one; ``False`` if there are ``limit`` already."""
         with self._lock:
-            self._watches[watch.connection] = watch
-            self._arrived.append(weakref.ref(watch))
+            if len(self) >= limit:
+                return False
+            self._admitted += 1
+            return True
+
+    def dismiss(self) -> None:
+        """Count a connection no more that was admitted: there will be none."""
+        with self._lock:
+            self._admitted -= 1
+
+    def add(self, watch: Watch, *, admitted: bool = False) -> None:
+        """Watch over a connection from now on.
+
+        :param watch: the watch.
+        :param admitted: whether the connection has been counted already.
+        :raises RuntimeError: the system has no thread left for the monitor.
+        """
+        with self._lock:
             if not self._running:
-                self._running = True
                 self._wake.clear()
                 self._concurrency.spawn(self._run, "flask_ws.Monitor")
+                self._running = True
+            self._watches[watch.connection] = watch
+            self._admitted -= admitted
+            self._arrived.append(weakref.ref(watch))
 
     def remove(self, connection: Connection) -> None:
         """Watch no more; the connection has ended."""

@@ -18,7 +18,7 @@ from .deflate import Deflate
 from .detach import DISPATCH, Dispatch
 from .exceptions import ConnectionClosed
 from .flusher import flusher_for
-from .handshake import Handshake
+from .handshake import Handshake, log_refusal, too_many_connections
 from .hookspecs import ServerSocket
 from .monitor import Monitor, Watch, monitor_for
 from .options import Options
@@ -85,15 +85,41 @@ class WebSocketResponse(flask.Response):
             # An after_request function thought otherwise.
             return super().__call__(environ, start_response)
         upgrade = self.upgrade
+        monitor = monitor_for(upgrade.server_socket.concurrency)
+        if not monitor.admit(upgrade.options.max_connections):
+            # Others have taken the last places since the handshake was accepted.
+            error = too_many_connections(upgrade.options)
+            log_refusal(flask.request, error.code, error.description)
+            return error.get_response(environ)(environ, start_response)
+        dispatch: Dispatch | None = environ.pop(DISPATCH, None)
+        try:
+            link = self._open(environ, dispatch)
+        except BaseException:
+            monitor.dismiss()
+            raise
+        try:
+            link.run()
+        except BaseException:
+            # The server gets no iterable to close.
+            if dispatch is None or not dispatch.released:
+                link.takeover.drain()
+            raise
+        if dispatch is not None and dispatch.released:
+            # The server has its answer already.
+            return ClosingIterator([], self.close)
+        start_response("101 Switching Protocols", [])
+        return ClosingIterator([], [link.takeover.drain, self.close])
+
+    def _open(self, environ: WSGIEnvironment, dispatch: Dispatch | None) -> Link:
+        """Take the connection, and send the 101."""
+        upgrade = self.upgrade
         server_socket = upgrade.server_socket
         takeover = Takeover(server_socket.sock)
         # Before anything else touches the server's socket.
         early = server_socket.take_read_ahead()
-        dispatch: Dispatch | None = environ.pop(DISPATCH, None)
-        is_view = isinstance(upgrade.target, type)
         # TLS needs a thread to wait, and a detached connection one of our own.
         on_reactor = (
-            is_view
+            isinstance(upgrade.target, type)
             and upgrade.options.detach
             and takeover.sslobj is None
             and (server_socket.detach or server_socket.detachable)
@@ -103,25 +129,9 @@ class WebSocketResponse(flask.Response):
             if dispatch is not None:
                 environ = dispatch.release(takeover.drain)
                 move_request(environ)
-        link = Link(upgrade, takeover, environ)
+        link = Link(upgrade, takeover, environ, on_reactor=on_reactor)
         link.begin(self._head(environ), early)
-        try:
-            if not is_view:
-                link.run_handler()
-            elif on_reactor:
-                link.hand_to_reactor()
-            else:
-                link.run_view()
-        except BaseException:
-            # The server gets no iterable to close.
-            if dispatch is None or not dispatch.released:
-                takeover.drain()
-            raise
-        if dispatch is not None and dispatch.released:
-            # The server has its answer already.
-            return ClosingIterator([], self.close)
-        start_response("101 Switching Protocols", [])
-        return ClosingIterator([], [takeover.drain, self.close])
+        return link
 
     def _head(self, environ: WSGIEnvironment) -> bytes:
         lines = ["HTTP/1.1 101 Switching Protocols"]
@@ -136,9 +146,12 @@ class WebSocketResponse(flask.Response):
 class Link:
     """A connection and what runs on it, from the 101 to the end of the TCP connection."""
 
-    def __init__(self, upgrade: Upgrade, takeover: Takeover, environ: WSGIEnvironment) -> None:
+    def __init__(
+        self, upgrade: Upgrade, takeover: Takeover, environ: WSGIEnvironment, *, on_reactor: bool
+    ) -> None:
+        self.takeover = takeover
         self._upgrade = upgrade
-        self._takeover = takeover
+        self._on_reactor = on_reactor
         self._monitor = monitor_for(upgrade.server_socket.concurrency)
         self._began = time.monotonic()
         tell = environ.get(ON_EXCEPTION)
@@ -154,17 +167,30 @@ class Link:
         options, server_socket, ws = self._upgrade.options, self._upgrade.server_socket, self.ws
         ws.when_blocked = flusher_for(server_socket.concurrency).watch
         ws.begin(head, early)
-        self._monitor.add(
-            Watch(
-                ws,
-                ping_interval=options.ping_interval,
-                ping_timeout=options.ping_timeout,
-                close_timeout=options.close_timeout,
-                is_stopping=server_socket.is_stopping,
-                unattended=True,
-            )
+        watch = Watch(
+            ws,
+            ping_interval=options.ping_interval,
+            ping_timeout=options.ping_timeout,
+            close_timeout=options.close_timeout,
+            is_stopping=server_socket.is_stopping,
+            unattended=True,
         )
+        try:
+            self._monitor.add(watch, admitted=True)
+        except RuntimeError:
+            # The system has no thread left for the monitor.
+            ws.release()
+            raise
         logger.debug("%s open", ws.label)
+
+    def run(self) -> None:
+        """Serve the connection; or leave that to the reactor."""
+        if not isinstance(self._upgrade.target, type):
+            self.run_handler()
+        elif self._on_reactor:
+            self.hand_to_reactor()
+        else:
+            self.run_view()
 
     def run_handler(self) -> None:
         """Run a handler, and close the connection as its end asks for."""
@@ -242,7 +268,7 @@ class Link:
         end_connection(self.ws, self._monitor, self._began)
 
     def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
-        upgrade, takeover = self._upgrade, self._takeover
+        upgrade, takeover = self._upgrade, self.takeover
         options, concurrency = upgrade.options, upgrade.server_socket.concurrency
         deflate = None
         if upgrade.handshake.deflate is not None:
