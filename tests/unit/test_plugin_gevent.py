@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -164,3 +166,23 @@ def test_a_request_in_a_greenlet_that_is_not_the_servers_never_stops(server: Ser
     is_stopping = server.ask(look).is_stopping
     server.server.close()
     assert not is_stopping()
+
+
+CLOSED_MEANWHILE = """
+import gevent, gevent.socket
+from flask_ws_gevent.greenlets import greenlets
+
+one, other = gevent.socket.socketpair()
+waiting = gevent.spawn(greenlets.wait_writable, one.fileno(), 5)
+closing = gevent.spawn(one._sock.close)
+gevent.joinall([waiting, closing], raise_error=True)
+print("alive")
+"""
+
+
+def test_a_socket_may_be_closed_while_a_greenlet_waits_to_write_to_it() -> None:
+    """gevent's loop aborts the process when it is to watch a number that is no descriptor."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED_MEANWHILE], capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.returncode) == ("alive\n", 0), done.stderr

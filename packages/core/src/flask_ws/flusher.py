@@ -95,10 +95,10 @@ class Flusher:
                     if key.fileobj is wakee:
                         wakee.recv(4096)
                     elif self._flush(key.data):
-                        selector.unregister(key.fd)
+                        self._unregister(selector, key.fd)
                 for key in list(selector.get_map().values()):
                     if key.data is not None and key.data.released:
-                        selector.unregister(key.fd)
+                        self._unregister(selector, key.fd)
                         self._flush(key.data)
 
     def _is_idle(self) -> bool:
@@ -114,15 +114,21 @@ class Flusher:
     def _register(self, selector: selectors.BaseSelector, connection: Connection) -> None:
         if self._flush(connection):
             return
-        if connection.fd in selector.get_map():
-            # The number of a connection that was closed while it waited here.
-            former = selector.unregister(connection.fd)
-            self._flush(former.data)
         try:
-            selector.register(connection.fd, selectors.EVENT_WRITE, connection)
+            # Whoever ends the connection closes its descriptor, and a selector that is left with
+            # the number waits for another's; gevent's aborts the process.
+            fd = os.dup(connection.fd)
         except OSError:
-            # Closed between the two.
-            self._flush(connection)
+            # Closed between the two; or no more descriptors, which the monitor's next look at the
+            # connection finds out.
+            with self._lock:
+                self._watched.discard(connection)
+            return
+        selector.register(fd, selectors.EVENT_WRITE, connection)
+
+    def _unregister(self, selector: selectors.BaseSelector, fd: int) -> None:
+        selector.unregister(fd)
+        os.close(fd)
 
     def _flush(self, connection: Connection) -> bool:
         """Flush; whether the connection needs no watching any more."""

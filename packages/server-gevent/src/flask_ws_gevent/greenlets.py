@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,13 @@ class Greenlets(Concurrency):
 
     def wait_writable(self, fd: int, timeout: float | None) -> bool:
         """Let other greenlets run until ``fd`` can be written."""
-        return _wait(gevent.socket.wait_write, fd, timeout)
+        # Who ends the connection closes its descriptor, and an event loop that is left with the
+        # number aborts the process.
+        other = os.dup(fd)
+        try:
+            return _wait(gevent.socket.wait_write, other, timeout)
+        finally:
+            os.close(other)
 
 
 def _wait(wait: Callable[..., object], fd: int, timeout: float | None) -> bool:
