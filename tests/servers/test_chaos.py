@@ -16,7 +16,7 @@ from .conftest import Launch
 
 pytestmark = [pytest.mark.slow, on_main]
 
-SECONDS = float(os.environ.get("FLASK_WS_CHAOS_SECONDS", "4"))
+SECONDS = float(os.environ.get("FLASK_WS_CHAOS_SECONDS", "2"))
 #: What an allocator keeps, and a minute's log lines in buffers.
 SPARE_RSS = 24 << 20
 

@@ -36,6 +36,11 @@ LOST = (ConnectionError, asyncio.IncompleteReadError, asyncio.TimeoutError, Time
 #: No answer takes longer, on however slow a machine.
 PATIENCE = 20.0
 
+#: The same behaviour as a handler and as an event view.
+ECHO = ("/echo", "/events/echo")
+PINGED = ("/pinged", "/events/pinged")
+STALL = ("/push", "/events/stall")
+
 
 @dataclass
 class Client:
@@ -143,7 +148,7 @@ class Crowd:
 
     @contextlib.asynccontextmanager
     async def connect(
-        self, path: str = "/echo", headers: list[Header] | None = None
+        self, path: str, headers: list[Header] | None = None
     ) -> AsyncIterator[Client]:
         async with self.dial() as client:
             key = make_key()
@@ -162,7 +167,7 @@ class Crowd:
     async def echo(self, chance: random.Random) -> None:
         """Check every byte that comes back; nothing may be lost."""
         try:
-            async with self.connect() as client:
+            async with self.connect(chance.choice(ECHO)) as client:
                 while not self.over:
                     await self._exchange(client, chance)
                     await asyncio.sleep(chance.uniform(0.01, 0.1))
@@ -219,19 +224,19 @@ class Crowd:
 
     async def reset_often(self, chance: random.Random) -> None:
         """Reset at any point of a message."""
-        async with self.connect() as client:
+        async with self.connect(chance.choice(ECHO)) as client:
             frame = encode_frame(BINARY, bytes(1000))
             await client.send(frame[: chance.randint(0, len(frame))])
             client.reset()
 
     async def vanish(self, chance: random.Random) -> None:
         """Say nothing more, and answer no ping."""
-        async with self.connect("/pinged") as client:
+        async with self.connect(chance.choice(PINGED)) as client:
             await asyncio.wait_for(client.reader.read(), PATIENCE)
 
     async def flood(self, chance: random.Random) -> None:
         """Send without reading."""
-        async with self.connect() as client:
+        async with self.connect(chance.choice(ECHO)) as client:
             frame = encode_frame(BINARY, bytes(65536))
             with contextlib.suppress(asyncio.TimeoutError):
                 for _ in range(200):
@@ -241,7 +246,8 @@ class Crowd:
 
     async def stall(self, chance: random.Random) -> None:
         """Be sent to without reading; the reader's own buffer is small."""
-        async with self.connect("/push") as client:
+        async with self.connect(chance.choice(STALL)) as client:
+            await client.send(encode_frame(TEXT, b"go"))
             transport = client.writer.transport
             assert isinstance(transport, asyncio.ReadTransport)
             transport.pause_reading()
@@ -251,7 +257,7 @@ class Crowd:
     async def dribble(self, chance: random.Random) -> None:
         """A message in crumbs; it is echoed all the same."""
         message = chance.randbytes(30)
-        async with self.connect() as client:
+        async with self.connect(chance.choice(ECHO)) as client:
             for byte in encode_frame(BINARY, message):
                 await client.send(bytes([byte]))
                 await asyncio.sleep(0.005)
@@ -264,7 +270,7 @@ class Crowd:
         deflater = zlib.compressobj(wbits=-15)
         data = deflater.compress(bytes(20 << 20)) + deflater.flush(zlib.Z_SYNC_FLUSH)
         offer = [("Sec-WebSocket-Extensions", "permessage-deflate")]
-        async with self.connect(headers=offer) as client:
+        async with self.connect(chance.choice(ECHO), headers=offer) as client:
             await client.send(encode_frame(BINARY, data[:-4], rsv=4))
             frame = await client.read_frame()
             if frame.opcode != CLOSE or frame.close_code != 1009:
@@ -287,7 +293,7 @@ class Crowd:
                 chance.randbytes(2000),
             ]
         )
-        async with self.connect() as client:
+        async with self.connect(chance.choice(ECHO)) as client:
             await client.send(broken)
             if client.writer.can_write_eof():
                 client.writer.write_eof()
