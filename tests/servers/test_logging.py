@@ -86,3 +86,20 @@ def test_lost_connection_is_no_warning(server: Server, path: str) -> None:
     peer.reset()
     found = await_lines(server, path, 2)
     assert all(line.startswith("DEBUG") for line in found)
+
+
+def test_url_that_no_route_has_is_one_warning(server: Server, path: str) -> None:
+    with server.dial() as peer:
+        peer.send_request(f"/nowhere{path}", headers=handshake_headers(make_key()))
+        assert peer.read_response().status == 404
+    (line,) = await_lines(server, f"/nowhere{path}", 1)
+    assert line.startswith("WARNING flask_ws")
+    assert "404 no route has this URL" in line
+
+
+def test_peer_cannot_write_lines_of_the_log(server: Server, path: str) -> None:
+    beginning = server.log.size()
+    with server.connect(f"{path}%0AERROR%20forged") as peer:
+        peer.close(4000, "enough\nERROR forged")
+    await_lines(server, path, 2)
+    assert "\nERROR forged" not in server.log.read(beginning)
