@@ -23,6 +23,15 @@ def no_parameter() -> None:
     pass
 
 
+@sock.route  # type: ignore[arg-type]
+def no_rule(ws: WebSocket) -> None:
+    pass
+
+
+sock.route("/blueprint", "chat")  # type: ignore[arg-type]
+Sock("app")  # type: ignore[arg-type]
+
+
 class NoView:
     pass
 
@@ -40,18 +49,34 @@ class WrongView(WebSocketView):
         pass
 
 
+class WrongEnd(WebSocketView):
+    def on_close(self, ws: WebSocket) -> None:  # type: ignore[override]
+        pass
+
+
+sock.route("/instance")(WrongEnd())  # type: ignore[type-var]
+
+
 def receive(ws: WebSocket) -> None:
     text: str = ws.receive()  # type: ignore[assignment]
     message: str | bytes = ws.receive(timeout=1)  # type: ignore[assignment]
     ws.send(text or message)
+    ws.receive(timeout="1")  # type: ignore[call-overload]
+    ws.receive().encode()  # type: ignore[union-attr]
 
 
 def send(ws: WebSocket) -> None:
     ws.send({"json": 1})  # type: ignore[arg-type]
     ws.send(None)  # type: ignore[arg-type]
     ws.close("4000")  # type: ignore[arg-type]
+    ws.close(reason=4000)  # type: ignore[arg-type]
+    ws.connected = False  # type: ignore[misc]
+    print(ws.subscribers)  # type: ignore[attr-defined]
 
 
 def in_tests() -> None:
     with connect("/echo", app) as ws:  # type: ignore[arg-type]
         ws.send(1)  # type: ignore[arg-type]
+        print(ws.response.status_kode)  # type: ignore[attr-defined]
+    connect(app, "/echo", compression="yes")  # type: ignore[arg-type]
+    connect(app)  # type: ignore[call-arg]
