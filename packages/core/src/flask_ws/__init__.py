@@ -1,4 +1,22 @@
-"""WebSocket routes for Flask, on the WSGI servers that people run."""
+"""WebSocket routes for Flask, on the WSGI servers that people run.
+
+::
+
+    from flask import Flask
+    from flask_ws import Sock
+
+    app = Flask(__name__)
+    sock = Sock(app)
+
+    @sock.route("/echo")
+    def echo(ws):
+        for message in ws:
+            ws.send(message)
+
+A server needs its plugin: ``pip install 'flask-ws[werkzeug]'``, or gunicorn, eventlet, gevent.
+:mod:`flask_ws.testing` tests routes without one. ``flask ws --help`` shows what there is on the
+command line.
+"""
 
 from __future__ import annotations
 
