@@ -592,6 +592,33 @@ def test_a_handler_returns_what_it_means_to_send(app: Flask, sock: Sock, log: Lo
     )
 
 
+def test_a_method_of_an_event_view_returns_what_it_means_to_send(
+    app: Flask, sock: Sock, log: Log
+) -> None:
+    @sock.route("/")
+    class Echo(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> Any:
+            return message
+
+    with connect(app, "/") as ws:
+        ws.send("hello")
+    assert log.line().endswith(
+        "Echo.on_message returned a value of type str, which is not sent: call ws.send()."
+    )
+
+
+def test_a_method_of_an_event_view_aborts(app: Flask, sock: Sock, log: Log) -> None:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    @sock.route("/")
+    class Private(WebSocketView):
+        def on_open(self, ws: WebSocket) -> None:
+            abort(403)
+
+    run(app)
+    assert "Private.on_open raised 403 Forbidden, which comes too late: the" in log.line()
+
+
 def test_a_handler_changes_the_session(app: Flask, sock: Sock, log: Log) -> None:
     @app.before_request
     def visit() -> None:

@@ -17,13 +17,14 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
 from werkzeug.wrappers import Response
 
-from .checks import ASYNC, GENERATOR
 from .handshake import is_upgrade, log_refusal
 
 if TYPE_CHECKING:
     from .hookspecs import ServerSocket
 
 __all__ = [
+    "ASYNC",
+    "GENERATOR",
     "SessionWatch",
     "check_result",
     "describe_unregistered",
@@ -43,6 +44,15 @@ REFUSING = (
     "to refuse a handshake, do it before the handler runs: in a before_request function, or in "
     'a decorator of the view: @app.route("/...", websocket=True), then the decorator, then '
     "@sock.view."
+)
+
+ASYNC = (
+    "{name} is an async function. flask-ws runs handlers as WSGI servers run views, in a thread "
+    "or greenlet each: define it with def, and call receive() and send() without await."
+)
+GENERATOR = (
+    "{name} is a generator function: to call it runs nothing. A handler sends with ws.send(), not "
+    "with yield."
 )
 
 _told: set[Hashable] = set()

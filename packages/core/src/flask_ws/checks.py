@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from .advice import ASYNC, GENERATOR
 from .views import WebSocketView
 
 __all__ = ["check_handler", "check_rule"]
@@ -20,15 +21,6 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 #: A variable in a URL rule.
 VARIABLE = re.compile(r"<(?:[^<>:]*(?:\([^<>]*\))?:)?([a-zA-Z_]\w*)>")
-
-ASYNC = (
-    "{name} is an async function. flask-ws runs handlers as WSGI servers run views, in a thread "
-    "or greenlet each: define it with def, and call receive() and send() without await."
-)
-GENERATOR = (
-    "{name} is a generator function: to call it runs nothing. A handler sends with ws.send(), not "
-    "with yield."
-)
 
 
 def check_rule(rule: object) -> None:

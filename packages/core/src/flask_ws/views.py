@@ -12,6 +12,7 @@ import flask
 import flask.ctx
 from werkzeug.datastructures import EnvironHeaders
 
+from .advice import check_result, explain_exception
 from .cork import Cork, corks
 from .exceptions import ConnectionClosed
 from .websocket import EventWebSocket, WebSocket
@@ -174,12 +175,15 @@ class Conversation:
     def _call(self, method: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
         error: BaseException | None = None
         try:
-            method(self.ws, *args, **kwargs)
+            result = method(self.ws, *args, **kwargs)
+            if result is not None:
+                check_result(method, result)
         except ConnectionClosed:
             pass
         except Exception as raised:
             error = raised
             self._fail(raised)
+            explain_exception(method, raised)
         except BaseException as raised:
             error = raised
             raise
