@@ -40,6 +40,7 @@ logger = logging.getLogger("flask_ws")
 #: Routes that a line of the log names at most.
 SHOWN_ROUTES = 8
 
+NO_WEBSOCKET = "This URL is an HTTP route, not a WebSocket."
 REFUSING = (
     "to refuse a handshake, do it before the handler runs: in a before_request function, or in "
     'a decorator of the view: @app.route("/...", websocket=True), then the decorator, then '
@@ -89,7 +90,7 @@ def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
             )
     elif isinstance(error, WebsocketMismatch):
         text = error.description = _explain_mismatch(request)
-        if is_upgrade(request.environ):
+        if text == NO_WEBSOCKET:
             text += f" {_describe_routes(request.path)}"
         log_refusal(request, error.code, text)
     elif isinstance(error, NotFound):
@@ -121,7 +122,7 @@ def _explain_mismatch(request: flask.Request) -> str:
         return (
             f"The rule of this URL lacks websocket=True: @app.route({rule.rule!r}, websocket=True)."
         )
-    return "This URL is an HTTP route, not a WebSocket."
+    return NO_WEBSOCKET
 
 
 def _find_http_rule(request: flask.Request) -> Rule | None:

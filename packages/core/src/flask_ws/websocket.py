@@ -94,7 +94,7 @@ def dump(dumps: Callable[..., str], data: Any, kwargs: dict[str, Any]) -> str:
         raise TypeError(
             f"{error}. Send dictionaries, lists, str, numbers, bool and None, or let the app's "
             "JSON provider write it (flask.Flask.json)."
-        ) from error
+        ) from None
 
 
 def load(loads: Callable[[str | bytes], Any], message: str | bytes) -> Any:
@@ -109,7 +109,7 @@ def load(loads: Callable[[str | bytes], Any], message: str | bytes) -> Any:
         raise ValueError(
             f"The message is not JSON: {message[:SHOWN_LENGTH]!r}{more} ({error}). Catch "
             "ValueError where a peer may send such."
-        ) from error
+        ) from None
 
 
 class EventWebSocket(WebSocket):

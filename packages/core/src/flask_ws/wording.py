@@ -22,7 +22,7 @@ MEANINGS = {
     1008: "policy violation",
     1009: "message too big",
     1010: "an extension is missing",
-    1011: "an error in the server",
+    1011: "an error in the server; its log tells which",
     1012: "the server restarts",
     1013: "try again later",
     1014: "bad gateway",
