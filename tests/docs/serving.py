@@ -33,6 +33,8 @@ class Served:
     port: int
     tls: bool
     unix: bool
+    #: Is it Gunicorn's, which has the workers in its charge?
+    arbiter: bool
     process: subprocess.Popen[bytes]
 
     @property
@@ -92,6 +94,11 @@ class Served:
         return ssl.create_default_context(cafile=str(self.folder / "authority.pem"))
 
     def stop(self) -> None:
+        if self.arbiter:
+            # Now and then its worker misses an interrupt that comes from the arbiter as well.
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_SECONDS)
         for number in (signal.SIGINT, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
@@ -156,7 +163,7 @@ def serve(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    served = Served(folder, port, tls, "unix:" in command, process)
+    served = Served(folder, port, tls, "unix:" in command, program == "gunicorn", process)
     try:
         yield served
     finally:
