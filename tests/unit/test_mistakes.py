@@ -566,10 +566,9 @@ def test_an_event_view_receives(app: Flask, sock: Sock) -> None:
         run(app)
 
 
-def test_close_has_the_code_for_a_reason(app: Flask, sock: Sock) -> None:
-    """As in flask-sock, where the code is called so."""
-    sock.route("/")(lambda ws: ws.close(reason=1001))
-    with pytest.raises(TypeError, match=r"A reason is a text, not 1001: close\(code, reason\)"):
+def test_close_has_a_number_for_a_reason(app: Flask, sock: Sock) -> None:
+    sock.route("/")(lambda ws: ws.close(4000, 7))
+    with pytest.raises(TypeError, match=r"A reason is a text, not 7: close\(code, reason\)"):
         run(app)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .connection import Connection, check_close
+from .connection import NORMAL_CLOSURE, Connection, check_close
 from .cork import ENOUGH, corks
 from .protocol import BytesLike
 
@@ -77,6 +77,23 @@ class WebSocket(Connection):
         message = self.receive(timeout)
         return None if message is None else load(self._loads, message)
 
+    def close(
+        self, code: int = NORMAL_CLOSURE, reason: str = "", message: str | None = None
+    ) -> None:
+        """Close the connection with a closing handshake (RFC 6455 section 7); any thread may.
+
+        Waits up to ``close_timeout`` seconds for the peer's answer, and drops what it sends
+        before that. Does nothing on a closed connection.
+
+        :param code: the close code to send.
+        :param reason: a text to go with it; cut to 123 bytes of UTF-8.
+        :param message: the text, in code written for flask-sock: there, ``reason`` is the code.
+        :raises ValueError: ``code`` is not one that an endpoint may send, or ``reason`` cannot be
+            encoded.
+        :raises TypeError: ``reason`` is no text.
+        """
+        super().close(*_read_close(code, reason, message))
+
     def __repr__(self) -> str:
         path = self.environ.get("PATH_INFO", "")
         state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
@@ -145,15 +162,19 @@ class EventWebSocket(WebSocket):
         """
         raise RuntimeError("An event view gets its messages in on_message(); it cannot receive().")
 
-    def close(self, code: int = 1000, reason: str = "") -> None:
+    def close(
+        self, code: int = NORMAL_CLOSURE, reason: str = "", message: str | None = None
+    ) -> None:
         """Send a close frame; the connection ends when the peer has answered.
 
         :param code: the close code to send.
         :param reason: a text to go with it; cut to 123 bytes of UTF-8.
+        :param message: as for :meth:`WebSocket.close`.
         :raises ValueError: ``code`` is not one that an endpoint may send, or ``reason`` cannot be
             encoded.
         :raises TypeError: ``reason`` is no text.
         """
+        code, reason = _read_close(code, reason, message)
         check_close(code, reason)
         if not self.connected:
             return
@@ -283,3 +304,10 @@ class EventWebSocket(WebSocket):
         if super().is_backed_up:
             return True
         return self._pinged == self.bytes_received and self._transport.is_readable()
+
+
+def _read_close(code: int, reason: Any, message: str | None) -> tuple[int, Any]:
+    """Return the code and the reason, which keyword arguments of flask-sock's may name."""
+    if code == NORMAL_CLOSURE and isinstance(reason, int):
+        code, reason = reason, ""
+    return code, reason if message is None else message
