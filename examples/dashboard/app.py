@@ -25,6 +25,8 @@ sock = Sock(app)
 viewers: set[WebSocket] = set()
 history: deque[dict[str, float]] = deque(maxlen=120)
 lock = threading.Lock()
+# Of the time since the last call: so there is one before the first sample.
+psutil.cpu_percent()
 
 
 @app.get("/")
