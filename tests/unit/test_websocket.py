@@ -11,6 +11,7 @@ from flask import json
 from tests.support.raw import Peer
 
 from flask_ws import ConnectionClosed, WebSocket
+from flask_ws.channels import Channels
 from flask_ws.concurrency import threads
 from flask_ws.protocol import Protocol
 from flask_ws.transport import PlainTransport
@@ -29,6 +30,7 @@ def ends() -> Iterator[tuple[WebSocket, Peer]]:
         subprotocol="a",
         dumps=json.dumps,
         loads=json.loads,
+        channels=Channels({}),
     )
     with flask.Flask("app").app_context():
         yield ws, Peer(client)

@@ -20,9 +20,10 @@ command line.
 
 from __future__ import annotations
 
+from .brokers import Broker
 from .buffered import take_buffered
-from .concurrency import Concurrency
-from .exceptions import ConfigurationError, ConnectionClosed, FlaskWSError
+from .concurrency import Concurrency, HomeThread
+from .exceptions import BrokerError, ConfigurationError, ConnectionClosed, FlaskWSError
 from .extension import Sock
 from .hookspecs import ServerSocket, hookimpl
 from .options import Options
@@ -30,10 +31,13 @@ from .views import WebSocketView
 from .websocket import WebSocket
 
 __all__ = [
+    "Broker",
+    "BrokerError",
     "Concurrency",
     "ConfigurationError",
     "ConnectionClosed",
     "FlaskWSError",
+    "HomeThread",
     "Options",
     "ServerSocket",
     "Sock",

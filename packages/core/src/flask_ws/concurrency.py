@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-__all__ = ["Concurrency", "Event", "Lock", "threads"]
+__all__ = ["Concurrency", "Event", "HomeThread", "Lock", "threads"]
+
+logger = logging.getLogger("flask_ws")
 
 
 class Lock(Protocol):
@@ -39,6 +43,55 @@ class Event(Protocol):
     def clear(self) -> None: ...
 
     def wait(self, timeout: float | None = None) -> bool: ...
+
+
+class HomeThread:
+    """The one thread in which some primitives work, and a way to get things done there.
+
+    A plugin whose greenlets belong to a hub that other threads must not touch derives from this
+    class.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._working = False
+
+    def is_here(self) -> bool:
+        """Tell whether the caller runs in this thread, in whichever greenlet."""
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        """Have :meth:`work` called, soon, in a greenlet of this thread; called from any thread."""
+        raise NotImplementedError
+
+    def run(self, function: Callable[[], object]) -> None:
+        """Call a function in this thread: now, where that is possible, or soon.
+
+        :param function: called without arguments. Functions are called one by one, in the order
+            in which they came.
+        """
+        if not self._waiting and self.is_here():
+            function()
+        else:
+            self._waiting.append(function)
+            self.wake()
+
+    def work(self) -> None:
+        """Call the functions that wait to be called."""
+        if self._working:
+            # Another greenlet is at it.
+            return
+        self._working = True
+        try:
+            while self._waiting:
+                try:
+                    self._waiting[0]()
+                except Exception:
+                    logger.exception("An error in what another thread asked for")
+                # It waited until now: so nothing overtakes it.
+                self._waiting.popleft()
+        finally:
+            self._working = False
 
 
 class Concurrency:
@@ -73,6 +126,14 @@ class Concurrency:
     def get_ident(self) -> int:
         """Tell the thread or greenlet that calls from others."""
         return threading.get_ident()
+
+    def home(self) -> HomeThread | None:
+        """Return the thread of the caller, if only there these primitives work.
+
+        :return: the same object for each call from that thread; ``None``, the default, where
+            locks and the like can be used from any thread.
+        """
+        return None
 
     def wait_readable(self, fd: int, timeout: float | None) -> bool:
         """Wait until ``fd`` can be read; ``False`` when ``timeout`` seconds passed first."""

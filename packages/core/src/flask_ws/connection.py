@@ -10,6 +10,7 @@ from typing import overload
 
 from .concurrency import Concurrency, Event
 from .exceptions import ConnectionClosed
+from .frames import SharedMessage
 from .protocol import BytesLike, Close, Ping, Protocol, Violation
 from .protocol import Event as ProtocolEvent
 from .transport import Transport
@@ -22,12 +23,15 @@ NORMAL_CLOSURE = 1000
 NO_STATUS = 1005
 ABNORMAL_CLOSURE = 1006
 MESSAGE_TOO_BIG = 1009
+TRY_AGAIN_LATER = 1013
 
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
 
 #: Frames that wait are given to the kernel together until they have so many bytes: each call
 #: costs as much as copying these.
 JOINED_SIZE = 2**14
+#: Bytes that wait, past which pings are not answered.
+PONG_LIMIT = 2**16
 
 #: Close codes that an endpoint may send (RFC 6455 section 7.4; 1012 to 1014 by IANA's registry).
 SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
@@ -45,6 +49,7 @@ class Connection:
     :param concurrency: the primitives that go with the socket.
     :param close_timeout: seconds that a closing handshake may take.
     :param max_queue: messages that :meth:`service` lets in.
+    :param max_outbox: bytes that may wait for the peer to read, of what was sent without waiting.
     :param label: the name of the connection in logs.
     """
 
@@ -52,13 +57,14 @@ class Connection:
         "_attended",
         "_close_timeout",
         "_closing",
-        "_concurrency",
         "_ended",
+        "_max_outbox",
         "_max_queue",
         "_messages",
         "_outbox",
         "_outbox_size",
         "_peer_closed",
+        "_pong",
         "_protocol",
         "_queueing",
         "_reading",
@@ -68,7 +74,9 @@ class Connection:
         "bytes_received",
         "close_code",
         "close_reason",
+        "concurrency",
         "fd",
+        "home",
         "label",
         "linger_until",
         "messages_received",
@@ -85,15 +93,16 @@ class Connection:
         concurrency: Concurrency,
         close_timeout: float,
         max_queue: int,
+        max_outbox: int = 2**20,
         label: str = "WebSocket",
     ) -> None:
         #: The name of the connection in logs.
         self.label = label
         self._transport = transport
         self._protocol = protocol
-        self._concurrency = concurrency
         self._close_timeout = close_timeout
         self._max_queue = max_queue
+        self._max_outbox = max_outbox
         # Held by whoever reads the socket; and whether that is a caller of receive().
         self._reading = concurrency.lock()
         self._attended = False
@@ -105,6 +114,8 @@ class Connection:
         self._outbox: deque[BytesLike] | None = None
         self._outbox_size = 0
         self._queueing = concurrency.lock()
+        # The last pong that was put there.
+        self._pong: BytesLike | None = None
         # Taken, and kept, by the first to send a close frame.
         self._closing = concurrency.lock()
         self._sent_close: tuple[int, str] | None = None
@@ -118,6 +129,10 @@ class Connection:
         self.released = False
         #: The file descriptor.
         self.fd = transport.fd
+        #: The primitives that go with the socket.
+        self.concurrency = concurrency
+        #: The thread where they work, if they do in one only.
+        self.home = concurrency.home()
         #: Called when the kernel does not take all of the outbox.
         self.when_blocked: Callable[[Connection], None] | None = None
         #: The close code (RFC 6455 section 7.1.5) once the connection is closed: a close frame's
@@ -134,6 +149,14 @@ class Connection:
     def connected(self) -> bool:
         """Whether messages can be sent: neither side has begun to close, as far as is known."""
         return self.close_code is None and self._sent_close is None
+
+    def check_connected(self) -> None:
+        """Check that messages can be sent.
+
+        :raises ConnectionClosed: they cannot.
+        """
+        if not self.connected:
+            raise self._error()
 
     @property
     def bytes_sent(self) -> int:
@@ -281,10 +304,14 @@ class Connection:
             self.fail(event.code, event.reason)
 
     def _answer_ping(self, payload: bytes) -> None:
-        # A peer that pings and does not read gets no more pongs: its latest ping will do
+        # A peer that pings and does not read gets no more pongs: one that waits will do
         # (section 5.5.3).
-        if self._sent_close is None and not self._outbox:
-            self.post(self._protocol.send_pong(payload))
+        with self._queueing:
+            pong, outbox = self._pong, self._outbox
+            waits = pong is not None and outbox and any(frame is pong for frame in outbox)
+        if self._sent_close is None and not waits and self._outbox_size < PONG_LIMIT:
+            (self._pong,) = buffers = self._protocol.send_pong(payload)
+            self.post(buffers)
 
     # Sending
 
@@ -341,6 +368,86 @@ class Connection:
         except (OSError, ValueError):
             return False
         return True
+
+    def send_shared(self, message: SharedMessage) -> None:
+        """Send a message that others get as well, without waiting; must be called at home.
+
+        What the kernel does not take goes to the outbox; past its limit, the connection is closed
+        with 1013. A closed connection gets nothing.
+        """
+        writing = self._writing
+        if writing.acquire(False):
+            try:
+                if self._sent_close is None and self.close_code is None:
+                    # Within the lock: a compressed message builds on the one sent before it.
+                    frame = self._protocol.send_shared(message)
+                    if self._outbox:
+                        self._queue([frame])
+                    else:
+                        self._send_or_queue(frame)
+                    self.messages_sent += 1
+            finally:
+                writing.release()
+            if not self._outbox:
+                return
+            # What waits, and what others have left to this thread meanwhile.
+        # Not compressed: what is being sent just now may have changed the compressor's history.
+        elif self._queue([message.plain]):
+            self.messages_sent += 1
+        self.flush()
+        if self._outbox_size > self._max_outbox:
+            self._overflow()
+
+    def queue_shared(self, message: SharedMessage) -> None:
+        """Put a message that others get as well into the outbox; :meth:`flush` must follow.
+
+        Otherwise as :meth:`send_shared`.
+        """
+        frame = message.plain
+        writing = self._writing
+        if message.worth_deflating and self._protocol.deflates and writing.acquire(False):
+            try:
+                frame = self._protocol.send_shared(message)
+                self._queue_shared(frame)
+            finally:
+                writing.release()
+        else:
+            self._queue_shared(frame)
+        if self._outbox_size > self._max_outbox:
+            self.flush()
+            if self._outbox_size > self._max_outbox:
+                self._overflow()
+
+    def _queue_shared(self, frame: bytes) -> None:
+        with self._queueing:
+            if self._sent_close is None and self.close_code is None:
+                if self._outbox is None:
+                    self._outbox = deque()
+                self._outbox.append(frame)
+                self._outbox_size += len(frame)
+                self.messages_sent += 1
+
+    def _send_or_queue(self, frame: BytesLike) -> None:
+        """Send what the kernel takes of a frame; the rest goes out before anything else."""
+        try:
+            sent = self._transport.try_send(frame)
+        except (OSError, ValueError):
+            self.lose("the connection was lost while sending")
+            return
+        if sent < len(frame):
+            self._put_back(memoryview(frame)[sent:])
+
+    def _overflow(self) -> None:
+        if self.close_code is not None:
+            return
+        logger.warning(
+            "%s: the peer reads too slowly: %d bytes wait for it, the limit is %d "
+            "(SOCK_MAX_OUTBOX)",
+            self.label,
+            self._outbox_size,
+            self._max_outbox,
+        )
+        self.fail(TRY_AGAIN_LATER, "you read too slowly")
 
     def post(self, buffers: list[BytesLike]) -> None:
         """Send a frame without waiting: what cannot go now goes as soon as it can."""
@@ -442,7 +549,7 @@ class Connection:
 
     def wait_writable(self, timeout: float) -> bool:
         """Wait until the socket can be written."""
-        return self._concurrency.wait_writable(self.fd, timeout)
+        return self.concurrency.wait_writable(self.fd, timeout)
 
     def _explain_loss(self) -> None:
         """After a send that failed: the peer's close frame may be waiting to be read."""
@@ -508,7 +615,7 @@ class Connection:
         else:
             # Another thread reads: it will see the answer.
             if self._ended is None:
-                self._ended = self._concurrency.event()
+                self._ended = self.concurrency.event()
             if self.close_code is None:
                 self._ended.wait(max(0.0, deadline - time.monotonic()))
         self.lose("the peer did not answer the close frame")

@@ -273,6 +273,11 @@ class Deflate(Extension):
                 self._compressor = None
         return compressed
 
+    def start_anew(self) -> int:
+        """Forget what has been sent; return the size of the window, as a power of 2."""
+        self._compressor = None
+        return self._out_bits
+
 
 def make_compressor(bits: int) -> zlib._Compress:
     """Make a raw deflate stream with a window of ``2**bits`` bytes."""

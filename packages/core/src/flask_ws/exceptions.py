@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .wording import describe_close
 
-__all__ = ["ConfigurationError", "ConnectionClosed", "FlaskWSError"]
+__all__ = ["BrokerError", "ConfigurationError", "ConnectionClosed", "FlaskWSError"]
 
 
 class FlaskWSError(Exception):
@@ -13,6 +13,10 @@ class FlaskWSError(Exception):
 
 class ConfigurationError(FlaskWSError, ValueError):
     """An option has a name that flask-ws does not know, or a value that it cannot use."""
+
+
+class BrokerError(FlaskWSError):
+    """The broker, and through it the other processes, cannot be reached now."""
 
 
 class ConnectionClosed(FlaskWSError):

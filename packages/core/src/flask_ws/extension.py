@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Concatenate, TypeAlias, TypeVar
 
 import flask
@@ -13,13 +13,15 @@ from werkzeug.exceptions import NotImplemented as NotImplementedResponse
 from werkzeug.routing import Rule
 
 from .advice import explain_routing, warn_of_decorators, warn_of_worker
+from .channels import Channels, check_settings
 from .checks import check_handler, check_rule
 from .detach import CROWDED, Detacher, find_socket
 from .exceptions import ConfigurationError
+from .frames import BytesLike
 from .handshake import check, refuse, too_many_connections, too_many_threads
 from .monitor import monitor_for
 from .options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
-from .plugins import hint
+from .plugins import hint, plugins
 from .response import Upgrade, WebSocketResponse
 from .views import WebSocketView
 from .websocket import WebSocket
@@ -70,13 +72,13 @@ class Sock:
         :raises ConfigurationError: an option in ``app.config`` has an unknown name or a wrong
             value.
         """
-        options = AppOptions.of(app)
+        state = AppState.of(app)
         if app in self._apps:
             return
         self._apps.add(app)
-        if not options.socks:
-            app.before_request(options.explain_routing)
-        options.socks.append(self)
+        if not state.socks:
+            app.before_request(state.explain_routing)
+        state.socks.append(self)
         for rule, view, rule_options in self._routes:
             app.add_url_rule(rule, view_func=view, **rule_options)
 
@@ -147,16 +149,75 @@ class Sock:
 
         @functools.wraps(handler)
         def websocket_view(*args: Any, **kwargs: Any) -> flask.Response:
-            app_options = AppOptions.of(flask.current_app._get_current_object())  # type: ignore[attr-defined]
-            return _answer(handler, args, kwargs, app_options.read().replace(changes))
+            state = AppState.of(flask.current_app)
+            return _answer(handler, args, kwargs, state.read().replace(changes), state.channels)
 
         # For the command line, which finds them under any decorator that uses functools.wraps.
         websocket_view.__dict__.update(flask_ws_handler=handler, flask_ws_options=changes)
         return websocket_view
 
+    def publish(
+        self,
+        channel: str,
+        data: str | BytesLike,
+        *,
+        exclude: WebSocket | Collection[WebSocket] | None = None,
+    ) -> bool:
+        """Send a message to all subscribers of a channel, in this process and in the others.
 
-class AppOptions:
-    """An app's options, read again when its configuration has changed."""
+        It may be called from any thread, in an app context: from a view, a handler, or a program
+        of its own. It waits for no client: what one does not take at once waits for it, up to
+        ``SOCK_MAX_OUTBOX`` bytes; past them its connection is closed with 1013.
+
+        The messages of one publisher on one channel arrive in order, each at most once; within a
+        process none is lost. Other processes get them through the broker, ``SOCK_BROKER_URL``,
+        and miss what is published while it is away.
+
+        :param channel: the channel's name. Nobody need be subscribed.
+        :param data: the message: ``str`` is sent as text; ``bytes``, ``bytearray`` and
+            ``memoryview`` as binary.
+        :param exclude: a connection that does not get the message, such as the one that it came
+            from, or several.
+        :return: ``True``; ``False`` if the broker is away, and the message has reached the
+            subscribers in this process only. The log has a line when it goes and one when it is
+            back.
+        :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
+        :raises ValueError: the channel's name is empty.
+        """
+        return AppState.of(flask.current_app).channels.publish(channel, data, exclude)
+
+    def publish_json(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        exclude: WebSocket | Collection[WebSocket] | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Send ``data`` as JSON, in a text message, to all subscribers of a channel.
+
+        :param channel: the channel's name.
+        :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
+        :param exclude: as for :meth:`publish`.
+        :param kwargs: passed on to the provider's ``dumps``.
+        :return: as :meth:`publish`.
+        """
+        return self.publish(channel, flask.json.dumps(data, **kwargs), exclude=exclude)
+
+    def subscribers(self, channel: str) -> int:
+        """Count the connections in this process that are subscribed to a channel.
+
+        :param channel: the channel's name.
+        :raises ValueError: it is empty.
+        """
+        return AppState.of(flask.current_app).channels.count(channel)
+
+
+class AppState:
+    """What flask-ws keeps of an app: its options, and its channels.
+
+    The options are read again when the app's configuration has changed.
+    """
 
     def __init__(self, app: flask.Flask) -> None:
         self._config = app.config
@@ -165,19 +226,23 @@ class AppOptions:
         #: What the app was initialised with.
         self.socks: list[Sock] = []
         self.read()
+        # What is wrong with it is said now; the broker itself is each process's own.
+        plugins.open_broker(check_settings(app.config)[0])
+        #: The app's channels.
+        self.channels = Channels(app.config)
 
     @classmethod
-    def of(cls, app: flask.Flask) -> AppOptions:
-        """Return the app's options.
+    def of(cls, app: flask.Flask) -> AppState:
+        """Return an app's state; the app may be ``current_app``.
 
         :raises ConfigurationError: an option has an unknown name or a wrong value.
         """
-        options = app.extensions.get(EXTENSION)
-        if options is None:
-            options = app.extensions[EXTENSION] = cls(app)
-            app.wsgi_app = Detacher(app.wsgi_app, options.read)  # type: ignore[method-assign]
-        assert isinstance(options, AppOptions)
-        return options
+        state = app.extensions.get(EXTENSION)
+        if state is None:
+            state = app.extensions[EXTENSION] = cls(app)
+            app.wsgi_app = Detacher(app.wsgi_app, state.read)  # type: ignore[method-assign]
+        assert isinstance(state, AppState)
+        return state
 
     def read(self) -> Options:
         """Return the options as they are now."""
@@ -201,7 +266,11 @@ class AppOptions:
 
 
 def _answer(
-    handler: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+    handler: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: Options,
+    channels: Channels,
 ) -> WebSocketResponse:
     """Answer the current request's handshake: with a response of 101, or by refusing it."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
@@ -218,5 +287,5 @@ def _answer(
     if len(monitor_for(server_socket.concurrency)) >= options.max_connections:
         refuse(request, too_many_connections(options))
     return WebSocketResponse.accept(
-        Upgrade(handler, args, kwargs, handshake, options, server_socket)
+        Upgrade(handler, args, kwargs, handshake, options, channels, server_socket)
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from .brokers import Broker
 from .concurrency import Concurrency, threads
 
 if TYPE_CHECKING:
@@ -69,4 +70,18 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
 
     :param environ: the WSGI environ (PEP 3333) as the server made it.
     :return: the server's socket, or ``None`` if the request is not from this plugin's server.
+    """
+
+
+@hookspec(firstresult=True)
+def flask_ws_open_broker(url: str) -> Broker | None:
+    """Make the broker for ``SOCK_BROKER_URL``.
+
+    Called when an app is initialised, to see whether the URL can be used, and once more in each
+    process that publishes or subscribes. A plugin claims the schemes that it knows, and returns
+    ``None`` for others; nothing may be connected before :meth:`Broker.start`.
+
+    :param url: the URL, with a scheme such as ``redis`` and all that the broker wants to be told.
+    :return: a broker that has not been started, or ``None`` if the URL is not this plugin's.
+    :raises ConfigurationError: the scheme is this plugin's, and the rest of the URL is wrong.
     """

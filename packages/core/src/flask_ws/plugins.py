@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from . import hookspecs
+from .brokers import Broker, MemoryBroker
+from .exceptions import ConfigurationError
 from .hookspecs import PROJECT, ServerSocket
 
 if TYPE_CHECKING:
@@ -75,6 +77,23 @@ class Plugins:
         found: ServerSocket | None = self.manager.hook.flask_ws_get_socket(environ=environ)
         return found
 
+    def open_broker(self, url: str) -> Broker:
+        """Make the broker for a URL; ``memory://`` is no plugin's.
+
+        :raises ConfigurationError: no plugin knows the URL's scheme, or the URL is wrong.
+        """
+        scheme, colon, _ = url.partition(":")
+        if not colon:
+            # It may be nothing but a password.
+            raise ConfigurationError("SOCK_BROKER_URL must be a URL, such as 'memory://'.")
+        if scheme == "memory":
+            return MemoryBroker()
+        self.load()
+        broker: Broker | None = self.manager.hook.flask_ws_open_broker(url=url)
+        if broker is None:
+            raise ConfigurationError(_broker_hint(scheme))
+        return broker
+
     def _announced(self) -> Iterator[tuple[Distribution, EntryPoint]]:
         seen: set[str] = set()
         for distribution in distributions():
@@ -108,6 +127,20 @@ class Plugins:
                 error,
             )
         return found
+
+
+#: The extra to install for the schemes of broker URLs that a plugin of ours knows.
+BROKER_EXTRAS = {"redis": "redis", "rediss": "redis", "unix": "redis"}
+
+
+def _broker_hint(scheme: str) -> str:
+    extra = BROKER_EXTRAS.get(scheme)
+    advice = (
+        f"pip install 'flask-ws[{extra}]'"
+        if extra
+        else "there are memory:// and, from flask-ws[redis], redis://, rediss:// and unix://"
+    )
+    return f"SOCK_BROKER_URL: no installed plugin knows the scheme {scheme!r}: {advice}"
 
 
 #: The plugins of this process.

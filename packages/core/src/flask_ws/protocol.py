@@ -24,6 +24,23 @@ from wsproto.events import Ping as WSProtoPing
 from wsproto.events import Pong as WSProtoPong
 
 from .deflate import THRESHOLD, Deflate
+from .frames import (
+    BINARY,
+    CLOSE,
+    CONTROL,
+    EIGHT_BYTES,
+    FIN,
+    MASKED,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    TWO_BYTES,
+    BytesLike,
+    SharedMessage,
+    encode,
+    header,
+)
 from .masking import apply_mask
 
 __all__ = [
@@ -35,23 +52,6 @@ __all__ = [
     "Protocol",
     "Violation",
 ]
-
-BytesLike: TypeAlias = "bytes | bytearray | memoryview"
-
-# The first byte of a frame: FIN, RSV1 (compressed) and the opcode. RFC 6455 section 5.2.
-FIN = 0x80
-RSV1 = 0x40
-OPCODE = 0x0F
-TEXT = FIN | 0x1
-BINARY = FIN | 0x2
-CLOSE = FIN | 0x8
-PING = FIN | 0x9
-PONG = FIN | 0xA
-CONTROL = 0x08
-# The second byte: whether the payload is masked, and its size or the size of its size.
-MASKED = 0x80
-TWO_BYTES = 126
-EIGHT_BYTES = 127
 
 #: The largest payload of a control frame, of which a close frame's code takes two (section 5.5).
 MAX_CONTROL_PAYLOAD = 125
@@ -282,22 +282,26 @@ class Protocol:
         :return: the buffers to send, in order.
         :raises TypeError: ``data`` is neither.
         """
-        payload: BytesLike
-        if isinstance(data, str):
-            first, payload = TEXT, data.encode()
-        elif isinstance(data, (bytes, bytearray)):
-            first, payload = BINARY, data
-        elif isinstance(data, memoryview):
-            # A length in bytes, whatever the shape of the view was.
-            first, payload = BINARY, data.cast("B") if data.contiguous else bytes(data)
-        else:
-            raise TypeError(
-                f"A message is str or bytes, not {type(data).__name__}: send_json() sends "
-                "dictionaries and lists."
-            )
+        first, payload = encode(data)
         if self._deflate is not None and len(payload) >= THRESHOLD:
             first, payload = first | RSV1, self._deflate.deflate(payload)
         return self._frame(first, payload)
+
+    @property
+    def deflates(self) -> bool:
+        """Whether the handshake agreed on compression."""
+        return self._deflate is not None
+
+    def send_shared(self, message: SharedMessage) -> bytes:
+        """Return the frame of a message that other connections get as well.
+
+        What is sent after it refers to nothing that was sent before it: the peer's window has
+        moved on.
+        """
+        deflate = self._deflate
+        if deflate is None or not message.worth_deflating:
+            return message.plain
+        return message.compressed(deflate.start_anew())
 
     def send_ping(self, payload: bytes = b"") -> list[BytesLike]:
         """Make a ping frame (section 5.5.2).
@@ -326,20 +330,16 @@ class Protocol:
     def _frame(self, first: int, payload: BytesLike) -> list[BytesLike]:
         size = len(payload)
         masked = MASKED if self._client else 0
-        if size < TWO_BYTES:
-            header = bytes((first, masked | size))
-        elif size < 2**16:
-            header = struct.pack("!BBH", first, masked | TWO_BYTES, size)
-        else:
-            header = struct.pack("!BBQ", first, masked | EIGHT_BYTES, size)
+        # By far the most frames are small: without a call.
+        start = bytes((first, masked | size)) if size < TWO_BYTES else header(first, size, masked)
         if masked:
             # Section 5.3: a fresh key, from a strong source, for each frame.
             key = os.urandom(4)
-            header += key
+            start += key
             payload = apply_mask(payload, key)
         if size < SEPARATE_PAYLOAD:
-            return [header + payload]
-        return [header, payload]
+            return [start + payload]
+        return [start, payload]
 
 
 def _too_big(size: int, limit: int) -> Violation:

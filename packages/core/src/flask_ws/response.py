@@ -14,6 +14,7 @@ import flask
 from werkzeug.wsgi import ClosingIterator
 
 from .advice import SessionWatch, check_result, explain_exception
+from .channels import Channels
 from .deflate import Deflate
 from .detach import DISPATCH, Dispatch
 from .exceptions import ConnectionClosed
@@ -61,6 +62,7 @@ class Upgrade:
     kwargs: dict[str, Any]
     handshake: Handshake
     options: Options
+    channels: Channels
     server_socket: ServerSocket
 
 
@@ -282,17 +284,18 @@ class Link:
             "concurrency": concurrency,
             "close_timeout": options.close_timeout,
             "max_queue": options.max_queue,
+            "max_outbox": options.max_outbox,
             "label": f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {shown_path(environ)}",
             "environ": environ,
             "subprotocol": upgrade.handshake.subprotocol,
             "dumps": flask.json.dumps,
             "loads": flask.json.loads,
+            "channels": upgrade.channels,
         }
         if isinstance(upgrade.target, type):
             return EventWebSocket(
                 transport,
                 protocol,
-                max_outbox=options.max_outbox,
                 at=self._monitor.at,
                 **settings,
             )

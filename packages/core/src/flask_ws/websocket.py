@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .channels import Channels
 from .connection import NORMAL_CLOSURE, Connection, check_close
 from .cork import ENOUGH, corks
 from .protocol import BytesLike
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["EventWebSocket", "WebSocket"]
-
-logger = logging.getLogger("flask_ws")
-
-TRY_AGAIN_LATER = 1013
 
 #: The part of a message that is not JSON which an exception shows.
 SHOWN_LENGTH = 80
@@ -34,10 +30,11 @@ class WebSocket(Connection):
     :param subprotocol: the subprotocol that was agreed on, or ``None``.
     :param dumps: writes JSON.
     :param loads: reads JSON.
+    :param channels: the app's channels.
     """
 
     # The dictionary is made when a handler keeps something here.
-    __slots__ = ("__dict__", "_dumps", "_loads", "environ", "subprotocol")
+    __slots__ = ("__dict__", "_channels", "_dumps", "_loads", "environ", "subprotocol")
 
     def __init__(
         self,
@@ -46,6 +43,7 @@ class WebSocket(Connection):
         subprotocol: str | None,
         dumps: Callable[..., str],
         loads: Callable[[str | bytes], Any],
+        channels: Channels,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -55,6 +53,7 @@ class WebSocket(Connection):
         self.subprotocol = subprotocol
         self._dumps = dumps
         self._loads = loads
+        self._channels = channels
 
     def send_json(self, data: Any, **kwargs: Any) -> None:
         """Send ``data`` as JSON, in a text message.
@@ -94,6 +93,34 @@ class WebSocket(Connection):
         """
         super().close(*_read_close(code, reason, message))
 
+    def subscribe(self, channel: str) -> None:
+        """Receive what is published on a channel from now on, until the connection ends.
+
+        Its messages go straight to the client (see :meth:`Sock.publish`). To subscribe twice is
+        to subscribe once.
+
+        :param channel: the channel's name, any text; it need not exist.
+        :raises ConnectionClosed: the connection is closed.
+        :raises ValueError: the name is empty.
+        """
+        alone = not self.environ.get("wsgi.multiprocess")
+        self._channels.subscribe(self, channel, alone=alone)
+
+    def unsubscribe(self, channel: str) -> None:
+        """Receive no more of a channel. It does nothing where there is no subscription.
+
+        :param channel: the channel's name.
+        :raises ValueError: the name is empty.
+        """
+        self._channels.unsubscribe(self, channel)
+
+    def release(self) -> None:
+        """Close the socket, and end the subscriptions."""
+        # Once it is closed, it cannot subscribe again.
+        self.lose("the connection was dropped")
+        self._channels.forget(self)
+        super().release()
+
     def __repr__(self) -> str:
         path = self.environ.get("PATH_INFO", "")
         state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
@@ -132,21 +159,18 @@ def load(loads: Callable[[str | bytes], Any], message: str | bytes) -> Any:
 class EventWebSocket(WebSocket):
     """The connection of an event view: nothing here waits.
 
-    :param max_outbox: bytes that may wait for the peer to read.
     :param at: calls a function at a time.
     """
 
-    __slots__ = ("_at", "_busy", "_dropping", "_max_outbox", "_pinged")
+    __slots__ = ("_at", "_busy", "_dropping", "_pinged")
 
     def __init__(
         self,
         *args: Any,
-        max_outbox: int,
         at: Callable[[float, Callable[[], object]], object],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._max_outbox = max_outbox
         self._at = at
         # Whether a method of the view runs, or is about to: others may read meanwhile.
         self._busy = True
@@ -208,26 +232,6 @@ class EventWebSocket(WebSocket):
         """Send what the kernel takes of what waits; too much of that ends the connection."""
         if not self.flush() and self._outbox_size > self._max_outbox:
             self._overflow()
-
-    def _send_or_queue(self, frame: BytesLike) -> None:
-        """Send what the kernel takes of a frame; the rest goes out before anything else."""
-        try:
-            sent = self._transport.try_send(frame)
-        except (OSError, ValueError):
-            self.lose("the connection was lost while sending")
-            return
-        if sent < len(frame):
-            self._put_back(memoryview(frame)[sent:])
-
-    def _overflow(self) -> None:
-        logger.warning(
-            "%s: the peer reads too slowly: %d bytes wait for it, the limit is %d "
-            "(SOCK_MAX_OUTBOX)",
-            self.label,
-            self._outbox_size,
-            self._max_outbox,
-        )
-        self.fail(TRY_AGAIN_LATER, "you read too slowly")
 
     def _begin_lingering(self) -> None:
         super()._begin_lingering()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _socket
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -12,9 +14,48 @@ import eventlet.hubs
 import eventlet.patcher
 import eventlet.semaphore
 
-from flask_ws import Concurrency
+from flask_ws import Concurrency, HomeThread
 
 __all__ = ["greenlets"]
+
+#: Tells threads apart, and not greenlets, even where the process is monkey-patched.
+get_thread: Callable[[], int] = eventlet.patcher.original("threading").get_ident
+
+
+class HubThread(HomeThread):
+    """The thread of the current hub, which can be woken by nothing but a descriptor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hub = eventlet.hubs.get_hub()
+        self._thread = get_thread()
+        # At C level: never green.
+        self._wakee, self._waker = _socket.socketpair()
+        for end in (self._wakee, self._waker):
+            end.setblocking(False)
+        eventlet.spawn_n(self._listen)
+
+    def _listen(self) -> None:
+        while True:
+            eventlet.hubs.trampoline(self._wakee.fileno(), read=True)
+            with contextlib.suppress(BlockingIOError):
+                self._wakee.recv(4096)
+            self.work()
+
+    def is_here(self) -> bool:
+        """Tell whether the caller runs in this thread."""
+        return get_thread() == self._thread
+
+    def wake(self) -> None:
+        """Wake the greenlet that does what waits."""
+        # Full, it wakes it as well.
+        with contextlib.suppress(BlockingIOError):
+            self._waker.send(b"\0")
+
+
+_homes: dict[int, HubThread] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_homes.clear)
 
 
 class Event:
@@ -72,6 +113,13 @@ class Greenlets(Concurrency):
     def get_ident(self) -> int:
         """Identify the current greenlet."""
         return id(eventlet.getcurrent())
+
+    def home(self) -> HubThread:
+        """Return the thread of the current hub."""
+        home = _homes.get(get_thread())
+        if home is None or home.hub is not eventlet.hubs.get_hub():
+            home = _homes[get_thread()] = HubThread()
+        return home
 
     def wait_readable(self, fd: int, timeout: float | None) -> bool:
         """Let other greenlets run until ``fd`` can be read."""

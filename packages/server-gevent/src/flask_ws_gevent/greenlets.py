@@ -13,9 +13,37 @@ import gevent.lock
 import gevent.monkey
 import gevent.socket
 
-from flask_ws import Concurrency
+from flask_ws import Concurrency, HomeThread
 
 __all__ = ["greenlets"]
+
+#: Tells threads apart, and not greenlets, even where the process is monkey-patched.
+get_thread = gevent.monkey.get_original("_thread", "get_ident")
+
+
+class HubThread(HomeThread):
+    """The thread of the current hub."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hub = gevent.get_hub()
+        self._thread = get_thread()
+
+    def is_here(self) -> bool:
+        """Tell whether the caller runs in this thread."""
+        return bool(get_thread() == self._thread)
+
+    def wake(self) -> None:
+        """Have what waits done in a greenlet."""
+        loop = self.hub.loop
+        # None once the hub has been destroyed.
+        if loop is not None:
+            loop.run_callback_threadsafe(gevent.spawn, self.work)
+
+
+_homes: dict[int, HubThread] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_homes.clear)
 
 
 class Greenlets(Concurrency):
@@ -39,6 +67,13 @@ class Greenlets(Concurrency):
     def get_ident(self) -> int:
         """Identify the current greenlet."""
         return id(gevent.getcurrent())
+
+    def home(self) -> HubThread:
+        """Return the thread of the current hub."""
+        home = _homes.get(get_thread())
+        if home is None or home.hub is not gevent.get_hub():
+            home = _homes[get_thread()] = HubThread()
+        return home
 
     def wait_readable(self, fd: int, timeout: float | None) -> bool:
         """Let other greenlets run until ``fd`` can be read."""

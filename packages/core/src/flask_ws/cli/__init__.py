@@ -1,9 +1,10 @@
-"""``flask ws``: what is installed, which routes there are, and a client to try them with."""
+"""``flask ws``: what is installed, which routes and channels there are, and a client for them."""
 
 from __future__ import annotations
 
 import click
 
+from .channels import list_channels, publish
 from .client import connect
 from .listing import list_routes, list_servers
 
@@ -12,9 +13,11 @@ __all__ = ["ws"]
 
 @click.group()
 def ws() -> None:
-    """Look at WebSocket routes, and talk to them."""
+    """Look at WebSocket routes and channels, and talk to them."""
 
 
 ws.add_command(list_servers)
 ws.add_command(list_routes)
 ws.add_command(connect)
+ws.add_command(list_channels)
+ws.add_command(publish)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -14,15 +14,15 @@ from flask.cli import with_appcontext
 from werkzeug.routing import Rule
 
 from flask_ws.advice import describe_unregistered, has_lost_decorator
-from flask_ws.extension import AppOptions
+from flask_ws.extension import AppState
 from flask_ws.options import PROCESS_NAMES, Options
 from flask_ws.plugins import HINTS, FoundPlugin, plugins
+
+from .tables import show
 
 __all__ = ["list_routes", "list_servers"]
 
 DISTRIBUTION = "flask-ws"
-
-Table = list[list[str]]
 
 
 # Servers
@@ -47,7 +47,7 @@ def list_servers() -> None:
         for extra in sorted({extra for *_, extra in HINTS})
         if extra not in names
     ]
-    _show(["Plugin", "Distribution", "Server", "State"], table)
+    show(["Plugin", "Distribution", "Server", "State"], table)
 
 
 def _describe_server(name: str) -> str:
@@ -95,11 +95,11 @@ def list_routes() -> None:
     on the route itself.
     """
     app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-    app_options = AppOptions.of(app)
-    options = app_options.read()
+    state = AppState.of(app)
+    options = state.read()
     rules = [rule for rule in app.url_map.iter_rules() if rule.websocket or _target(app, rule)]
     if not rules:
-        why = "." if app_options.socks else ": Sock.init_app() was not called."
+        why = "." if state.socks else ": Sock.init_app() was not called."
         click.echo(f"There are no WebSocket routes{why}")
     else:
         rules.sort(key=lambda rule: (_domain(rule), rule.rule, rule.endpoint))
@@ -107,10 +107,10 @@ def list_routes() -> None:
         header = ["Domain", "Rule", "Endpoint", "Kind", "Options"]
         if not any(map(_domain, rules)):
             header, table = header[1:], [row[1:] for row in table]
-        _show(header, table)
+        show(header, table)
     if changed := _differences(options, PROCESS_NAMES):
         click.echo(f"\nOf the whole process: {changed}")
-    for name in app_options.unregistered(app):
+    for name in state.unregistered(app):
         click.echo(f"\n{describe_unregistered(name)}")
 
 
@@ -149,12 +149,3 @@ def _differences(options: Options, names: frozenset[str] | set[str]) -> str:
         for field in dataclasses.fields(options)
         if field.name in names and getattr(options, field.name) != getattr(defaults, field.name)
     )
-
-
-def _show(header: Sequence[str], table: Table) -> None:
-    rows = [list(header), *table]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())

@@ -1,0 +1,136 @@
+"""The broker contract: what carries publications between processes; and ``memory://``."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+__all__ = ["Broker", "MemoryBroker"]
+
+logger = logging.getLogger("flask_ws")
+
+
+class Broker:
+    """Carries publications to the other processes that have the same broker.
+
+    A plugin derives from this class, and returns an instance from the hook
+    ``flask_ws_open_broker``. flask-ws delivers to the subscribers of its own process by itself;
+    the broker only sees to the others. Channels and payloads are opaque here: names have the
+    app's prefix (``SOCK_BROKER_PREFIX``), payloads are what :meth:`publish` was given, byte for
+    byte.
+
+    Nothing may be connected, and no thread started, before :meth:`start`, which each process
+    calls for an instance of its own: so an app that was loaded before a fork works in each child.
+    Every method may be called from any thread, and by several at once; with an unpatched gevent
+    or eventlet server from the thread of its hub, which all connections wait for meanwhile.
+
+    The order of one thread's publications on one channel is kept. A broker that loses its
+    connection calls :meth:`went_away`, connects again by itself, first quickly and then with
+    growing pauses, subscribes again to all that is subscribed to, and calls :meth:`came_back`.
+    """
+
+    def __init__(self) -> None:
+        self._state_lock = threading.Lock()
+        self._away = False
+
+    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+        """Get ready; called once, before anything else.
+
+        To be unable to connect is no error here: the broker goes on trying. What a process does
+        not need, such as a listener where nothing is subscribed to, is best left for later.
+
+        :param deliver: to be called with the channel and the payload of each publication of
+            another process; from any thread, in the order of arrival. It does not wait for
+            clients and does not raise. It may be called for this process's own publications as
+            well, which it ignores.
+        """
+        raise NotImplementedError
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Hand a publication to the other processes.
+
+        :param channel: the channel's name, with the prefix.
+        :param payload: what the other processes' ``deliver`` is to get.
+        :raises BrokerError: they cannot be reached now. It is raised soon, within a second or
+            two at most, and at once where the broker is known to be away.
+        """
+        raise NotImplementedError
+
+    def subscribe(self, channel: str) -> None:
+        """Take note that this process now has subscribers to a channel.
+
+        Calls for one channel alternate with those of :meth:`unsubscribe`. It must not wait for
+        the network for long, and does not raise where the broker is away: the subscription is
+        made when it is back. Where the broker is reachable, what another process publishes after
+        this method has returned should arrive.
+
+        :param channel: the channel's name, with the prefix.
+        """
+        raise NotImplementedError
+
+    def unsubscribe(self, channel: str) -> None:
+        """Take note that this process has no subscribers to a channel any more.
+
+        :param channel: the channel's name, with the prefix.
+        """
+        raise NotImplementedError
+
+    def channels(self, prefix: str) -> dict[str, int] | None:
+        """Tell which channels have subscribers, and in how many processes.
+
+        :param prefix: how the names of those channels begin that are asked for.
+        :return: numbers of processes by the channels' names, with the prefix; ``None`` if the
+            broker cannot tell.
+        :raises BrokerError: it is away.
+        """
+        return None
+
+    def close(self) -> None:
+        """Disconnect, and end all threads, soon. Nothing is called after it."""
+        raise NotImplementedError
+
+    @property
+    def is_away(self) -> bool:
+        """Whether :meth:`went_away` was called last, and not :meth:`came_back`."""
+        return self._away
+
+    def went_away(self, reason: str) -> None:
+        """Log, once, that the broker cannot be reached; flask-ws calls it as well.
+
+        :param reason: what happened, without passwords.
+        """
+        with self._state_lock:
+            if self._away:
+                return
+            self._away = True
+        logger.warning(
+            "The broker is away: publications reach this process's subscribers only. %s", reason
+        )
+
+    def came_back(self) -> None:
+        """Log, once, that the broker can be reached again, for publications and subscriptions."""
+        with self._state_lock:
+            if not self._away:
+                return
+            self._away = False
+        logger.warning("The broker is back: publications reach all processes again.")
+
+
+class MemoryBroker(Broker):
+    """``memory://``: there are no other processes."""
+
+    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+        """Do nothing."""
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Do nothing."""
+
+    def subscribe(self, channel: str) -> None:
+        """Do nothing."""
+
+    def unsubscribe(self, channel: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
