@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from tests.support.memory import PATIENCE
 
-from flask_ws import Concurrency
+from flask_ws import Concurrency, HomeThread
 from flask_ws.concurrency import threads
 
 
@@ -121,3 +121,74 @@ def test_primitives_are_looked_up_when_they_are_asked_for(monkeypatch: pytest.Mo
     monkeypatch.setattr(threading, "Lock", lambda: green)
 
     assert threads.lock() is green
+
+
+# Homes
+
+
+class Home(HomeThread):
+    """This very thread, or another, as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = True
+        self.woken = 0
+
+    def is_here(self) -> bool:
+        return self.here
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def test_threads_have_no_home() -> None:
+    assert threads.home() is None
+
+
+def test_at_home_a_function_is_called_at_once() -> None:
+    home, called = Home(), []
+    home.run(lambda: called.append("now"))
+
+    assert (called, home.woken) == (["now"], 0)
+
+
+def test_elsewhere_a_function_waits_for_the_home_to_wake() -> None:
+    home, called = Home(), []
+    home.here = False
+    home.run(lambda: called.append("later"))
+
+    assert (called, home.woken) == ([], 1)
+    home.work()
+    assert called == ["later"]
+
+
+def test_no_function_overtakes_another() -> None:
+    home = Home()
+    called: list[str] = []
+
+    def first() -> None:
+        home.here = True
+        home.run(lambda: called.append("second"))
+        # As another greenlet would, while this one waits.
+        home.work()
+        called.append("first")
+
+    home.here = False
+    home.run(first)
+    home.work()
+    assert called == ["first", "second"]
+    home.run(lambda: called.append("third"))
+    assert called == ["first", "second", "third"]
+
+
+def test_a_function_that_fails_is_logged_and_does_not_stop_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    home, called = Home(), []
+    home.here = False
+    home.run(lambda: 1 / 0)
+    home.run(lambda: called.append("next"))
+    home.work()
+
+    assert called == ["next"]
+    assert "ZeroDivisionError" in caplog.text
