@@ -391,3 +391,6 @@ app.wsgi_app = Proxied(app.wsgi_app)  # type: ignore[method-assign]
 
 # The event views.
 import events  # noqa: E402, F401
+
+# Channels.
+import publishing  # noqa: E402, F401

@@ -1,0 +1,57 @@
+"""Channels: a handler, an event view and HTTP views on them."""
+
+from __future__ import annotations
+
+import threading
+
+import live
+from flask import current_app
+from live import app, sock
+
+from flask_ws import WebSocket, WebSocketView
+
+OPTIONS = {"max_outbox": 300_000, "close_timeout": 2}
+
+
+@sock.route("/channels/handler/<channel>", **OPTIONS)
+@live.watched
+def handler(ws: WebSocket, channel: str) -> None:
+    """What comes is for the others on the channel."""
+    ws.subscribe(channel)
+    ws.send("ready")
+    for message in ws:
+        sock.publish(channel, message, exclude=ws)
+
+
+@sock.route("/channels/view/<channel>", **OPTIONS)
+class View(WebSocketView):
+    def on_open(self, ws: WebSocket, channel: str) -> None:  # type: ignore[override]
+        self.channel = channel
+        ws.subscribe(channel)
+        ws.send("ready")
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        sock.publish(self.channel, message, exclude=ws)
+
+
+@app.get("/channels/publish/<channel>/<int:count>/<int:size>")
+def publish(channel: str, count: int, size: int) -> dict[str, int]:
+    """Publish numbered messages."""
+    for number in range(count):
+        sock.publish(channel, f"{number} ".ljust(size, "x"))
+    return {"subscribers": sock.subscribers(channel)}
+
+
+@app.get("/channels/publish-in-thread/<channel>/<int:count>/<int:size>")
+def publish_in_thread(channel: str, count: int, size: int) -> dict[str, int]:
+    """The same from a thread that is nobody's; a native one, where threads are."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+
+    def run() -> None:
+        with app.app_context():
+            publish(channel, count, size)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return {}
