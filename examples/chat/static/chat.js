@@ -16,6 +16,8 @@ let delay = FIRST_DELAY;
 let timer = null;
 // What was said after the connection opened but before the history came; null once it came.
 let waiting = [];
+// What is shown, by id: what is said while the history is read can come twice.
+let shown = new Set();
 
 // A tab keeps its name when it is reloaded; another tab has its own.
 nameBox.value = sessionStorage.getItem("name") || `Guest ${Math.floor(100 + Math.random() * 900)}`;
@@ -65,14 +67,15 @@ window.addEventListener("pagehide", () => socket.close());
 
 function receive(message) {
   if ("history" in message) {
-    list.replaceChildren(...[...message.history, ...waiting].map(entry));
+    shown = new Set();
+    list.replaceChildren(...[...message.history, ...waiting].filter(isNew).map(entry));
     list.scrollTop = list.scrollHeight;
     waiting = null;
   } else if ("people" in message) {
     people.textContent = message.people === 1 ? "1 person" : `${message.people} people`;
   } else if (waiting !== null) {
     waiting.push(message);
-  } else {
+  } else if (isNew(message)) {
     const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
     list.append(entry(message));
     // Whoever has scrolled up to read is left in peace.
@@ -80,6 +83,11 @@ function receive(message) {
       list.scrollTop = list.scrollHeight;
     }
   }
+}
+
+function isNew(message) {
+  const before = shown.size;
+  return shown.add(message.id).size > before;
 }
 
 // Only textContent: what people say is text, whatever it looks like.
