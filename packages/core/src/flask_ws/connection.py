@@ -11,6 +11,7 @@ from typing import overload
 from .concurrency import Concurrency, Event
 from .exceptions import ConnectionClosed
 from .frames import SharedMessage
+from .outbox import Outbox
 from .protocol import BytesLike, Close, Ping, Protocol, Violation
 from .protocol import Event as ProtocolEvent
 from .transport import Transport
@@ -27,9 +28,6 @@ TRY_AGAIN_LATER = 1013
 
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
 
-#: Frames that wait are given to the kernel together until they have so many bytes: each call
-#: costs as much as copying these.
-JOINED_SIZE = 2**14
 #: Bytes that wait, past which pings are not answered.
 PONG_LIMIT = 2**16
 
@@ -62,11 +60,9 @@ class Connection:
         "_max_queue",
         "_messages",
         "_outbox",
-        "_outbox_size",
         "_peer_closed",
         "_pong",
         "_protocol",
-        "_queueing",
         "_reading",
         "_sent_close",
         "_transport",
@@ -110,10 +106,7 @@ class Connection:
         # Held by whoever writes to the socket.
         self._writing = concurrency.lock()
         # What others had to send meanwhile, and what the kernel did not take; goes out first.
-        # Its size is kept under a lock of its own, which nobody holds for long.
-        self._outbox: deque[BytesLike] | None = None
-        self._outbox_size = 0
-        self._queueing = concurrency.lock()
+        self._outbox = Outbox(concurrency)
         # The last pong that was put there.
         self._pong: BytesLike | None = None
         # Taken, and kept, by the first to send a close frame.
@@ -290,11 +283,7 @@ class Connection:
             self._set_closed(event.code, event.reason)
             self._post_close(event.code, event.reason)
             # The answer may wait behind a message; then whoever sends it sees to the end.
-            with self._queueing:
-                waits = bool(self._outbox)
-                if waits:
-                    self._begin_lingering()
-            if not waits:
+            if not self._outbox.call_if_any(self._begin_lingering):
                 self._transport.end()
         elif isinstance(event, Violation):
             setting = " (SOCK_MAX_MESSAGE_SIZE)" if event.code == MESSAGE_TOO_BIG else ""
@@ -306,10 +295,8 @@ class Connection:
     def _answer_ping(self, payload: bytes) -> None:
         # A peer that pings and does not read gets no more pongs: one that waits will do
         # (section 5.5.3).
-        with self._queueing:
-            pong, outbox = self._pong, self._outbox
-            waits = pong is not None and outbox and any(frame is pong for frame in outbox)
-        if self._sent_close is None and not waits and self._outbox_size < PONG_LIMIT:
+        waits = self._pong is not None and self._outbox.holds(self._pong)
+        if self._sent_close is None and not waits and self._outbox.size < PONG_LIMIT:
             (self._pong,) = buffers = self._protocol.send_pong(payload)
             self.post(buffers)
 
@@ -338,7 +325,7 @@ class Connection:
         failed = False
         try:
             with self._writing:
-                if self._outbox:
+                if self._outbox.frames:
                     failed = not self._send_queued()
                 if not failed:
                     if self._sent_close is not None or self.close_code is not None:
@@ -353,7 +340,7 @@ class Connection:
                         self.messages_sent += count
         finally:
             # Whoever had to send something meanwhile has left it to this thread.
-            if self._outbox and not failed:
+            if self._outbox.frames and not failed:
                 self.flush()
         if failed:
             self._explain_loss()
@@ -363,8 +350,8 @@ class Connection:
         """Send what goes before a message; ``False`` if the connection is lost."""
         try:
             # Not a close frame, though: no message may follow one.
-            while self._outbox and self._sent_close is None:
-                self._transport.send([self._take_queued()])
+            while self._outbox.frames and self._sent_close is None:
+                self._transport.send([self._outbox.take()])
         except (OSError, ValueError):
             return False
         return True
@@ -381,21 +368,21 @@ class Connection:
                 if self._sent_close is None and self.close_code is None:
                     # Within the lock: a compressed message builds on the one sent before it.
                     frame = self._protocol.send_shared(message)
-                    if self._outbox:
+                    if self._outbox.frames:
                         self._queue([frame])
                     else:
                         self._send_or_queue(frame)
                     self.messages_sent += 1
             finally:
                 writing.release()
-            if not self._outbox:
+            if not self._outbox.frames:
                 return
             # What waits, and what others have left to this thread meanwhile.
         # Not compressed: what is being sent just now may have changed the compressor's history.
         elif self._queue([message.plain]):
             self.messages_sent += 1
         self.flush()
-        if self._outbox_size > self._max_outbox:
+        if self._outbox.size > self._max_outbox:
             self._overflow()
 
     def queue_shared(self, message: SharedMessage) -> None:
@@ -413,19 +400,14 @@ class Connection:
                 writing.release()
         else:
             self._queue_shared(frame)
-        if self._outbox_size > self._max_outbox:
+        if self._outbox.size > self._max_outbox:
             self.flush()
-            if self._outbox_size > self._max_outbox:
+            if self._outbox.size > self._max_outbox:
                 self._overflow()
 
     def _queue_shared(self, frame: bytes) -> None:
-        with self._queueing:
-            if self._sent_close is None and self.close_code is None:
-                if self._outbox is None:
-                    self._outbox = deque()
-                self._outbox.append(frame)
-                self._outbox_size += len(frame)
-                self.messages_sent += 1
+        if self.close_code is None and self._outbox.append(frame):
+            self.messages_sent += 1
 
     def _send_or_queue(self, frame: BytesLike) -> None:
         """Send what the kernel takes of a frame; the rest goes out before anything else."""
@@ -435,7 +417,7 @@ class Connection:
             self.lose("the connection was lost while sending")
             return
         if sent < len(frame):
-            self._put_back(memoryview(frame)[sent:])
+            self._outbox.put_back(memoryview(frame)[sent:])
 
     def _overflow(self) -> None:
         if self.close_code is not None:
@@ -444,7 +426,7 @@ class Connection:
             "%s: the peer reads too slowly: %d bytes wait for it, the limit is %d "
             "(SOCK_MAX_OUTBOX)",
             self.label,
-            self._outbox_size,
+            self._outbox.size,
             self._max_outbox,
         )
         self.fail(TRY_AGAIN_LATER, "you read too slowly")
@@ -456,40 +438,13 @@ class Connection:
 
     def _queue(self, buffers: list[BytesLike]) -> bool:
         """Put a frame into the outbox; ``False`` if a close frame is there, or was sent."""
-        frame = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-        with self._queueing:
-            if self._sent_close is not None:
-                return False
-            self._append(frame)
-            return True
+        return self._outbox.append(buffers[0] if len(buffers) == 1 else b"".join(buffers))
 
     def _queue_close(self, code: int, reason: str) -> None:
         """Put a close frame into the outbox, as its last."""
         (frame,) = self._protocol.send_close(code, reason)
-        with self._queueing:
-            self._sent_close = (code, reason)
-            self._append(frame)
-
-    def _append(self, frame: BytesLike) -> None:
-        if self._outbox is None:
-            self._outbox = deque()
-        self._outbox.append(frame)
-        self._outbox_size += len(frame)
-
-    def _put_back(self, rest: BytesLike) -> None:
-        """Put what the kernel did not take of a frame before everything else."""
-        with self._queueing:
-            if self._outbox is None:
-                self._outbox = deque()
-            self._outbox.appendleft(rest)
-            self._outbox_size += len(rest)
-
-    def _take_queued(self) -> BytesLike:
-        assert self._outbox is not None
-        with self._queueing:
-            frame = self._outbox.popleft()
-            self._outbox_size -= len(frame)
-        return frame
+        self._sent_close = (code, reason)
+        self._outbox.append(frame, last=True)
 
     def flush(self, *, later: bool = True) -> bool:
         """Send of the outbox what the kernel takes.
@@ -498,54 +453,34 @@ class Connection:
         :return: whether nothing is left, or another thread has taken it upon itself.
         """
         done = True
+        outbox = self._outbox
         frame: BytesLike | None = None
         # Whoever holds the lock looks into the outbox again after releasing it.
-        while done and self._outbox and self._writing.acquire(False):
+        while done and outbox.frames and self._writing.acquire(False):
             try:
-                while done and (outbox := self._outbox):
-                    frame = self._next_queued(outbox)
+                while done and outbox.frames:
+                    frame = outbox.peek()
                     sent = self._transport.try_send(frame)
                     done = sent == len(frame)
-                    with self._queueing:
-                        self._outbox_size -= sent
-                        if done:
-                            outbox.popleft()
-                        elif sent:
-                            outbox[0] = memoryview(frame)[sent:]
+                    outbox.sent(sent)
                 if done and self.linger_until is not None:
                     # That was the close frame.
                     self._transport.end()
                     if self._peer_closed:
                         self._transport.abort()
             except (OSError, ValueError):
-                self._drop_outbox()
+                outbox.clear()
                 self.lose("the connection was lost while sending")
             except BaseException:
                 # Ctrl-C, raised by Python when the kernel has taken the frame: once is enough.
-                if self._outbox and self._outbox[0] is frame:
-                    self._take_queued()
+                if outbox.frames and outbox.frames[0] is frame:
+                    outbox.take()
                 raise
             finally:
                 self._writing.release()
         if later and not done and self.when_blocked is not None:
             self.when_blocked(self)
         return done
-
-    def _next_queued(self, outbox: deque[BytesLike]) -> BytesLike:
-        """Return what goes out next: the next frame, with those behind it if it is small."""
-        if len(outbox) > 1 and len(outbox[0]) < JOINED_SIZE:
-            with self._queueing:
-                parts, size = [], 0
-                while outbox and size < JOINED_SIZE:
-                    size += len(outbox[0])
-                    parts.append(outbox.popleft())
-                outbox.appendleft(b"".join(parts))
-        return outbox[0]
-
-    def _drop_outbox(self) -> None:
-        with self._queueing:
-            self._outbox = None
-            self._outbox_size = 0
 
     def wait_writable(self, timeout: float) -> bool:
         """Wait until the socket can be written."""
@@ -626,7 +561,7 @@ class Connection:
             self._set_closed(code, reason)
             self._begin_lingering()
             self._post_close(code, reason)
-            if not self._outbox:
+            if not self._outbox.frames:
                 self._transport.end()
 
     def _begin_lingering(self) -> None:
@@ -661,7 +596,7 @@ class Connection:
         with self._reading, self._writing:
             if not self.released:
                 self.released = True
-                self._drop_outbox()
+                self._outbox.clear()
                 self._transport.close()
 
     def _linger(self, deadline: float) -> None:
@@ -691,7 +626,7 @@ class Connection:
     @property
     def is_sending(self) -> bool:
         """Whether something is on its way out, and a ping would have to wait behind it."""
-        if self._outbox or not self._writing.acquire(False):
+        if self._outbox.frames or not self._writing.acquire(False):
             return True
         self._writing.release()
         return False
@@ -707,7 +642,7 @@ class Connection:
             # A sender may be stuck on a peer that has closed, or was told to.
             self._transport.abort()
             return
-        if self._outbox:
+        if self._outbox.frames:
             self.flush()
         if self._reading.acquire(False):
             try:

@@ -216,21 +216,21 @@ class EventWebSocket(WebSocket):
             # Within the lock: a compressed message builds on the one sent before it.
             buffers = encode(data)
             cork = corks.current
-            if self._outbox or cork is not None:
+            if self._outbox.frames or cork is not None:
                 if not self._queue(buffers):
                     raise self._error()
             else:
                 self._send_or_queue(buffers[0] if len(buffers) == 1 else b"".join(buffers))
             self.messages_sent += count
-        if cork is not None and self._outbox_size < ENOUGH:
+        if cork is not None and self._outbox.size < ENOUGH:
             cork.hold(self)
-        elif self._outbox:
+        elif self._outbox.frames:
             # What the kernel did not take, and what others have left to this thread meanwhile.
             self.send_held()
 
     def send_held(self) -> None:
         """Send what the kernel takes of what waits; too much of that ends the connection."""
-        if not self.flush() and self._outbox_size > self._max_outbox:
+        if not self.flush() and self._outbox.size > self._max_outbox:
             self._overflow()
 
     def _begin_lingering(self) -> None:
@@ -288,7 +288,7 @@ class EventWebSocket(WebSocket):
 
     def service(self) -> None:
         """Read what is there while a method of the view runs: never waits."""
-        if self._outbox:
+        if self._outbox.frames:
             self.flush()
         if self._busy and self._reading.acquire(False):
             try:
