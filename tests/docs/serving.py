@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from tests.support.server import Timeout, find_port, wait_until
 from websockets.sync.client import ClientConnection, connect, unix_connect
+
+from flask_ws.testing.suite.process import Timeout, find_port, wait_until
 
 BIN = Path(sysconfig.get_path("scripts"))
 START_SECONDS = 60

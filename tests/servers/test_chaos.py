@@ -9,12 +9,14 @@ import os
 
 import pytest
 from tests.support.chaos import Crowd
-from tests.support.server import Server, wait_until
-from tests.support.setups import on_main
 
-from .conftest import Launch
+from flask_ws.testing.suite.base import Launch
+from flask_ws.testing.suite.process import Server, wait_until
+from flask_ws.testing.suite.setups import on_main
 
-pytestmark = [pytest.mark.slow, on_main]
+from .ours import OurServers
+
+pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("FLASK_WS_CHAOS_SECONDS", "2"))
 #: What an allocator keeps, and a minute's log lines in buffers.
@@ -31,24 +33,26 @@ def settle(server: Server) -> None:
     wait_until(is_settled, timeout=15, what="every handler to end", every=0.2)
 
 
-@pytest.mark.timeout(SECONDS + 180)
-def test_nothing_is_lost_and_nothing_is_left_after_chaos(launch: Launch) -> None:
-    server = launch()
-    # As much before the level is taken: what is made once, and the most that the allocator keeps.
-    # A leak grows with each round.
-    Crowd(server, seconds=SECONDS, seed=100).run()
-    settle(server)
-    before = server.usage()
-    threads, greenlets = server.threads(), server.greenlets()
+@on_main
+class TestChaos(OurServers):
+    @pytest.mark.timeout(SECONDS + 180)
+    def test_nothing_is_lost_and_nothing_is_left_after_chaos(self, launch: Launch) -> None:
+        server = launch()
+        # As much before the level is taken: what is made once, and the most that the allocator
+        # keeps. A leak grows with each round.
+        Crowd(server, seconds=SECONDS, seed=100).run()
+        settle(server)
+        before = server.usage()
+        threads, greenlets = server.threads(), server.greenlets()
 
-    crowd = Crowd(server, seconds=SECONDS)
-    crowd.run()
+        crowd = Crowd(server, seconds=SECONDS)
+        crowd.run()
 
-    assert crowd.faults == []
-    assert crowd.counts["messages"] > 100
-    assert crowd.counts["requests"] >= 3
-    settle(server)
-    wait_until(lambda: server.usage().fds <= before.fds, what="descriptors to be freed")
-    wait_until(lambda: server.threads() <= threads, what="threads to end")
-    wait_until(lambda: server.greenlets() <= greenlets, what="greenlets to end")
-    assert server.usage().rss - before.rss < SPARE_RSS
+        assert crowd.faults == []
+        assert crowd.counts["messages"] > 100
+        assert crowd.counts["requests"] >= 3
+        settle(server)
+        wait_until(lambda: server.usage().fds <= before.fds, what="descriptors to be freed")
+        wait_until(lambda: server.threads() <= threads, what="threads to end")
+        wait_until(lambda: server.greenlets() <= greenlets, what="greenlets to end")
+        assert server.usage().rss - before.rss < SPARE_RSS

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from .raw import (
+from flask_ws.testing.suite.process import Server
+from flask_ws.testing.suite.raw import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -29,7 +30,6 @@ from .raw import (
     make_accept,
     make_key,
 )
-from .server import Server
 
 LOST = (ConnectionError, asyncio.IncompleteReadError, asyncio.TimeoutError, TimeoutError, OSError)
 

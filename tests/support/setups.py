@@ -5,82 +5,88 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
-import pytest
+from flask_ws.testing import Capabilities, Setup
+from flask_ws.testing.suite.setups import Need
 
 
-@dataclass(frozen=True)
-class Setup:
-    """One way to start one server; `command` is run in the folder of the apps."""
+@dataclass(frozen=True, kw_only=True)
+class OurSetup(Setup):
+    """A setup of one of our plugins, whose command runs in the folder of the apps."""
 
-    name: str
-    command: str
-    server: str
-    tls: bool = False
-    unix: bool = False
-    # Does the server keep an HTTP connection open after a response?
-    keeps_alive: bool = True
-    # Does one slow HTTP request hold up every other?
-    one_at_a_time: bool = False
-    processes: int = 1
-    # Greenlets without monkey-patching: a plain time.sleep() would stop the whole server.
-    unpatched: bool = False
-    # Greenlets: a handler that computes stops the whole server.
-    green: bool = False
+    main: bool = False
     # An environment of its own, for a server version that the others do not use.
     environment: str | None = None
-    stop_signal: signal.Signals = signal.SIGTERM
-    # Does the signal go to the whole group, as Ctrl-C in a terminal does?
-    stop_group: bool = False
-    # Setups that stand for their kind where a test takes long.
-    main: bool = False
 
     @property
     def gunicorn(self) -> bool:
-        return self.server == "gunicorn"
-
-    def __str__(self) -> str:
-        return self.name
+        return self.plugin == "flask_ws_gunicorn"
 
 
 GUNICORN = "gunicorn -b {bind} --no-control-socket --access-logfile -"
 CERT = "--certfile {cert} --keyfile {key}"
 
-WERKZEUG = Setup(
-    "werkzeug",
-    "flask --app live run --port {port}",
+WERKZEUG = OurSetup(
+    name="werkzeug",
+    command="flask --app {app} run --port {port}",
+    plugin="flask_ws_werkzeug",
     server="werkzeug",
-    keeps_alive=False,
+    capabilities=Capabilities(keep_alive=False),
     stop_signal=signal.SIGINT,
     stop_group=True,
     main=True,
 )
-GTHREAD = Setup("gunicorn-threads", f"{GUNICORN} --threads 100 live:app", "gunicorn", main=True)
-GREEN_WORKER = Setup(
-    "gunicorn-gevent",
-    f"{GUNICORN} --worker-class gevent --worker-connections 200 live:app",
-    "gunicorn",
-    green=True,
+GTHREAD = OurSetup(
+    name="gunicorn-threads",
+    command=f"{GUNICORN} --threads 100 {{app}}",
+    plugin="flask_ws_gunicorn",
+    server="gunicorn",
+    capabilities=Capabilities(few_workers=True),
     main=True,
 )
-GEVENT = Setup(
-    "gevent",
-    "python gevent_patched.py {port}",
-    "gevent",
-    green=True,
+SYNC = replace(
+    GTHREAD,
+    name="gunicorn-sync",
+    command=f"{GUNICORN} {{app}}",
+    capabilities=Capabilities(few_workers=True, keep_alive=False),
+)
+#: Handlers on greenlets: one that computes stops the whole server.
+GREEN = Capabilities(threads=False)
+GREEN_WORKER = OurSetup(
+    name="gunicorn-gevent",
+    command=f"{GUNICORN} --worker-class gevent --worker-connections 200 {{app}}",
+    plugin="flask_ws_gunicorn",
+    server="gunicorn",
+    capabilities=GREEN,
+    main=True,
+)
+EVENTLET_WORKER = replace(
+    GREEN_WORKER,
+    name="gunicorn-eventlet",
+    command=f"{GUNICORN} --worker-class flask_ws_eventlet.EventletWorker"
+    " --worker-connections 200 {app}",
+)
+GEVENT = OurSetup(
+    name="gevent",
+    command="python gevent_patched.py {port}",
+    plugin="flask_ws_gevent",
+    server="gevent",
+    capabilities=GREEN,
     stop_signal=signal.SIGINT,
     main=True,
 )
-EVENTLET = Setup(
-    "eventlet",
-    "python eventlet_patched.py {port}",
-    "eventlet",
-    green=True,
+EVENTLET = OurSetup(
+    name="eventlet",
+    command="python eventlet_patched.py {port}",
+    plugin="flask_ws_eventlet",
+    server="eventlet",
+    capabilities=GREEN,
     stop_signal=signal.SIGINT,
     main=True,
 )
 
-SETUPS: tuple[Setup, ...] = (
+SETUPS: tuple[OurSetup, ...] = (
     WERKZEUG,
     replace(
         WERKZEUG,
@@ -91,49 +97,35 @@ SETUPS: tuple[Setup, ...] = (
     replace(
         WERKZEUG, name="werkzeug-script", command="python werkzeug_script.py {port}", main=False
     ),
-    replace(
-        WERKZEUG,
-        name="werkzeug-debug",
-        command="flask --app live run --port {port} --debug",
-        main=False,
-    ),
+    replace(WERKZEUG, name="werkzeug-debug", command=f"{WERKZEUG.command} --debug", main=False),
     replace(
         WERKZEUG,
         name="werkzeug-unthreaded",
-        command="flask --app live run --port {port} --without-threads",
-        one_at_a_time=True,
+        command=f"{WERKZEUG.command} --without-threads",
         main=False,
     ),
     GTHREAD,
     replace(
         GTHREAD,
         name="gunicorn-threads-tls",
-        command=f"{GUNICORN} {CERT} --threads 100 live:app",
+        command=f"{GUNICORN} {CERT} --threads 100 {{app}}",
         tls=True,
     ),
     replace(
         GTHREAD,
         name="gunicorn-threads-4",
-        command=f"{GUNICORN} --workers 4 --threads 100 live:app",
-        processes=4,
+        command=f"{GUNICORN} --workers 4 --threads 100 {{app}}",
+        capabilities=replace(GTHREAD.capabilities, processes=4),
         main=False,
     ),
     replace(GTHREAD, name="gunicorn-threads-unix", unix=True, main=False),
-    Setup(
-        "gunicorn-sync",
-        f"{GUNICORN} live:app",
-        "gunicorn",
-        keeps_alive=False,
-        one_at_a_time=True,
-        main=True,
-    ),
-    Setup(
-        "gunicorn-sync-tls",
-        f"{GUNICORN} {CERT} live:app",
-        "gunicorn",
+    SYNC,
+    replace(
+        SYNC,
+        name="gunicorn-sync-tls",
+        command=f"{GUNICORN} {CERT} {{app}}",
         tls=True,
-        keeps_alive=False,
-        one_at_a_time=True,
+        main=False,
     ),
     EVENTLET,
     replace(
@@ -146,32 +138,25 @@ SETUPS: tuple[Setup, ...] = (
         EVENTLET,
         name="eventlet-unpatched",
         command="python eventlet_unpatched.py {port}",
-        unpatched=True,
         main=False,
     ),
-    Setup(
-        "gunicorn25-eventlet",
-        f"{GUNICORN} --worker-class eventlet --workers 2 --worker-connections 200 live:app",
-        "gunicorn",
-        green=True,
-        processes=2,
+    replace(
+        GREEN_WORKER,
+        name="gunicorn25-eventlet",
+        command=f"{GUNICORN} --worker-class eventlet --workers 2 --worker-connections 200 {{app}}",
         environment="gunicorn==25.3.0",
+        capabilities=replace(GREEN, processes=2),
+        main=False,
     ),
-    Setup(
-        "gunicorn-eventlet",
-        f"{GUNICORN} --worker-class flask_ws_eventlet.EventletWorker"
-        " --worker-connections 200 live:app",
-        "gunicorn",
-        green=True,
-        main=True,
-    ),
-    Setup(
-        "gunicorn-eventlet-tls",
-        f"{GUNICORN} {CERT} --worker-class flask_ws_eventlet.EventletWorker --workers 2 live:app",
-        "gunicorn",
-        green=True,
+    EVENTLET_WORKER,
+    replace(
+        EVENTLET_WORKER,
+        name="gunicorn-eventlet-tls",
+        command=f"{GUNICORN} {CERT} --worker-class flask_ws_eventlet.EventletWorker --workers 2"
+        " {app}",
         tls=True,
-        processes=2,
+        capabilities=replace(GREEN, processes=2),
+        main=False,
     ),
     GEVENT,
     replace(
@@ -181,33 +166,28 @@ SETUPS: tuple[Setup, ...] = (
         GEVENT,
         name="gevent-unpatched",
         command="python gevent_unpatched.py {port}",
-        unpatched=True,
         main=False,
     ),
     GREEN_WORKER,
     replace(
         GREEN_WORKER,
         name="gunicorn-gevent-tls",
-        command=f"{GUNICORN} {CERT} --worker-class gevent --workers 2 live:app",
+        command=f"{GUNICORN} {CERT} --worker-class gevent --workers 2 {{app}}",
         tls=True,
-        processes=2,
+        capabilities=replace(GREEN, processes=2),
         main=False,
     ),
     replace(
         GREEN_WORKER,
         name="gunicorn-pywsgi",
         command=f"{GUNICORN} --worker-class gevent_pywsgi"
-        " --workers 2 --worker-connections 200 live:app",
-        processes=2,
+        " --workers 2 --worker-connections 200 {app}",
+        capabilities=replace(GREEN, processes=2),
         main=False,
     ),
 )
 
 
-def on(predicate: Callable[[Setup], bool]) -> pytest.MarkDecorator:
+def on(predicate: Callable[[Any], bool]) -> Need:
     """Run a test on those setups for which `predicate` is true."""
-    return pytest.mark.setups.with_args(predicate)
-
-
-#: The setups that stand for their kind.
-on_main = on(lambda setup: setup.main)
+    return Need(predicate, "is about other setups")

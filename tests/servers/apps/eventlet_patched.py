@@ -8,6 +8,7 @@ eventlet.monkey_patch()
 import sys
 
 from eventlet import wsgi
-from live import app
+
+from flask_ws.testing.suite.live import app
 
 wsgi.server(eventlet.listen(("127.0.0.1", int(sys.argv[1]))), app)

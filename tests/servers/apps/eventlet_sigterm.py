@@ -9,7 +9,8 @@ import signal
 import sys
 
 from eventlet import wsgi
-from live import app
+
+from flask_ws.testing.suite.live import app
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 

@@ -8,7 +8,8 @@ eventlet.monkey_patch()
 import sys
 
 from eventlet import wsgi
-from live import app
+
+from flask_ws.testing.suite.live import app
 
 _, port, cert, key = sys.argv
 listener = eventlet.listen(("127.0.0.1", int(port)))

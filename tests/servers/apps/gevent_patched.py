@@ -8,7 +8,8 @@ monkey.patch_all()
 import sys
 
 from gevent.pywsgi import WSGIServer
-from live import app
+
+from flask_ws.testing.suite.live import app
 
 try:
     WSGIServer(("127.0.0.1", int(sys.argv[1])), app).serve_forever()

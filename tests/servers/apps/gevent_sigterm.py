@@ -10,7 +10,8 @@ import sys
 
 import gevent
 from gevent.pywsgi import WSGIServer
-from live import app
+
+from flask_ws.testing.suite.live import app
 
 server = WSGIServer(("127.0.0.1", int(sys.argv[1])), app)
 gevent.signal_handler(signal.SIGTERM, server.stop)

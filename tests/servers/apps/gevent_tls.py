@@ -8,7 +8,8 @@ monkey.patch_all()
 import sys
 
 from gevent.pywsgi import WSGIServer
-from live import app
+
+from flask_ws.testing.suite.live import app
 
 _, port, cert, key = sys.argv
 try:

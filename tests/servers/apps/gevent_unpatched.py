@@ -1,8 +1,9 @@
 import sys
 
 import gevent
-import live
 from gevent.pywsgi import WSGIServer
+
+from flask_ws.testing.suite import live
 
 live.pause, live.spawn = gevent.sleep, gevent.spawn
 try:

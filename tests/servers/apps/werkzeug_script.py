@@ -1,5 +1,5 @@
 import sys
 
-from live import app
+from flask_ws.testing.suite.live import app
 
 app.run(port=int(sys.argv[1]))

@@ -1,7 +1,7 @@
 import signal
 import sys
 
-from live import app
+from flask_ws.testing.suite.live import app
 
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 

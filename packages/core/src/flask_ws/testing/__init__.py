@@ -1,7 +1,43 @@
-"""Tests of WebSocket routes: a client that needs no server."""
+"""Tests of WebSocket routes: a client that needs no server; and the suite for server plugins."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .client import ClientWebSocket, HandshakeRefused, connect
 
-__all__ = ["ClientWebSocket", "HandshakeRefused", "connect"]
+if TYPE_CHECKING:
+    from .suite.server_suite import ServerSuite
+    from .suite.setups import Capabilities, Setup
+
+__all__ = [
+    "Capabilities",
+    "ClientWebSocket",
+    "HandshakeRefused",
+    "ServerSuite",
+    "Setup",
+    "connect",
+]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # Not before an author asks: the client must work where nothing of the extra is installed.
+        if name not in ("Capabilities", "ServerSuite", "Setup"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            import pytest
+
+            # Before the first import of them: failing assertions then show their values.
+            pytest.register_assert_rewrite(f"{__name__}.suite")
+            from .suite import server_suite, setups
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"flask_ws.testing.{name} needs {error.name}: pip install 'flask-ws[testing]'"
+            ) from error
+        found = {
+            "Capabilities": setups.Capabilities,
+            "ServerSuite": server_suite.ServerSuite,
+            "Setup": setups.Setup,
+        }
+        return found[name]

@@ -26,7 +26,8 @@ import psutil
 from .raw import Header, Peer, Response
 from .setups import Setup
 
-APPS = Path(__file__).parent.parent / "servers" / "apps"
+#: The import string of the app under test.
+APP = "flask_ws.testing.suite.live:app"
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -237,8 +238,7 @@ class Server:
 
     def access_lines(self, tag: str) -> list[int]:
         """The statuses that the server logged for this connection."""
-        found = re.findall(rf'"GET \S*tag={tag}\b\S* HTTP/1\.[01]" (\d+)', self.log.read())
-        return [int(status) for status in found]
+        return self.setup.find_access_lines(self.log.read(), rf"\S*tag={tag}\b\S*")
 
     def await_access_line(self, tag: str, timeout: float = LOG_SECONDS) -> int:
         try:
@@ -248,6 +248,13 @@ class Server:
                 f"no access line for {tag} within {timeout} s\n{self.log.read()[-5000:]}"
             ) from None
         return status
+
+    def await_done(self, tag: str) -> None:
+        """Await the end of a connection's request, as far as the log tells of it."""
+        if self.setup.capabilities.access_log:
+            self.await_access_line(tag)
+        else:
+            self.log.event("end", tag)
 
     # The processes
 
@@ -319,12 +326,62 @@ def die_with_parent() -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def build_command(
-    setup: Setup, *, bind: str, port: int, certificate: Certificate, bin_folder: Path, extra: str
-) -> list[str]:
-    line = setup.command.format(bind=bind, port=port, cert=certificate.cert, key=certificate.key)
-    program, *arguments = shlex.split(line)
-    return [str(bin_folder / program), *shlex.split(extra), *arguments]
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a function that starts a server is told."""
+
+    setup: Setup
+    #: The import string of the app to serve.
+    app: str
+    #: Where to listen: the host and port, or ``unix:`` and a path.
+    bind: str
+    port: int
+    #: The certificate to use, where the setup speaks TLS.
+    certificate: Certificate
+    #: Where the program is looked for first.
+    bin_folder: Path
+    #: The working directory.
+    cwd: Path
+    #: Arguments that go before the others.
+    extra: str
+    #: All variables of the environment.
+    environ: Mapping[str, str]
+    #: The file for standard output and standard error.
+    log: Path
+
+    def command(self) -> list[str]:
+        """The command line, with everything filled in."""
+        line = self.setup.command.format(
+            app=self.app,
+            bind=self.bind,
+            host="127.0.0.1",
+            port=self.port,
+            socket=self.bind.removeprefix("unix:"),
+            cert=self.certificate.cert,
+            key=self.certificate.key,
+        )
+        program, *arguments = shlex.split(line)
+        beside = self.bin_folder / program
+        return [str(beside) if beside.exists() else program, *shlex.split(self.extra), *arguments]
+
+
+#: Starts the server that is ordered, in a session of its own.
+StartProcess = Callable[[Order], "subprocess.Popen[bytes]"]
+
+
+def start_process(order: Order) -> subprocess.Popen[bytes]:
+    """Run the setup's command."""
+    with order.log.open("ab") as output:
+        return subprocess.Popen(
+            order.command(),
+            cwd=order.cwd,
+            env=dict(order.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (it takes no lock)
+        )
 
 
 def start(
@@ -332,13 +389,23 @@ def start(
     *,
     folder: Path,
     certificate: Certificate,
+    cwd: Path,
     bin_folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
     extra: str = "",
-    apps: Path = APPS,
+    app: str = APP,
     ready: str | None = "/http",
+    start_process: StartProcess = start_process,
 ) -> Server:
-    """Start it and await its first response; `extra` arguments go before the others."""
+    """Start a server and await its first response.
+
+    :param folder: a new folder, for its log.
+    :param cwd: its working directory.
+    :param environ: variables besides those of this process.
+    :param extra: arguments that go before the others of its command.
+    :param app: the import string of the app to serve.
+    :param ready: the target that shows that the server is ready, or ``None`` not to wait.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A background job of a shell ignores SIGINT, and its children would as well.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -347,26 +414,24 @@ def start(
     # The path of a unix socket may be 107 bytes long: relative to the apps would not be shorter.
     bind = f"unix:{folder / 's'}" if setup.unix else f"127.0.0.1:{port}"
     bin_folder = bin_folder or Path(sys.executable).parent
-    command = build_command(
-        setup, bind=bind, port=port, certificate=certificate, bin_folder=bin_folder, extra=extra
-    )
     unwanted = ("FLASK_", "GUNICORN_", "WERKZEUG_", "GEVENT_", "EVENTLET_", "PYTEST_", "COV_")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
     variables |= {"PYTHONUNBUFFERED": "1", "PATH": f"{bin_folder}:{os.environ['PATH']}"}
     variables |= environ or {}
     log = Log(folder / "log")
-    with log.path.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=apps,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 (it takes no lock)
-        )
-    server = Server(setup, process, log, bind, port, certificate)
+    order = Order(
+        setup=setup,
+        app=app,
+        bind=bind,
+        port=port,
+        certificate=certificate,
+        bin_folder=bin_folder,
+        cwd=cwd,
+        extra=extra,
+        environ=variables,
+        log=log.path,
+    )
+    server = Server(setup, start_process(order), log, bind, port, certificate)
     try:
         if ready is not None:
             await_ready(server, ready)

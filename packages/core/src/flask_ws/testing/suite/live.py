@@ -390,7 +390,7 @@ class Proxied:
 app.wsgi_app = Proxied(app.wsgi_app)  # type: ignore[method-assign]
 
 # The event views.
-import events  # noqa: E402, F401
+from . import live_events  # noqa: E402, F401 isort:skip
 
 # Channels.
-import publishing  # noqa: E402, F401
+from . import live_channels  # noqa: E402, F401

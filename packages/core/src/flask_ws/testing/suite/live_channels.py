@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
-import live
 from flask import current_app
-from live import app, sock
 
 from flask_ws import WebSocket, WebSocketView
+
+from . import live
+from .live import app, sock
 
 OPTIONS = {"max_outbox": 300_000, "close_timeout": 2}
 
@@ -25,7 +26,7 @@ def handler(ws: WebSocket, channel: str) -> None:
 
 @sock.route("/channels/view/<channel>", **OPTIONS)
 class View(WebSocketView):
-    def on_open(self, ws: WebSocket, channel: str) -> None:  # type: ignore[override]
+    def on_open(self, ws: WebSocket, channel: str) -> None:
         self.channel = channel
         ws.subscribe(channel)
         ws.send("ready")

@@ -7,11 +7,12 @@ import threading
 import time
 from typing import Any
 
-import live
 from flask import g, request
-from live import app, record, sock
 
 from flask_ws import ConnectionClosed, WebSocket, WebSocketView
+
+from . import live
+from .live import app, record, sock
 
 #: By the tag of the first one's connection: how often its callbacks were torn down.
 teardowns: dict[str, int] = {}
@@ -89,7 +90,7 @@ class Context(Watched):
         g.tag = request.args["tag"]
         return seen
 
-    def on_open(self, ws: WebSocket, room: str) -> None:  # type: ignore[override]
+    def on_open(self, ws: WebSocket, room: str) -> None:
         super().on_open(ws)
         self.room = room
         ws.send_json(self.see(room))
@@ -106,7 +107,7 @@ class Context(Watched):
 class Failing(Watched):
     """Raises in one of its methods."""
 
-    def on_open(self, ws: WebSocket, method: str) -> None:  # type: ignore[override]
+    def on_open(self, ws: WebSocket, method: str) -> None:
         super().on_open(ws)
         self.method = method
         self.fail_in("on_open")
@@ -125,7 +126,7 @@ class Failing(Watched):
 
 @sock.route("/events/close/<int:code>", endpoint="events-close", close_timeout=0.2)
 class Closing(Watched):
-    def on_open(self, ws: WebSocket, code: int) -> None:  # type: ignore[override]
+    def on_open(self, ws: WebSocket, code: int) -> None:
         super().on_open(ws)
         self.code = code
 
@@ -173,7 +174,7 @@ class Stalling(Watched):
 class Fan(Watched):
     """At "go", sends from many threads at once; echoes meanwhile."""
 
-    def on_open(self, ws: WebSocket, senders: int, messages: int) -> None:  # type: ignore[override]
+    def on_open(self, ws: WebSocket, senders: int, messages: int) -> None:
         super().on_open(ws)
         self.senders, self.messages = senders, messages
 
@@ -199,7 +200,7 @@ rooms: dict[str, list[WebSocket]] = {}
 class Room(Watched):
     """Everybody gets what anybody sends; a message that is a number is so many bytes."""
 
-    def on_open(self, ws: WebSocket, name: str) -> None:  # type: ignore[override]
+    def on_open(self, ws: WebSocket, name: str) -> None:
         super().on_open(ws)
         self.members = rooms.setdefault(name, [])
         self.members.append(ws)

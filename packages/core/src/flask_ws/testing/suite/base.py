@@ -1,0 +1,256 @@
+"""The ground that the subjects stand on: setups, fixtures, and what a log may hold."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+import trustme
+
+from .process import Certificate, Server, StartProcess, start, start_process
+from .raw import Peer
+from .setups import NEEDS, Need, Setup
+
+__all__ = ["Launch", "Subject", "tracebacks"]
+
+T = TypeVar("T")
+
+#: Starts a server for one test alone; `check=False` where its log may hold anything, `environ` for
+#: variables of its environment.
+Launch = Callable[..., Server]
+
+#: A traceback, and the name of the exception that ends it.
+TRACEBACK = re.compile(
+    r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*([\w.]*)", re.MULTILINE
+)
+#: The attribute in which a test has how many of them it causes.
+TRACEBACKS = "flask_ws_tracebacks"
+
+
+def tracebacks(number: int) -> Callable[[T], T]:
+    """Declare how many tracebacks a test leaves in the server's log; else there may be none."""
+
+    def decorate(test: T) -> T:
+        setattr(test, TRACEBACKS, number)
+        return test
+
+    return decorate
+
+
+class LeftOut:
+    """Stands in a class for an inherited test that none of its setups can pass."""
+
+
+class Subject:
+    """A class of tests that run on each setup for which they are meant.
+
+    The fixtures that a test may take: `setup`; `server`, running, and shared by all tests of a
+    setup; `launch`, a function that starts one for the test alone; `peers`, a list whose members
+    are closed in the end.
+    """
+
+    setups: ClassVar[Sequence[Setup]] = ()
+    folder: ClassVar[Path | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, test in vars(cls).items():
+            if name.startswith("test_") and inspect.isfunction(test):
+                # `pytest -k Messages` runs that subject.
+                vars(test).setdefault(cls.__name__, True)
+        if not cls.setups:
+            return
+        for name, test in cls._tests().items():
+            if all(cls._lacks(test, setup) for setup in cls.setups):
+                # pytest collects only what can be called.
+                setattr(cls, name, LeftOut())
+            elif isinstance(getattr(cls, name), LeftOut):
+                # A base class has other setups.
+                setattr(cls, name, test)
+
+    @classmethod
+    def left_out(cls) -> dict[str, dict[str, str]]:
+        """For each setup, by its name: the tests that are left out for it, and why."""
+        return {
+            setup.name: {
+                name: reason
+                for name, test in cls._tests().items()
+                if (reason := cls._lacks(test, setup)) is not None
+            }
+            for setup in cls.setups
+        }
+
+    @classmethod
+    def _tests(cls) -> dict[str, Callable[..., None]]:
+        """All test methods, a base class's own where a subclass has left it out."""
+        found: dict[str, Any] = {}
+        for base in cls.__mro__:
+            for name, member in vars(base).items():
+                if name.startswith("test_") and not isinstance(member, LeftOut):
+                    found.setdefault(name, member)
+        return {name: test for name, test in found.items() if inspect.isfunction(test)}
+
+    @staticmethod
+    def _lacks(test: Callable[..., None], setup: Setup) -> str | None:
+        """Say what a setup lacks for a test."""
+        needs: tuple[Need, ...] = getattr(test, NEEDS, ())
+        return next((need.reason for need in needs if not need.holds(setup)), None)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run a test on each setup that has what it needs."""
+        if "setup" not in metafunc.fixturenames:
+            return
+        if not self.setups:
+            raise pytest.UsageError(f"{type(self).__name__} has no setups")
+        chosen = [setup for setup in self.setups if self._lacks(metafunc.function, setup) is None]
+        metafunc.parametrize("setup", chosen, ids=str, indirect=True, scope="session")
+
+    # Fixtures that live as long as the server does
+
+    @pytest.fixture(scope="session")
+    @classmethod
+    def setup(cls, request: pytest.FixtureRequest) -> Setup:
+        """The way the server is started."""
+        chosen = request.param
+        assert isinstance(chosen, Setup)
+        return chosen
+
+    @pytest.fixture(scope="session")
+    @classmethod
+    def certificate(cls, tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+        """A certificate for localhost."""
+        return make_certificate(tmp_path_factory.getbasetemp() / "certificate")
+
+    @pytest.fixture(scope="session")
+    @classmethod
+    def bin_folder(cls, setup: Setup) -> Path | None:
+        """Where the program of a command is looked for first; ``None`` is beside this Python."""
+        return None
+
+    @pytest.fixture(scope="session")
+    @classmethod
+    def start_server(cls, setup: Setup) -> StartProcess:
+        """The function that starts the server; for one that a command cannot start, override it.
+
+        It takes a :class:`~flask_ws.testing.suite.process.Order` and returns the process, in a
+        session of its own, with its output in the order's log.
+        """
+        return start_process
+
+    @pytest.fixture(scope="session")
+    @classmethod
+    def shared_server(
+        cls,
+        setup: Setup,
+        bin_folder: Path | None,
+        certificate: Certificate,
+        start_server: StartProcess,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Iterator[Server]:
+        """The server that all tests of a setup share."""
+        server = start(
+            setup,
+            folder=tmp_path_factory.mktemp("server"),
+            certificate=certificate,
+            bin_folder=bin_folder,
+            cwd=cls._folder(),
+            start_process=start_server,
+        )
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    @classmethod
+    def _folder(cls) -> Path:
+        """Where the commands run: beside the test module, by default."""
+        return cls.folder or Path(inspect.getfile(cls)).parent
+
+    # Fixtures of one test
+
+    @pytest.fixture
+    def server(self, shared_server: Server, request: pytest.FixtureRequest) -> Iterator[Server]:
+        """The running server; afterwards its log must hold what it owes, and nothing else."""
+        beginning = shared_server.log.size()
+        shared_server.opened.clear()
+        yield shared_server
+        check_log(shared_server, beginning, request)
+
+    @pytest.fixture
+    def launch_other(
+        self, certificate: Certificate, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> Iterator[Launch]:
+        """Start any setup, for one test alone; `check=False` where its log may hold anything."""
+        started: list[tuple[Server, bool]] = []
+
+        def launch_server(setup: Setup, *, check: bool = True, **arguments: Any) -> Server:
+            folder = tmp_path / str(len(started))
+            arguments.setdefault("cwd", self._folder())
+            server = start(setup, folder=folder, certificate=certificate, **arguments)
+            started.append((server, check))
+            return server
+
+        try:
+            yield launch_server
+        finally:
+            for server, _ in started:
+                server.stop()
+        for server, check in started:
+            if check:
+                check_tracebacks(server, 0, request)
+
+    @pytest.fixture
+    def launch(
+        self,
+        setup: Setup,
+        bin_folder: Path | None,
+        start_server: StartProcess,
+        launch_other: Launch,
+    ) -> Launch:
+        """Start the setup's server, for one test alone."""
+        return functools.partial(
+            launch_other, setup, bin_folder=bin_folder, start_process=start_server
+        )
+
+    @pytest.fixture
+    def peers(self) -> Iterator[list[Peer]]:
+        """A list of connections, which are closed in the end."""
+        made: list[Peer] = []
+        yield made
+        for peer in made:
+            peer.sock.close()
+
+
+@functools.cache
+def make_certificate(folder: Path) -> Certificate:
+    """Make a certificate for localhost, once for each folder."""
+    folder.mkdir(exist_ok=True)
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
+    certificate = Certificate(folder / "cert.pem", folder / "key.pem", folder / "authority.pem")
+    certificate.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    certificate.key.write_bytes(issued.private_key_pem.bytes())
+    certificate.authority.write_bytes(authority.cert_pem.bytes())
+    return certificate
+
+
+def check_log(server: Server, beginning: int, request: pytest.FixtureRequest) -> None:
+    """Each WebSocket has an access line of status 101, and there are no more tracebacks."""
+    if server.setup.capabilities.access_log:
+        for tag in server.opened:
+            assert server.await_access_line(tag) == 101
+    check_tracebacks(server, beginning, request)
+
+
+def check_tracebacks(server: Server, beginning: int, request: pytest.FixtureRequest) -> None:
+    """Find as many tracebacks in the log as the test has declared."""
+    allowed = getattr(request.function, TRACEBACKS, 0)
+    log = server.log.read(beginning)
+    # Gevent shows how Ctrl-C ended its loop; that is no fault.
+    found = [match[1] for match in TRACEBACK.finditer(log) if match[1] != "KeyboardInterrupt"]
+    assert len(found) == allowed, f"tracebacks {found}:\n{log[-6000:]}"

@@ -1,0 +1,435 @@
+"""A WebSocket client on a bare socket, which sees every byte after the 101.
+
+It knows nothing of flask_ws and forgives nothing: a masked frame from the server, a byte after the
+close frame or a reset connection is an assertion error here, where real clients would shrug.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+import os
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+
+ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+# A fixed key: what a test sends is the same bytes on every run.
+MASK = b"\x37\xfa\x21\x3d"
+
+Header = tuple[str, str]
+
+
+def apply_mask(data: bytes, mask: bytes) -> bytes:
+    """XOR as one big integer: a megabyte takes milliseconds."""
+    size = len(data)
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(data, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
+
+
+def encode_frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    fin: bool = True,
+    rsv: int = 0,
+    mask: bytes | None = MASK,
+) -> bytes:
+    """One frame, valid or not: nothing is checked."""
+    first = (0x80 if fin else 0) | (rsv << 4) | opcode
+    masked = 0x80 if mask is not None else 0
+    size = len(payload)
+    if size < 126:
+        head = struct.pack("!BB", first, masked | size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", first, masked | 126, size)
+    else:
+        head = struct.pack("!BBQ", first, masked | 127, size)
+    if mask is None:
+        return head + payload
+    return head + mask + apply_mask(payload, mask)
+
+
+def encode_close(code: int | None, reason: str = "") -> bytes:
+    body = b"" if code is None else struct.pack("!H", code) + reason.encode()
+    return encode_frame(CLOSE, body)
+
+
+def encode_message(message: str | bytes) -> bytes:
+    if isinstance(message, str):
+        return encode_frame(TEXT, message.encode())
+    return encode_frame(BINARY, message)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame as it came off the wire."""
+
+    opcode: int
+    payload: bytes
+    fin: bool = True
+    rsv: int = 0
+
+    @property
+    def close_code(self) -> int | None:
+        assert self.opcode == CLOSE, f"not a close frame: {self!r}"
+        return int.from_bytes(self.payload[:2], "big") if self.payload else None
+
+    @property
+    def close_reason(self) -> str:
+        assert self.opcode == CLOSE, f"not a close frame: {self!r}"
+        return self.payload[2:].decode()
+
+    def __repr__(self) -> str:
+        shown = self.payload if len(self.payload) < 60 else self.payload[:60] + b"..."
+        return f"Frame({self.opcode:#x}, {shown!r}, {len(self.payload)} B, fin={self.fin})"
+
+
+@dataclass(frozen=True)
+class Response:
+    """An HTTP response as it came off the wire."""
+
+    status: int
+    reason: str
+    headers: tuple[Header, ...]
+    body: bytes = b""
+
+    def get_all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+    def get(self, name: str) -> str | None:
+        values = self.get_all(name)
+        assert len(values) < 2, f"{name} came {len(values)} times: {values}"
+        return values[0] if values else None
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class End(enum.Enum):
+    """How the peer ended TCP."""
+
+    FIN = "FIN"
+    RST = "RST"
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What was read until the end of the connection, and how it ended."""
+
+    data: bytes
+    end: End
+    seconds: float
+
+
+class LostConnection(Exception):
+    """TCP ended while the client still expected bytes."""
+
+    def __init__(self, end: End, pending: bytes) -> None:
+        super().__init__(f"{end.value} with {len(pending)} bytes pending: {pending[:80]!r}")
+        self.end = end
+
+
+def make_key() -> str:
+    return base64.b64encode(os.urandom(16)).decode()
+
+
+def make_accept(key: str) -> str:
+    return base64.b64encode(hashlib.sha1(key.encode() + ACCEPT_GUID).digest()).decode()
+
+
+def build_request(
+    target: str,
+    *,
+    method: str = "GET",
+    host: str = "localhost",
+    headers: Iterable[Header] = (),
+    body: bytes = b"",
+) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def handshake_headers(
+    key: str | None,
+    *,
+    version: str | None = "13",
+    connection: str = "Upgrade",
+    upgrade: str = "websocket",
+    extra: Iterable[Header] = (),
+) -> list[Header]:
+    """The opening handshake's headers; None leaves one out."""
+    headers = [("Connection", connection), ("Upgrade", upgrade)]
+    if key is not None:
+        headers.append(("Sec-WebSocket-Key", key))
+    if version is not None:
+        headers.append(("Sec-WebSocket-Version", version))
+    return [*headers, *extra]
+
+
+@dataclass
+class Peer:
+    """One connection to a server, first speaking HTTP, then WebSocket frames."""
+
+    sock: socket.socket
+    host: str = "localhost"
+    timeout: float = 10.0
+    buffer: bytearray = field(default_factory=bytearray)
+    response: Response | None = None
+
+    def __post_init__(self) -> None:
+        self.sock.settimeout(self.timeout)
+
+    def __enter__(self) -> Peer:  # noqa: PYI034
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    # Bytes
+
+    def send_bytes(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def _receive(self, size: int = 65536) -> bytes:
+        """Some bytes, or b"" at FIN; ConnectionResetError at RST."""
+        try:
+            return self.sock.recv(size)
+        except ssl.SSLEOFError:
+            # FIN without close_notify: TCP ended cleanly, which is what is asked here.
+            return b""
+        except ssl.SSLError as error:
+            if "EOF" in str(error).upper():
+                return b""
+            raise
+
+    def fill(self, size: int) -> None:
+        """Read until `size` bytes are buffered."""
+        while len(self.buffer) < size:
+            try:
+                chunk = self._receive(max(65536, min(size - len(self.buffer), 1 << 20)))
+            except ConnectionResetError:
+                raise LostConnection(End.RST, bytes(self.buffer)) from None
+            if not chunk:
+                raise LostConnection(End.FIN, bytes(self.buffer))
+            self.buffer += chunk
+
+    def take(self, size: int) -> bytes:
+        self.fill(size)
+        data = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return data
+
+    def take_line(self) -> bytes:
+        while b"\r\n" not in self.buffer:
+            self.fill(len(self.buffer) + 1)
+        return self.take(self.buffer.index(b"\r\n") + 2)[:-2]
+
+    def read_until_eof(self, timeout: float = 5.0) -> Tail:
+        """Everything still to come, and whether TCP ended by FIN or RST."""
+        started = time.monotonic()
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        with self.waiting(timeout):
+            while True:
+                try:
+                    chunk = self._receive()
+                except ConnectionResetError:
+                    end = End.RST
+                    break
+                if not chunk:
+                    end = End.FIN
+                    break
+                data += chunk
+        return Tail(data, end, time.monotonic() - started)
+
+    def expect_end(self, timeout: float = 2.0) -> None:
+        """The server says nothing more and ends TCP properly, in time."""
+        try:
+            tail = self.read_until_eof(timeout)
+        except TimeoutError:
+            raise AssertionError(f"TCP was still open after {timeout} s") from None
+        assert tail.data == b"", f"bytes after the end: {tail.data[:200]!r}"
+        assert tail.end is End.FIN, "the connection was reset"
+
+    def expect_silence(self, seconds: float) -> None:
+        """Nothing arrives for a while: the one wait that no event can end early."""
+        assert not self.buffer, f"unread bytes: {bytes(self.buffer[:200])!r}"
+        with self.waiting(seconds), suppress(TimeoutError):
+            data = self._receive()
+            raise AssertionError(f"unexpected bytes: {data[:200]!r}")
+
+    @contextmanager
+    def waiting(self, timeout: float) -> Iterator[None]:
+        """Another timeout for a while."""
+        self.sock.settimeout(timeout)
+        try:
+            yield
+        finally:
+            self.sock.settimeout(self.timeout)
+
+    def finish_sending(self) -> None:
+        """Send FIN and go on reading."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """End TCP by RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if isinstance(self.sock, ssl.SSLSocket):
+            # A TLS socket's close() does the same once it is detached from its SSL object.
+            socket.socket(fileno=self.sock.detach()).close()
+        else:
+            self.sock.close()
+
+    # HTTP
+
+    def send_request(
+        self,
+        target: str,
+        *,
+        method: str = "GET",
+        headers: Iterable[Header] = (),
+        body: bytes = b"",
+    ) -> None:
+        self.send_bytes(
+            build_request(target, method=method, host=self.host, headers=headers, body=body)
+        )
+
+    def read_head(self) -> Response:
+        version, status, *reason = self.take_line().decode("latin-1").split(" ", 2)
+        assert version.startswith("HTTP/1."), version
+        headers = []
+        while line := self.take_line():
+            name, _, value = line.decode("latin-1").partition(":")
+            headers.append((name, value.strip()))
+        return Response(int(status), " ".join(reason), tuple(headers))
+
+    def read_response(self) -> Response:
+        """A response to GET with its body, however that is delimited."""
+        head = self.read_head()
+        if head.status < 200 or head.status in (204, 304):
+            return head
+        length = head.get("Content-Length")
+        if (head.get("Transfer-Encoding") or "").lower() == "chunked":
+            body = b""
+            while size := int(self.take_line().split(b";")[0], 16):
+                body += self.take(size)
+                assert self.take(2) == b"\r\n"
+            assert self.take_line() == b""
+        elif length is not None:
+            body = self.take(int(length))
+        else:
+            body = self.read_until_eof(self.timeout).data
+        return Response(head.status, head.reason, head.headers, body)
+
+    # WebSocket
+
+    def upgrade(
+        self,
+        target: str,
+        *,
+        headers: Iterable[Header] = (),
+        connection: str = "Upgrade",
+        early: bytes = b"",
+    ) -> Peer:
+        """The opening handshake, with `early` bytes in the same segment; asserts the 101."""
+        key = make_key()
+        self.send_request(
+            target,
+            headers=handshake_headers(key, connection=connection, extra=headers),
+            body=early,
+        )
+        self.read_upgrade(key)
+        return self
+
+    def read_upgrade(self, key: str) -> Response:
+        response = self.read_head()
+        if response.status != 101:
+            with suppress(LostConnection, TimeoutError), self.waiting(1):
+                self.fill(1 << 16)
+            raise AssertionError(f"no 101 but {response!r}: {bytes(self.buffer[:400])!r}")
+        assert (response.get("Upgrade") or "").lower() == "websocket", response
+        assert (response.get("Connection") or "").lower() == "upgrade", response
+        assert response.get("Sec-WebSocket-Accept") == make_accept(key), response
+        self.response = response
+        return response
+
+    def send_frame(
+        self, opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0
+    ) -> None:
+        self.send_bytes(encode_frame(opcode, payload, fin=fin, rsv=rsv))
+
+    def send(self, message: str | bytes) -> None:
+        self.send_bytes(encode_message(message))
+
+    def send_close(self, code: int | None = 1000, reason: str = "") -> None:
+        self.send_bytes(encode_close(code, reason))
+
+    def read_frame(self) -> Frame:
+        first, second = self.take(2)
+        assert not second & 0x80, "a server must not mask"
+        size: int = second & 0x7F
+        if size == 126:
+            (size,) = struct.unpack("!H", self.take(2))
+            assert size >= 126, "a length that is not minimal"
+        elif size == 127:
+            (size,) = struct.unpack("!Q", self.take(8))
+            assert size >= 1 << 16, "a length that is not minimal"
+        return Frame(first & 0x0F, self.take(size), bool(first & 0x80), (first >> 4) & 7)
+
+    def read(self) -> str | bytes:
+        """The next message; a close, ping or pong in its place is an assertion error."""
+        opcode: int | None = None
+        parts: list[bytes] = []
+        while True:
+            frame = self.read_frame()
+            expected = (TEXT, BINARY) if opcode is None else (CONTINUATION,)
+            assert frame.opcode in expected, f"not part of a message: {frame!r}"
+            assert frame.rsv == 0, f"reserved bits, but no extension: {frame!r}"
+            opcode = frame.opcode if opcode is None else opcode
+            parts.append(frame.payload)
+            if frame.fin:
+                data = b"".join(parts)
+                return data.decode() if opcode == TEXT else data
+
+    def read_opcode(self, opcode: int) -> Frame:
+        frame = self.read_frame()
+        assert frame.opcode == opcode, f"expected {opcode:#x}: {frame!r}"
+        return frame
+
+    def read_close(self, *, after: Literal["nothing", "anything"] = "nothing") -> Frame:
+        """The close frame, by default as the very next thing."""
+        frame = self.read_frame()
+        while after == "anything" and frame.opcode != CLOSE:
+            frame = self.read_frame()
+        assert frame.opcode == CLOSE, f"expected a close frame: {frame!r}"
+        return frame
+
+    def echo(self, message: str | bytes) -> str | bytes:
+        self.send(message)
+        return self.read()
+
+    def close(self, code: int | None = 1000, reason: str = "") -> Frame:
+        """The closing handshake from this side, to the very end; returns the server's frame."""
+        self.send_close(code, reason)
+        frame = self.read_close()
+        self.expect_end()
+        return frame
+
+    def answer_close(self) -> Frame:
+        """The closing handshake from the server's side, to the very end."""
+        frame = self.read_close()
+        self.send_bytes(encode_frame(CLOSE, frame.payload))
+        self.expect_end()
+        return frame

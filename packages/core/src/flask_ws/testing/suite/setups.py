@@ -1,0 +1,128 @@
+"""What is tested: how a server is started, and what it can do."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+__all__ = ["Capabilities", "Need", "Setup", "on_main"]
+
+T = TypeVar("T")
+
+#: The attribute in which a test has what it needs of a setup.
+NEEDS = "flask_ws_needs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What a server can do, as one setup runs it.
+
+    The defaults are what a server with threads can do. A test that needs more than a setup has is
+    left out for that setup; :meth:`ServerSuite.left_out` tells which, and why.
+    """
+
+    #: Serves TLS. Then at least one setup of the plugin has :attr:`Setup.tls`.
+    tls: bool = True
+    #: Listens on unix sockets. Then at least one setup of the plugin has :attr:`Setup.unix`.
+    unix_sockets: bool = True
+    #: Handlers run on threads, so that one that computes leaves the others running. Not so where
+    #: they are greenlets.
+    threads: bool = True
+    #: A connection can outlive its request (:attr:`ServerSocket.detachable`).
+    detaching: bool = True
+    #: Handlers leave the server's workers by default (:attr:`ServerSocket.detach`), because there
+    #: are few of them.
+    few_workers: bool = False
+    #: Keeps an HTTP connection open after a response.
+    keep_alive: bool = True
+    #: Writes an access line for each request to its output; :attr:`Setup.access_line` is its form.
+    access_log: bool = True
+    #: At :attr:`Setup.stop_signal` the plugin's ``is_stopping`` turns true, or the process runs its
+    #: ``atexit`` functions, and it ends as soon as the handlers have ended.
+    graceful_stop: bool = True
+    #: How many processes serve at once.
+    processes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One way to start one server.
+
+    :param name: the setup's name, of which its tests have their ids.
+    :param command: a command line as of a shell, without its operators. In it are replaced
+        ``{app}`` by the import string of the app under test, ``{bind}`` by where to listen
+        (``127.0.0.1:8000``, or ``unix:/path`` with `unix`), ``{host}`` and ``{port}`` by the parts
+        of that, ``{socket}`` by the path of the unix socket, ``{cert}`` and ``{key}`` by the files
+        of a certificate. It runs in :attr:`ServerSuite.folder`.
+    :param plugin: the plugin under test: the name of its module.
+    :param server: the server's name in the table of foreign environs, if it is there
+        (``flask_ws.testing.suite.foreign``): its environs are not foreign to the plugin.
+    :param capabilities: what the server can do, run like this.
+    :param tls: whether the command has the server speak TLS.
+    :param unix: whether the command has it listen on a unix socket.
+    :param main: whether this setup stands for its kind: tests that take long, or are about what
+        all setups of a kind have in common, run on main setups only.
+    :param stop_signal: the signal by which its users stop it in an orderly way.
+    :param stop_group: whether SIGINT goes to its whole process group, as Ctrl-C in a terminal does.
+    :param access_line: a regular expression for an access line, in which ``{target}`` stands for
+        the request's target. Its first group is the status.
+    """
+
+    name: str
+    command: str
+    plugin: str = ""
+    server: str = ""
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    tls: bool = False
+    unix: bool = False
+    main: bool = True
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_group: bool = False
+    access_line: str = r'"GET {target} HTTP/1\.[01]" (\d+)'
+
+    def __str__(self) -> str:
+        return self.name
+
+    def find_access_lines(self, log: str, target: str) -> list[int]:
+        """The statuses of the access lines for a target, given as a regular expression."""
+        found = re.findall(self.access_line.replace("{target}", target), log)
+        return [int(status) for status in found]
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a test needs of a setup; as a decorator of a test, or of a class of tests."""
+
+    holds: Callable[[Any], bool]
+    #: What a setup that lacks it lacks, in words.
+    reason: str
+
+    def __call__(self, test: T) -> T:
+        if isinstance(test, type):
+            for name, member in list(vars(test).items()):
+                if name.startswith("test_"):
+                    self(member)
+        else:
+            setattr(test, NEEDS, (*getattr(test, NEEDS, ()), self))
+        return test
+
+
+#: The setups that stand for their kind.
+on_main = Need(lambda setup: setup.main, "runs on main setups only")
+on_tls = Need(lambda setup: setup.tls, "is about TLS")
+on_threads = Need(lambda setup: setup.capabilities.threads, "needs handlers on threads")
+on_keep_alive = Need(lambda setup: setup.capabilities.keep_alive, "needs kept-alive HTTP")
+on_few_workers = Need(
+    lambda setup: setup.capabilities.few_workers, "needs handlers that leave their worker"
+)
+on_graceful_stop = Need(lambda setup: setup.capabilities.graceful_stop, "needs a graceful stop")
+on_access_log = Need(lambda setup: setup.capabilities.access_log, "needs an access log")
+on_one_process = Need(lambda setup: setup.capabilities.processes == 1, "needs a single process")
+#: Servers on which an idle event view needs no thread.
+on_reactor = Need(
+    lambda setup: setup.capabilities.detaching and setup.capabilities.threads and not setup.tls,
+    "needs connections that outlive their request, without TLS, beside threads",
+)

@@ -1,0 +1,99 @@
+"""Servers that stop: clients are told, handlers end, nothing waits for long."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from .base import Launch, Subject
+from .process import Server
+from .raw import Peer
+from .setups import Setup, on_graceful_stop, on_main
+
+#: A client is told within a second; and the delays of a loaded machine.
+SOON = 1.0 + 0.5
+#: From the end of the last handler to the end of the process.
+GONE = 2.0 + 1.0
+#: Codes that say that the server goes away, or comes back.
+GOODBYES = (1001, 1012)
+
+
+def open_some(server: Server, peers: list[Peer], per_kind: int = 2) -> list[str]:
+    """Connections whose handlers receive, and others whose handlers wait elsewhere."""
+    tags = []
+    for path in ("/echo", "/until-lost") * per_kind:
+        tags.append(server.tag())
+        peers.append(server.connect(path, tag=tags[-1]))
+        server.log.event("begin", tags[-1])
+    return tags
+
+
+def expect_goodbye(peers: list[Peer], began: float) -> None:
+    for peer in peers:
+        frame = peer.read_close()
+        assert frame.close_code in GOODBYES
+        assert time.monotonic() - began < SOON
+        peer.send_close(frame.close_code)
+        peer.expect_end()
+
+
+def expect_handlers_to_end(server: Server, tags: list[str]) -> None:
+    for tag in tags:
+        assert server.log.event("end", tag)["connected"] is False
+
+
+def stop(server: Server, peers: list[Peer], number: signal.Signals) -> None:
+    tags = open_some(server, peers, 2 * server.setup.capabilities.processes)
+    began = time.monotonic()
+    server.signal(number)
+    expect_goodbye(peers, began)
+    expect_handlers_to_end(server, tags)
+    ended = time.monotonic()
+    server.wait()
+    assert time.monotonic() - ended < GONE
+
+
+@on_graceful_stop
+class Stopping(Subject):
+    """Clients are told, handlers end, nothing waits for long."""
+
+    def test_stopping_server_says_goodbye_and_is_gone(
+        self, launch: Launch, setup: Setup, peers: list[Peer]
+    ) -> None:
+        stop(launch(), peers, setup.stop_signal)
+
+    @on_main
+    def test_handler_learns_that_the_server_stops(
+        self, launch: Launch, setup: Setup, peers: list[Peer]
+    ) -> None:
+        server = launch()
+        tag = server.tag()
+        peers.append(server.connect(tag=tag))
+        server.log.event("begin", tag)
+        server.signal(setup.stop_signal)
+        expect_goodbye(peers, time.monotonic())
+        end = server.log.event("end", tag)
+        assert (end["error"], end["code"]) == ("ConnectionClosed", 1001)
+
+    @on_main
+    def test_peer_that_ignores_the_goodbye_does_not_hold_up_the_stop(
+        self, launch: Launch, setup: Setup, peers: list[Peer]
+    ) -> None:
+        """The app's close_timeout is 2 s."""
+        server = launch()
+        open_some(server, peers)
+        began = time.monotonic()
+        server.signal(setup.stop_signal)
+        server.wait()
+        assert time.monotonic() - began < 2 + GONE + SOON
+
+    @on_main
+    def test_server_without_connections_stops_at_once(self, launch: Launch, setup: Setup) -> None:
+        server = launch()
+        with server.connect() as peer:
+            peer.close()
+        server.await_done(server.opened[0])
+        began = time.monotonic()
+        server.signal(setup.stop_signal)
+        server.wait()
+        assert time.monotonic() - began < GONE

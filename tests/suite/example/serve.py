@@ -1,0 +1,56 @@
+"""Serve the app under test: python serve.py ADDRESS [CERT KEY]; the address may be unix:PATH."""
+
+import signal
+import socket
+import ssl
+import sys
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from flask_ws.testing.suite.live import app
+
+
+class Handler(WSGIRequestHandler):
+    def address_string(self):
+        # A client of a unix socket has no address.
+        return self.client_address[0] if self.client_address else "-"
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 100
+
+
+class UnixServer(Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self):
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "localhost", 80
+        self.setup_environ()
+
+    def get_request(self):
+        sock, _ = self.socket.accept()
+        return sock, ("", 0)
+
+
+address, *certificate = sys.argv[1:]
+if address.startswith("unix:"):
+    server = UnixServer(address.removeprefix("unix:"), Handler)
+else:
+    host, port = address.split(":")
+    server = Server((host, int(port)), Handler)
+if certificate:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    # The handshake is for the connection's own thread.
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
+server.set_app(app)
+# So that the process ends in an orderly way, and flask-ws says goodbye.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    server.serve_forever()
+except KeyboardInterrupt:
+    pass
