@@ -95,6 +95,13 @@ SETUPS: tuple[OurSetup, ...] = (
         tls=True,
     ),
     replace(
+        WERKZEUG,
+        name="werkzeug-unix",
+        command="flask --app {app} run --host unix://{socket}",
+        unix=True,
+        main=False,
+    ),
+    replace(
         WERKZEUG, name="werkzeug-script", command="python werkzeug_script.py {port}", main=False
     ),
     replace(WERKZEUG, name="werkzeug-debug", command=f"{WERKZEUG.command} --debug", main=False),
@@ -136,6 +143,16 @@ SETUPS: tuple[OurSetup, ...] = (
     ),
     replace(
         EVENTLET,
+        name="eventlet-unix",
+        command="python eventlet_unix.py {socket}",
+        unix=True,
+        # Eventlet knows its connections by their addresses, and those of a unix socket have none:
+        # it tells the last one only.
+        capabilities=replace(GREEN, graceful_stop=False),
+        main=False,
+    ),
+    replace(
+        EVENTLET,
         name="eventlet-unpatched",
         command="python eventlet_unpatched.py {port}",
         main=False,
@@ -161,6 +178,13 @@ SETUPS: tuple[OurSetup, ...] = (
     GEVENT,
     replace(
         GEVENT, name="gevent-tls", command="python gevent_tls.py {port} {cert} {key}", tls=True
+    ),
+    replace(
+        GEVENT,
+        name="gevent-unix",
+        command="python gevent_unix.py {socket}",
+        unix=True,
+        main=False,
     ),
     replace(
         GEVENT,

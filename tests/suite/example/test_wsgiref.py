@@ -17,5 +17,7 @@ class TestWsgiref(ServerSuite):
     setups = (
         PLAIN,
         replace(PLAIN, name="unix", unix=True, main=False),
-        replace(PLAIN, name="tls", command="python serve.py {bind} {cert} {key}", tls=True, main=False),
+        replace(
+            PLAIN, name="tls", command="python serve.py {bind} {cert} {key}", tls=True, main=False
+        ),
     )

@@ -26,10 +26,9 @@ if not TYPE_CHECKING:
         if name not in ("Capabilities", "ServerSuite", "Setup"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            import pytest
+            # Before the suite, which tells it to rewrite its assertions.
+            import pytest  # noqa: F401
 
-            # Before the first import of them: failing assertions then show their values.
-            pytest.register_assert_rewrite(f"{__name__}.suite")
             from .suite import server_suite, setups
         except ModuleNotFoundError as error:
             raise ImportError(

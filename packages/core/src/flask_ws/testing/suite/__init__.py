@@ -4,6 +4,15 @@
 can do), ``raw`` and ``split_tls`` (clients on a bare socket), ``process`` (the server and its log),
 ``live`` (the app that is served), ``base`` (the fixtures), and one for each subject.
 
-Importing this package needs neither pytest nor anything else that only tests need: the app is
-imported by the servers.
+Importing this package needs neither pytest nor anything else that only tests need: servers import
+the app from it.
 """
+
+import pkgutil
+import sys
+
+if "pytest" in sys.modules:
+    # Before any of them is imported: failing assertions then show their values.
+    sys.modules["pytest"].register_assert_rewrite(
+        *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
+    )

@@ -16,7 +16,7 @@ from .process import Certificate, Server, StartProcess, start, start_process
 from .raw import Peer
 from .setups import NEEDS, Need, Setup
 
-__all__ = ["Launch", "Subject", "tracebacks"]
+__all__ = ["Launch", "Subject", "once_a_plugin", "tracebacks"]
 
 T = TypeVar("T")
 
@@ -30,6 +30,8 @@ TRACEBACK = re.compile(
 )
 #: The attribute in which a test has how many of them it causes.
 TRACEBACKS = "flask_ws_tracebacks"
+#: The attribute that a test has which is about a plugin, and not about each of its setups.
+ONCE = "flask_ws_once"
 
 
 def tracebacks(number: int) -> Callable[[T], T]:
@@ -40,6 +42,12 @@ def tracebacks(number: int) -> Callable[[T], T]:
         return test
 
     return decorate
+
+
+def once_a_plugin(test: T) -> T:
+    """Run a test on one setup of each plugin only."""
+    setattr(test, ONCE, True)
+    return test
 
 
 class LeftOut:
@@ -108,6 +116,8 @@ class Subject:
         if not self.setups:
             raise pytest.UsageError(f"{type(self).__name__} has no setups")
         chosen = [setup for setup in self.setups if self._lacks(metafunc.function, setup) is None]
+        if hasattr(metafunc.function, ONCE):
+            chosen = list({setup.plugin: setup for setup in reversed(chosen)}.values())
         metafunc.parametrize("setup", chosen, ids=str, indirect=True, scope="session")
 
     # Fixtures that live as long as the server does

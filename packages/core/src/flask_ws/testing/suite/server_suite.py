@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .busy import Busy
+from .claims import Claims
 from .closing import Closing
 from .errors import Errors
 from .event_views import EventViews
@@ -20,6 +21,7 @@ __all__ = ["ServerSuite"]
 
 
 class ServerSuite(
+    Claims,
     Messages,
     Handshake,
     Closing,
@@ -93,8 +95,7 @@ class ServerSuite(
     standard output and standard error: that is where the tests find access lines, tracebacks and
     what the app records.
 
-    To run one subject: ``pytest -k Closing``. The subjects are :class:`Messages`,
-    :class:`Handshake`, :class:`Closing`, :class:`Errors`, :class:`Logging`, :class:`Origin`,
-    :class:`Limits`, :class:`Keepalive`, :class:`Busy`, :class:`Threads`, :class:`Faults`,
-    :class:`EventViews` and :class:`Stopping`.
+    To run one subject: ``pytest -k Closing``. The subjects are ``Claims``, ``Messages``,
+    ``Handshake``, ``Closing``, ``Errors``, ``Logging``, ``Origin``, ``Limits``, ``Keepalive``,
+    ``Busy``, ``Threads``, ``Faults``, ``EventViews`` and ``Stopping``.
     """
