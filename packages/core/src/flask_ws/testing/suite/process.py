@@ -29,6 +29,8 @@ from .setups import Setup
 #: The import string of the app under test.
 APP = "flask_ws.testing.suite.live:app"
 
+#: Seconds that a client waits for bytes, if a test says nothing else.
+PATIENCE = float(os.environ.get("FLASK_WS_SUITE_PATIENCE", "10"))
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 #: What a server writes to its log is there at once, unless the machine has other things to do.
@@ -158,7 +160,7 @@ class Server:
         return self.certificate.client_context() if self.setup.tls else None
 
     def dial_plain(
-        self, *, receive_buffer: int | None = None, timeout: float = 10
+        self, *, receive_buffer: int | None = None, timeout: float = PATIENCE
     ) -> socket.socket:
         """A TCP (or unix) connection, without TLS."""
         sock = socket.socket(socket.AF_UNIX) if self.setup.unix else socket.socket()
@@ -176,7 +178,7 @@ class Server:
             raise
         return sock
 
-    def dial(self, *, receive_buffer: int | None = None, timeout: float = 10) -> Peer:
+    def dial(self, *, receive_buffer: int | None = None, timeout: float = PATIENCE) -> Peer:
         """A connection on which nothing has been said, beyond TLS."""
         sock = self.dial_plain(receive_buffer=receive_buffer, timeout=timeout)
         context = self.context()
@@ -202,7 +204,7 @@ class Server:
         tag: str | None = None,
         headers: Iterable[Header] = (),
         receive_buffer: int | None = None,
-        timeout: float = 10,
+        timeout: float = PATIENCE,
         early: bytes = b"",
     ) -> Peer:
         """An open WebSocket."""
@@ -217,7 +219,7 @@ class Server:
         return peer
 
     def get(
-        self, target: str = "/http", *, headers: Iterable[Header] = (), timeout: float = 10
+        self, target: str = "/http", *, headers: Iterable[Header] = (), timeout: float = PATIENCE
     ) -> Response:
         """A GET on a connection of its own."""
         with self.dial(timeout=timeout) as peer:
