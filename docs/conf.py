@@ -25,7 +25,10 @@ autodoc_preserve_defaults = True
 nitpicky = True
 # Other projects' names: their inventories would have to be downloaded for each build.
 nitpick_ignore_regex = [
-    ("py:.*", r"(flask|werkzeug|pluggy|io|socket|threading|typing|_typeshed)\..*"),
+    (
+        "py:.*",
+        r"(flask|werkzeug|pluggy|io|signal|socket|subprocess|threading|typing|_typeshed)\..*",
+    ),
     ("py:.*", r".*collections\.abc\..*"),
     ("py:class", r"(bool|bytes|bytearray|dict|float|int|list|memoryview|object|str|tuple|None)"),
     ("py:exc", r"(TypeError|ValueError)"),

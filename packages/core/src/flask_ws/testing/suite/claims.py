@@ -54,6 +54,7 @@ class Claims(Subject):
     def test_environs_of_other_servers_are_left_alone(
         self, setup: Setup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        assert setup.plugin, f"the setup {setup} does not say which plugin it tests"
         # What a server finds beside its script is found here, too.
         monkeypatch.setattr(sys, "path", [str(self._folder()), *sys.path])
         plugin = importlib.import_module(setup.plugin)

@@ -21,26 +21,26 @@ class Capabilities:
     """What a server can do, as one setup runs it.
 
     The defaults are what a server with threads can do. A test that needs more than a setup has is
-    left out for that setup; :meth:`ServerSuite.left_out` tells which, and why.
+    left out for that setup; ``ServerSuite.left_out`` tells which, and why.
     """
 
-    #: Serves TLS. Then at least one setup of the plugin has :attr:`Setup.tls`.
+    #: Serves TLS. Then at least one setup of the plugin has ``Setup.tls``.
     tls: bool = True
-    #: Listens on unix sockets. Then at least one setup of the plugin has :attr:`Setup.unix`.
+    #: Listens on unix sockets. Then at least one setup of the plugin has ``Setup.unix``.
     unix_sockets: bool = True
     #: Handlers run on threads, so that one that computes leaves the others running. Not so where
     #: they are greenlets.
     threads: bool = True
-    #: A connection can outlive its request (:attr:`ServerSocket.detachable`).
+    #: A connection can outlive its request (``ServerSocket.detachable``).
     detaching: bool = True
-    #: Handlers leave the server's workers by default (:attr:`ServerSocket.detach`), because there
+    #: Handlers leave the server's workers by default (``ServerSocket.detach``), because there
     #: are few of them.
     few_workers: bool = False
     #: Keeps an HTTP connection open after a response.
     keep_alive: bool = True
-    #: Writes an access line for each request to its output; :attr:`Setup.access_line` is its form.
+    #: Writes an access line for each request to its output; ``Setup.access_line`` is its form.
     access_log: bool = True
-    #: At :attr:`Setup.stop_signal` the plugin's ``is_stopping`` turns true, or the process runs its
+    #: At ``Setup.stop_signal`` the plugin's ``is_stopping`` turns true, or the process runs its
     #: ``atexit`` functions, and it ends as soon as the handlers have ended.
     graceful_stop: bool = True
     #: How many processes serve at once.
@@ -56,7 +56,7 @@ class Setup:
         ``{app}`` by the import string of the app under test, ``{bind}`` by where to listen
         (``127.0.0.1:8000``, or ``unix:/path`` with `unix`), ``{host}`` and ``{port}`` by the parts
         of that, ``{socket}`` by the path of the unix socket, ``{cert}`` and ``{key}`` by the files
-        of a certificate. It runs in :attr:`ServerSuite.folder`.
+        of a certificate. It runs in the suite's ``folder``.
     :param plugin: the plugin under test: the name of its module.
     :param server: the server's name in the table of foreign environs, if it is there
         (``flask_ws.testing.suite.foreign``): its environs are not foreign to the plugin.

@@ -1,0 +1,223 @@
+"""How the suite is inherited, what it leaves out, and what it asks of its surroundings."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flask_ws.testing import Capabilities, ServerSuite, Setup, suite
+from flask_ws.testing.suite.base import LeftOut, Subject
+from flask_ws.testing.suite.process import Certificate, start
+from flask_ws.testing.suite.setups import on_keep_alive, on_main, on_tls
+
+from .authors import make_folder, run_pytest
+
+SUBJECTS = [
+    member
+    for module in pkgutil.iter_modules(suite.__path__)
+    for _, member in inspect.getmembers(importlib.import_module(f"{suite.__name__}.{module.name}"))
+    if inspect.isclass(member)
+    and issubclass(member, Subject)
+    and member not in (Subject, ServerSuite)
+    and member.__module__.endswith(f".{module.name}")
+]
+
+PLAIN = Setup(name="plain", command="")
+
+
+def test_every_subject_is_in_the_suite() -> None:
+    assert {subject for subject in SUBJECTS if not issubclass(ServerSuite, subject)} == set()
+
+
+def test_no_test_hides_another_of_the_same_name() -> None:
+    names = [name for subject in SUBJECTS for name in vars(subject) if name.startswith("test_")]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_every_subject_is_named_in_the_suites_docstring() -> None:
+    assert ServerSuite.__doc__ is not None
+    for subject in SUBJECTS:
+        assert f"``{subject.__name__}``" in ServerSuite.__doc__
+
+
+class Example(Subject):
+    def test_of_all(self, setup: Setup) -> None: ...
+
+    @on_keep_alive
+    def test_of_keep_alive(self, setup: Setup) -> None: ...
+
+    @on_main
+    @on_tls
+    def test_of_tls(self, setup: Setup) -> None: ...
+
+
+def test_what_no_setup_can_pass_is_not_collected() -> None:
+    class Without(Example):
+        setups = (Setup(name="plain", command="", capabilities=Capabilities(keep_alive=False)),)
+
+    assert callable(Without.test_of_all)
+    assert isinstance(vars(Without)["test_of_keep_alive"], LeftOut)
+    assert isinstance(vars(Without)["test_of_tls"], LeftOut)
+
+
+def test_what_a_base_class_left_out_comes_back_with_other_setups() -> None:
+    class Without(Example):
+        setups = (PLAIN,)
+
+    class With(Without):
+        setups = (Setup(name="tls", command="", tls=True),)
+
+    assert callable(With.test_of_tls)
+    assert isinstance(vars(Without)["test_of_tls"], LeftOut)
+
+
+def test_what_an_author_takes_out_by_hand_stays_out() -> None:
+    class Without(Example):
+        setups = (PLAIN,)
+        test_of_all = None  # type: ignore[assignment]
+
+    assert Without.test_of_all is None
+    assert "test_of_all" not in Without._tests()
+
+
+def test_left_out_tells_which_and_why() -> None:
+    class Without(Example):
+        setups = (
+            PLAIN,
+            Setup(name="tls", command="", tls=True, capabilities=Capabilities(keep_alive=False)),
+        )
+
+    assert Without.left_out() == {
+        "plain": {"test_of_tls": "is about TLS"},
+        "tls": {"test_of_keep_alive": "needs kept-alive HTTP"},
+    }
+
+
+def test_access_line_is_found_by_its_form() -> None:
+    setup = Setup(name="uwsgi", command="", access_line=r"GET {target} => .* \(HTTP/1.1 (\d+)\)")
+    log = "GET /echo?tag=t1 => generated 0 bytes in 1 msecs (HTTP/1.1 101) 0 headers\n"
+    assert setup.find_access_lines(log, r"\S*tag=t1\b") == [101]
+    assert PLAIN.find_access_lines('"GET /echo?tag=t1 HTTP/1.1" 101', r"\S*tag=t1\b") == [101]
+    assert PLAIN.find_access_lines('"GET /echo?tag=t10 HTTP/1.1" 101', r"\S*tag=t1\b") == []
+
+
+def test_server_that_ends_at_start_is_an_error_with_its_output(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    setup = Setup(name="bad", command="python -c \"raise SystemExit('no such option')\"")
+    with pytest.raises(AssertionError, match="bad ended at start:\nno such option"):
+        start(setup, folder=tmp_path / "log", certificate=certificate, cwd=tmp_path)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Certificate:
+    return Certificate(tmp_path / "cert", tmp_path / "key", tmp_path / "authority")
+
+
+# As an author sees it
+
+
+TEST = "test_wsgiref.py::TestWsgiref::"
+
+
+def edit(old: str, new: str) -> str:
+    """The author's test module, changed."""
+    text = (Path(__file__).parent / "example" / "test_wsgiref.py").read_text()
+    assert text.count(old) == 1
+    return text.replace(old, new)
+
+
+def test_author_is_told_of_a_capability_without_a_setup(tmp_path: Path) -> None:
+    test = edit('name="unix", unix=True', 'name="other"')
+    folder = make_folder(tmp_path / "plugin", test_wsgiref=test)
+    outcome = run_pytest(folder, f"{TEST}test_there_is_a_setup_for_each_capability")
+    assert "Capabilities(unix_sockets=False)" in outcome.output
+
+
+def test_failing_assertion_shows_its_values(tmp_path: Path) -> None:
+    test = edit('server="wsgiref"', 'server="other"')
+    folder = make_folder(tmp_path / "plugin", test_wsgiref=test)
+    outcome = run_pytest(folder, f"{TEST}test_environs_of_other_servers_are_left_alone")
+    # What pytest itself adds to a comparison.
+    assert "Left contains 1 more item:" in outcome.output
+    assert "{'wsgiref': 'claimed:" in outcome.output
+
+
+def test_suite_without_setups_says_so(tmp_path: Path) -> None:
+    test = "from flask_ws.testing import ServerSuite\nclass TestNothing(ServerSuite): ..."
+    folder = make_folder(tmp_path / "plugin", test_wsgiref=test)
+    assert "TestNothing has no setups" in run_pytest(folder).output
+
+
+def test_author_may_start_the_server_himself(tmp_path: Path) -> None:
+    test = edit(
+        "    setups = (\n",
+        """
+    @pytest.fixture(scope="session")
+    @classmethod
+    def start_server(cls):
+        def start(order):
+            with order.log.open("ab") as log:
+                pathlib.Path("started").touch()
+                return subprocess.Popen(
+                    [sys.executable, "serve.py", order.bind],
+                    env=order.environ,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        return start
+
+    setups = (
+""",
+    )
+    folder = make_folder(
+        tmp_path / "plugin", test_wsgiref=f"import pathlib, subprocess, sys, pytest\n{test}"
+    )
+    outcome = run_pytest(folder, f"{TEST}test_text_with_emoji_comes_back[plain]")
+    assert outcome.tests("PASSED") == {"test_text_with_emoji_comes_back[plain]"}, outcome.output
+    assert (folder / "started").exists()
+
+
+WITHOUT_PYTEST = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pytest", "psutil", "trustme", "websockets", "websocket"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+
+import flask_ws.testing
+
+assert callable(flask_ws.testing.connect)
+import flask_ws.testing.suite.live
+
+try:
+    flask_ws.testing.ServerSuite
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_without_the_extra_the_client_works_and_the_suite_names_the_extra(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT_PYTEST],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout == (
+        "flask_ws.testing.ServerSuite needs pytest: pip install 'flask-ws[testing]'\n"
+    )
