@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.support.raw import Peer
-from tests.support.server import Server
-from tests.support.setups import Setup, on
+from tests.support.setups import OurSetup, on
 
-from .conftest import Launch
+from flask_ws.testing.suite.base import Launch
+from flask_ws.testing.suite.process import Server
+from flask_ws.testing.suite.raw import Peer
 
-#: Those whose handlers leave the server's worker.
-pytestmark = on(
-    lambda setup: setup.name in ("gunicorn-threads", "gunicorn-sync", "werkzeug-unthreaded")
-)
+from .ours import OurServers
 
 CLIENTS = 1000
 REQUESTS = 100
-
-
-@pytest.fixture
-def peers() -> Iterator[list[Peer]]:
-    made: list[Peer] = []
-    yield made
-    for peer in made:
-        peer.sock.close()
-
-
-@pytest.fixture
-def few(setup: Setup) -> Setup:
-    """A server with four threads, or one."""
-    command = setup.command.replace("--threads 100", "--threads 4")
-    return replace(setup, command=command.replace("live", "detached"))
+#: The app under test, and a handler whose request tells of its end.
+APP = "detached:app"
 
 
 def measure(server: Server) -> float:
@@ -55,57 +38,81 @@ def exchange(peers: list[Peer], message: str) -> None:
         assert peer.read() == message
 
 
-@pytest.mark.slow
-def test_a_thousand_clients_are_served_beside_http_until_the_server_stops(
-    launch_other: Launch, few: Setup, peers: list[Peer]
-) -> None:
-    server = launch_other(few)
-    alone = measure(server)
-    for _ in range(CLIENTS):
-        peers.append(server.connect())
-    exchange(peers, "before")
-    beside = measure(server)
-    exchange(peers, "after")
-    # As fast as without them, but for what a busy machine does to one of a hundred.
-    assert beside < 3 * alone + 0.05
+@on(lambda setup: setup.name in ("gunicorn-threads", "gunicorn-sync", "werkzeug-unthreaded"))
+class TestDetached(OurServers):
+    """Setups whose handlers leave the server's worker."""
 
-    began = time.monotonic()
-    server.signal(few.stop_signal)
-    for peer in peers:
-        assert peer.read_close().close_code == 1001
-        peer.send_close(1001)
-    for peer in peers:
-        peer.expect_end(5)
-    server.wait()
-    assert time.monotonic() - began < 3 + 2
+    @pytest.fixture
+    def few(self, setup: OurSetup) -> OurSetup:
+        """A server with four threads, or one."""
+        command = setup.command.replace("--threads 100", "--threads 4")
+        return replace(setup, command=command)
 
+    @pytest.mark.slow
+    def test_a_thousand_clients_are_served_beside_http_until_the_server_stops(
+        self, launch_other: Launch, few: OurSetup, peers: list[Peer]
+    ) -> None:
+        server = launch_other(few, app=APP)
+        alone = measure(server)
+        for _ in range(CLIENTS):
+            peers.append(server.connect())
+        exchange(peers, "before")
+        beside = measure(server)
+        exchange(peers, "after")
+        # As fast as without them, but for what a busy machine does to one of a hundred.
+        assert beside < 3 * alone + 0.05
 
-def test_teardown_functions_run_when_the_handler_ends(
-    launch_other: Launch, few: Setup, peers: list[Peer]
-) -> None:
-    server, tag = launch_other(few), "torn"
-    peers.append(server.connect("/teardown", tag=tag))
-    thread = peers[0].read()
-    assert peers[0].echo("hello") == "hello"
-    assert server.await_access_line(tag) == 101
-    assert "torn down" not in server.log.read()
-    peers[0].close()
-    ended = server.log.event("torn down", tag)
-    assert (ended["done"], ended["thread"]) == (True, thread)
-    server.stop()
-    assert server.log.read().count("torn down") == 1
+        began = time.monotonic()
+        server.signal(few.stop_signal)
+        for peer in peers:
+            assert peer.read_close().close_code == 1001
+            peer.send_close(1001)
+        for peer in peers:
+            peer.expect_end(5)
+        server.wait()
+        assert time.monotonic() - began < 3 + 2
 
-
-def test_handlers_stay_in_the_worker_if_the_app_says_so(
-    launch_other: Launch, few: Setup, peers: list[Peer]
-) -> None:
-    """One more client than the worker has threads waits until there is room."""
-    server = launch_other(few, environ={"LIVE_CONFIG": json.dumps({"SOCK_DETACH": False})})
-    for _ in range(4 if "--threads" in few.command else 1):
-        peers.append(server.connect())
-        assert peers[-1].echo("hello") == "hello"
-    with server.dial() as other:
-        other.send_request("/http", headers=[("Connection", "close")])
-        other.expect_silence(0.3)
+    def test_teardown_functions_run_when_the_handler_ends(
+        self, launch_other: Launch, few: OurSetup, peers: list[Peer]
+    ) -> None:
+        server, tag = launch_other(few, app=APP), "torn"
+        peers.append(server.connect("/teardown", tag=tag))
+        thread = peers[0].read()
+        assert peers[0].echo("hello") == "hello"
+        assert server.await_access_line(tag) == 101
+        assert "torn down" not in server.log.read()
         peers[0].close()
-        assert other.read_response().text == "http"
+        ended = server.log.event("torn down", tag)
+        assert (ended["done"], ended["thread"]) == (True, thread)
+        server.stop()
+        assert server.log.read().count("torn down") == 1
+
+    def test_handlers_stay_in_the_worker_if_the_app_says_so(
+        self, launch_other: Launch, few: OurSetup, peers: list[Peer]
+    ) -> None:
+        """One more client than the worker has threads waits until there is room."""
+        server = launch_other(
+            few, app=APP, environ={"LIVE_CONFIG": json.dumps({"SOCK_DETACH": False})}
+        )
+        for _ in range(4 if "--threads" in few.command else 1):
+            peers.append(server.connect())
+            assert peers[-1].echo("hello") == "hello"
+        with server.dial() as other:
+            other.send_request("/http", headers=[("Connection", "close")])
+            other.expect_silence(0.3)
+            peers[0].close()
+            assert other.read_response().text == "http"
+
+    def test_idle_event_views_need_no_threads(
+        self, launch_other: Launch, few: OurSetup, peers: list[Peer]
+    ) -> None:
+        """500 of them, and HTTP beside them."""
+        server = launch_other(few)
+        peers += [server.connect("/events/echo") for _ in range(500)]
+        for peer in peers[::50]:
+            assert peer.echo("hello") == "hello"
+        assert server.get("/http").text == "http"
+        names = json.loads(server.get("/process").body)["threads"]
+        own = sorted(name.split("-")[0] for name in names if "flask_ws" in name)
+        assert own == ["flask_ws.Monitor", "flask_ws.Reactor", "flask_ws.Reactor"]
+        assert len(names) <= 12

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 from flask import g, request
-from live import app, record, route
 
 from flask_ws import WebSocket
+from flask_ws.testing.suite.live import app, record, route
 
 
 @app.teardown_request

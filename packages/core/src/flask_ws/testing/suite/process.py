@@ -34,7 +34,7 @@ PATIENCE = float(os.environ.get("FLASK_WS_SUITE_PATIENCE", "10"))
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 #: What a server writes to its log is there at once, unless the machine has other things to do.
-LOG_SECONDS = 15.0
+LOG_SECONDS = 1.5 * PATIENCE
 
 T = TypeVar("T")
 
