@@ -337,6 +337,21 @@ def test_a_handler_that_returns_closes_with_1000(
     assert (frame.close_code, frame.close_reason) == (1000, "")
 
 
+def test_a_handler_that_returns_after_the_goodbye_leaves_time_for_the_answer(
+    app: Flask, sock: Sock, server: MemoryServer
+) -> None:
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        ws.go_away(1001, "the server is stopping")
+
+    peer = server.connect(app)
+    peer.read_close()
+    # The server would have closed the connection by now.
+    peer.expect_silence(0.1)
+    peer.send_close(1001)
+    peer.expect_end()
+
+
 def test_what_a_handler_returns_does_not_matter(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:

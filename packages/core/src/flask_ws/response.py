@@ -214,8 +214,10 @@ class Link:
             ws.close(GOING_AWAY)
             raise
         else:
-            if ws.connected:
-                ws.close()
+            returned = ws.connected
+            # Also where goodbye has been said already: its answer is awaited, as that of any close.
+            ws.close()
+            if returned:
                 # For a thread that it has left behind, and goes on sending.
                 ws.close_reason = ws.close_reason or "the handler has returned"
         finally:
