@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-import websockets.sync.client
 
 from .base import Launch, Subject, tracebacks
+from .messages import connect_websockets
 from .process import Server, wait_until
 from .raw import BINARY, PING, PONG, TEXT, End, Peer, encode_frame, encode_message
 from .setups import Setup, on_graceful_stop, on_main, on_one_process, on_reactor
@@ -46,14 +46,7 @@ class EventViews(Subject):
 
     def test_compressed_messages_come_back(self, server: Server) -> None:
         text = "compressible " * 1000
-        url = server.url("/events/echo", server.tag())
-        sock = server.dial_plain()
-        with websockets.sync.client.connect(
-            url,
-            sock=sock,
-            ssl=server.context(),
-            server_hostname="localhost" if server.setup.tls else None,
-        ) as client:
+        with connect_websockets(server, "/events/echo") as client:
             assert client.response is not None
             assert "permessage-deflate" in client.response.headers["Sec-WebSocket-Extensions"]
             for number in range(5):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import websocket
-import websockets.sync.client
+from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from .base import Subject
 from .process import Server
@@ -17,6 +17,14 @@ TEXT = "naïve 🧦🚀 — Ω"
 def make_message(size: int) -> bytes:
     """Bytes without a period that a frame's length could hide."""
     return bytes((number * 7 + number // 251) % 256 for number in range(size))
+
+
+def connect_websockets(server: Server, path: str) -> ClientConnection:
+    """Open a connection with the client of the package websockets."""
+    url = server.url(path, server.tag())
+    if server.setup.unix:
+        return unix_connect(server.bind.removeprefix("unix:"), uri=url, close_timeout=5)
+    return connect(url, sock=server.dial_plain(), ssl=server.context(), close_timeout=5)
 
 
 class Messages(Subject):
@@ -49,15 +57,11 @@ class Messages(Subject):
             peer.close()
 
     def test_client_of_websockets(self, server: Server) -> None:
-        tag = server.tag()
-        sock = server.dial_plain()
-        with websockets.sync.client.connect(
-            server.url("/echo", tag), sock=sock, ssl=server.context(), close_timeout=5
-        ) as client:
+        with connect_websockets(server, "/echo") as client:
             for message in (TEXT, make_message(70_000), "", b""):
                 client.send(message)
                 assert client.recv(timeout=5) == message
-        assert client.close_code == 1000
+        assert client.protocol.close_code == 1000
 
     def test_client_of_websocket_client(self, server: Server) -> None:
         tag = server.tag()
