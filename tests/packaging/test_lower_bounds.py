@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tomli
 from tests.docs.serving import serve
+from tests.suite.authors import make_folder
 
 from .environments import ROOT, Environment, find_lowest_python
 from .test_wheels import APP, GEVENT_SCRIPT
@@ -107,6 +108,27 @@ def test_the_unit_tests_pass(tmp_path: Path) -> None:
         *("-W", "default::DeprecationWarning"),
         cwd=ROOT,
         timeout=400,
+    )
+    assert " passed" in output.splitlines()[-1]
+
+
+def test_the_suite_for_plugins_runs(tmp_path: Path) -> None:
+    environment = Environment.make(tmp_path / "env", find_lowest_python())
+    core = f"{ROOT / 'packages' / 'core'}[testing]"
+    environment.install("--resolution=lowest-direct", "--editable", core)
+    folder = make_folder(tmp_path / "plugin")
+    output = environment.run(
+        *(
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir=.",
+            "-k",
+            "Claims or Messages",
+        ),
+        cwd=folder,
     )
     assert " passed" in output.splitlines()[-1]
 
