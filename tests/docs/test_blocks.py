@@ -42,6 +42,8 @@ OTHER_COMMANDS = [
     r"pytest",
     r"python -m unittest \w+",
     r"(pip install uv && )?uv run .*",
+    # In test_cli_channels.py, as they need a broker.
+    r"flask --app app ws (channels|publish .*)",
     # Tried by hand: these change the machine.
     r"apt-get install python3-venv nginx",
     r"useradd --system --create-home chat",

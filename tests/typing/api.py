@@ -12,6 +12,8 @@ from typing_extensions import assert_type
 from werkzeug.test import TestResponse
 
 from flask_ws import (
+    Broker,
+    BrokerError,
     ConnectionClosed,
     Options,
     ServerSocket,
@@ -121,6 +123,19 @@ def look_at_options(options: Options) -> None:
     assert_type(options.subprotocols, tuple[str, ...])
 
 
+# Channels
+
+
+def use_channels(ws: WebSocket, others: list[WebSocket]) -> None:
+    ws.subscribe("news")
+    ws.unsubscribe("news")
+    assert_type(sock.publish("news", "text"), bool)
+    assert_type(sock.publish("news", b"binary", exclude=ws), bool)
+    assert_type(sock.publish("news", memoryview(b"binary"), exclude=others), bool)
+    assert_type(sock.publish_json("news", {"any": 1}, exclude={ws}, indent=2), bool)
+    assert_type(sock.subscribers("news"), int)
+
+
 # Plugins
 
 
@@ -128,6 +143,29 @@ def look_at_options(options: Options) -> None:
 def flask_ws_get_socket(environ: dict[str, Any]) -> ServerSocket | None:
     found = environ.get("pigeon.socket")
     return None if found is None else ServerSocket(found, read_ahead=b"early", detach=True)
+
+
+class PigeonPost(Broker):
+    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+        self.deliver = deliver
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        self.went_away("the pigeon is lost")
+        raise BrokerError("no pigeon")
+
+    def subscribe(self, channel: str) -> None:
+        self.came_back()
+
+    def unsubscribe(self, channel: str) -> None:
+        assert_type(self.is_away, bool)
+
+    def close(self) -> None:
+        pass
+
+
+@hookimpl
+def flask_ws_open_broker(url: str) -> Broker | None:
+    return PigeonPost() if url.startswith("pigeon:") else None
 
 
 # Tests

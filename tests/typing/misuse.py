@@ -74,6 +74,13 @@ def send(ws: WebSocket) -> None:
     print(ws.subscribers)  # type: ignore[attr-defined]
 
 
+def publish(ws: WebSocket) -> None:
+    ws.subscribe(b"news")  # type: ignore[arg-type]
+    sock.publish("news", {"json": 1})  # type: ignore[arg-type]
+    sock.publish("news", "text", ws)  # type: ignore[call-arg]
+    sock.publish("news", "text", exclude="ws")  # type: ignore[arg-type]
+
+
 def in_tests() -> None:
     with connect("/echo", app) as ws:  # type: ignore[arg-type]
         ws.send(1)  # type: ignore[arg-type]

@@ -41,8 +41,8 @@ def encode(data: str | BytesLike) -> tuple[int, BytesLike]:
         # A length in bytes, whatever the shape of the view was.
         return BINARY, data.cast("B") if data.contiguous else bytes(data)
     raise TypeError(
-        f"A message is str or bytes, not {type(data).__name__}: send_json() and publish_json() "
-        "take dictionaries and lists."
+        f"A message is str or bytes, not {type(data).__name__}: send_json() sends dictionaries "
+        "and lists, and publish_json() publishes them."
     )
 
 

@@ -79,7 +79,7 @@ def flask_ws_open_broker(url: str) -> Broker | None:
 
     Called when an app is initialised, to see whether the URL can be used, and once more in each
     process that publishes or subscribes. A plugin claims the schemes that it knows, and returns
-    ``None`` for others; nothing may be connected before :meth:`Broker.start`.
+    ``None`` for others; nothing may be connected before :meth:`flask_ws.Broker.start`.
 
     :param url: the URL, with a scheme such as ``redis`` and all that the broker wants to be told.
     :return: a broker that has not been started, or ``None`` if the URL is not this plugin's.
