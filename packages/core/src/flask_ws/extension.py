@@ -60,8 +60,8 @@ class Sock:
         self._routes: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
         # Weak, so that apps that tests make do not pile up.
         self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
-        #: The blueprints that routes were declared on.
-        self.blueprints: list[flask.Blueprint] = []
+        # Those that routes were declared on.
+        self._blueprints: list[flask.Blueprint] = []
         if app is not None:
             self.init_app(app)
 
@@ -116,7 +116,7 @@ class Sock:
             check_handler(handler, rule)
             view = self.view(handler, **own)
             if bp is not None:
-                self.blueprints.append(bp)
+                self._blueprints.append(bp)
                 bp.add_url_rule(rule, view_func=view, **rule_options)
             else:
                 self._routes.append((rule, view, rule_options))
@@ -254,7 +254,7 @@ class AppState:
 
     def unregistered(self, app: flask.Flask) -> Iterator[str]:
         """Name the blueprints that have WebSocket routes and are not registered on the app."""
-        names = {blueprint.name for sock in self.socks for blueprint in sock.blueprints}
+        names = {blueprint.name for sock in self.socks for blueprint in sock._blueprints}
         known = {blueprint.name for blueprint in app.blueprints.values()}
         yield from sorted(names - known)
 
