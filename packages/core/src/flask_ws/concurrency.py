@@ -136,11 +136,21 @@ class Concurrency:
         return None
 
     def wait_readable(self, fd: int, timeout: float | None) -> bool:
-        """Wait until ``fd`` can be read; ``False`` when ``timeout`` seconds passed first."""
+        """Wait until a socket can be read.
+
+        :param fd: its file descriptor.
+        :param timeout: seconds to wait; ``None`` waits for as long as it takes.
+        :return: ``False`` when the time was up first.
+        """
         return _poll(fd, timeout, write=False)
 
     def wait_writable(self, fd: int, timeout: float | None) -> bool:
-        """Wait until ``fd`` can be written; ``False`` when ``timeout`` seconds passed first."""
+        """Wait until a socket can be written.
+
+        :param fd: its file descriptor.
+        :param timeout: seconds to wait; ``None`` waits for as long as it takes.
+        :return: ``False`` when the time was up first.
+        """
         return _poll(fd, timeout, write=True)
 
 

@@ -179,7 +179,7 @@ class Connection:
     def receive(self, timeout: float | None) -> str | bytes | None: ...
 
     def receive(self, timeout: float | None = None) -> str | bytes | None:
-        """Receive the next message.
+        """Receive the next message; one thread at a time.
 
         :param timeout: seconds to wait for it; 0 takes what is there; ``None``, the default,
             waits for as long as the connection lives.
@@ -303,7 +303,7 @@ class Connection:
     # Sending
 
     def send(self, data: str | BytesLike) -> None:
-        """Send a message; may be called from any thread.
+        """Send a message (RFC 6455 section 5.6); any thread may.
 
         :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
             binary. Returns when the operating system has taken all of it.
@@ -313,7 +313,9 @@ class Connection:
         self._write(self._protocol.send_message, data, 1)
 
     def ping(self, payload: bytes = b"") -> None:
-        """Send a ping; flask-ws does so by itself, see ``SOCK_PING_INTERVAL``.
+        """Send a ping (RFC 6455 section 5.5.2); any thread may.
+
+        There is seldom a need for it: flask-ws does so by itself, see ``SOCK_PING_INTERVAL``.
 
         :param payload: up to 125 bytes, which come back in the pong.
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.

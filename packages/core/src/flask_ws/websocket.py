@@ -23,8 +23,13 @@ SHOWN_LENGTH = 80
 class WebSocket(Connection):
     """A client's WebSocket connection.
 
-    A handler gets it as its first argument. ``for message in ws`` receives messages until the
-    connection is closed.
+    A handler gets it as its first argument; it is never made by hand. ``for message in ws``
+    receives messages until the connection is closed.
+
+    Its ``environ`` is that of the request, ``subprotocol`` the one that was agreed on;
+    ``close_code`` is ``None`` while the connection is open, then the close code (RFC 6455 section
+    7.4), and ``close_reason`` the text that came with it. A handler may keep attributes of its
+    own on it.
 
     :param environ: the WSGI environ of the request that opened the connection.
     :param subprotocol: the subprotocol that was agreed on, or ``None``.
