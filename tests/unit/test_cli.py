@@ -683,6 +683,18 @@ def test_headers_are_sent(app: Flask, sock: Sock, serve: Serve, terminal: Termin
     assert outcome.out == '["1", "a:b", "example"]\n'
 
 
+def test_a_name_and_a_password_in_the_url_are_sent(
+    app: Flask, sock: Sock, serve: Serve, terminal: Terminal
+) -> None:
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        assert request.authorization is not None
+        ws.send_json([request.authorization.username, request.authorization.password])
+
+    outcome = terminal.connect(serve().replace("//", "//ada:b%40by@"))
+    assert outcome.out == '["ada", "b@by"]\n'
+
+
 def test_subprotocols_are_offered_in_order(
     app: Flask, sock: Sock, serve: Serve, terminal: Terminal
 ) -> None:

@@ -321,6 +321,22 @@ def test_a_handler_aborts(app: Flask, sock: Sock, log: Log) -> None:
     assert "feed raised 401 Unauthorized, which comes too late: the handshake has" in log.line()
 
 
+def test_view_stands_above_the_route(app: Flask, sock: Sock) -> None:
+    """Flask has the handler then, and would call it without a connection."""
+    app.route("/feed", websocket=True)(echo)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match=r"@app\.route has echo already.* goes below @app\.route"):
+        sock.view(echo)
+
+
+def test_a_handler_is_routed_by_the_app(app: Flask, sock: Sock, log: Log) -> None:
+    app.route("/feed")(echo)  # type: ignore[type-var]
+    refused(app, "/feed")
+    assert log.line().endswith(
+        "This URL is an HTTP route, not a WebSocket. The app has no WebSocket routes: "
+        "@sock.route declares one."
+    )
+
+
 def test_a_view_is_routed_without_websocket(app: Flask, sock: Sock, log: Log) -> None:
     app.route("/feed")(sock.view(echo))
     said = "The rule of this URL lacks websocket=True: @app.route('/feed', websocket=True)."
@@ -396,7 +412,7 @@ def test_the_request_is_no_handshake(app: Flask, sock: Sock, log: Log, why: str)
     response = app.test_client().get("/feed", headers={"Sec-WebSocket-Version": "13"})
     said = (
         "This URL is a WebSocket, and the request does not ask for one. A page connects with new "
-        "WebSocket(url). If it has, a proxy on the way does not pass the headers Upgrade and "
+        "WebSocket(url); if one did, a proxy on the way does not pass the headers Upgrade and "
         "Connection on."
     )
     assert (response.status_code, said in response.get_data(as_text=True)) == (400, True)

@@ -113,7 +113,7 @@ def _explain_mismatch(request: flask.Request) -> str:
     if not is_upgrade(request.environ):
         return (
             "This URL is a WebSocket, and the request does not ask for one. A page connects with "
-            "new WebSocket(url). If it has, a proxy on the way does not pass the headers Upgrade "
+            "new WebSocket(url); if one did, a proxy on the way does not pass the headers Upgrade "
             "and Connection on."
         )
     rule = _find_http_rule(request)
@@ -139,7 +139,7 @@ def _describe_routes(path: str) -> str:
     """Tell which WebSocket routes there are, or the one that is like a path."""
     rules = sorted({rule.rule for rule in flask.current_app.url_map.iter_rules() if rule.websocket})
     if not rules:
-        return "The app has no WebSocket routes."
+        return "The app has no WebSocket routes: @sock.route declares one."
     if close := difflib.get_close_matches(path, rules, n=1):
         return f"Did you mean {close[0]}?"
     more = f" and {len(rules) - SHOWN_ROUTES} more" if len(rules) > SHOWN_ROUTES else ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .advice import ASYNC, GENERATOR
 from .views import WebSocketView
 
-__all__ = ["check_handler", "check_rule"]
+__all__ = ["check_handler", "check_order", "check_rule"]
 
 #: The methods of an event view, with what each is called with.
 METHODS: dict[str, tuple[str, ...]] = {
@@ -73,6 +73,20 @@ def check_handler(handler: Callable[..., Any], rule: str = "") -> None:
             f"The first argument of {name} is {first.name!r}, a variable of its URL, and a "
             f"WebSocket handler gets the connection as its first: "
             f"def {name}({', '.join(['ws', *variables])})."
+        )
+
+
+def check_order(handler: Callable[..., Any], views: Iterable[object]) -> None:
+    """Check that a handler is not a view of Flask's already, which would be called without ``ws``.
+
+    :param views: the view functions of an app.
+    :raises TypeError: it is.
+    """
+    if any(view is handler for view in views):
+        name = getattr(handler, "__name__", repr(handler))
+        raise TypeError(
+            f"@app.route has {name} already, as it is: @sock.view goes below @app.route, and "
+            "decorators between them; @sock.route goes without @app.route."
         )
 
 

@@ -14,7 +14,7 @@ from werkzeug.routing import Rule
 
 from .advice import explain_routing, warn_of_decorators, warn_of_worker
 from .channels import Channels, check_settings
-from .checks import check_handler, check_rule
+from .checks import check_handler, check_order, check_rule
 from .detach import CROWDED, Detacher, find_socket
 from .exceptions import ConfigurationError
 from .frames import BytesLike
@@ -145,6 +145,8 @@ class Sock:
         :raises TypeError: the handler is not one.
         """
         check_handler(handler)
+        for app in list(self._apps):
+            check_order(handler, app.view_functions.values())
         changes = check_route_options(options)
 
         @functools.wraps(handler)

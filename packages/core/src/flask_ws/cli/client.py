@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import click
 from markupsafe import Markup
@@ -165,6 +165,7 @@ def connect(
         ("Sec-WebSocket-Version", "13"),
         ("Sec-WebSocket-Extensions", EXTENSIONS),
         ("Sec-WebSocket-Protocol", ", ".join(subprotocols)),
+        ("Authorization", _make_credentials(url)),
     ]
     own = {name.lower() for name, _ in headers}
     headers = [(name, value) for name, value in sent if value and name.lower() not in own] + headers
@@ -189,6 +190,14 @@ def connect(
     code = connection.close_code or 0
     click.echo(f"Closed: {describe_close(code, connection.close_reason)}", err=True)
     context.exit(exit_code(code))
+
+
+def _make_credentials(url: SplitResult) -> str:
+    """Return what a URL such as ``ws://name:password@host/`` asks to send (RFC 7617)."""
+    if url.username is None:
+        return ""
+    text = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return f"Basic {base64.b64encode(text.encode()).decode()}"
 
 
 def exit_code(code: int) -> int:
