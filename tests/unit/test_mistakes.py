@@ -491,7 +491,7 @@ def test_the_client_speaks_socketio(app: Flask, sock: Sock, log: Log) -> None:
 @pytest.mark.parametrize("data", [{"a": 1}, ["a"], None, 7])
 def test_send_is_given_what_is_no_message(app: Flask, sock: Sock, data: Any) -> None:
     sock.route("/")(lambda ws: ws.send(data))
-    expected = rf"str or bytes, not {type(data).__name__}: send_json\(\) sends dictionaries"
+    expected = rf"str or bytes, not {type(data).__name__}: send_json\(\) .* take dictionaries"
     with pytest.raises(TypeError, match=expected):
         run(app)
 
