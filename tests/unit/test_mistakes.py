@@ -652,3 +652,38 @@ def test_a_handler_changes_the_session(app: Flask, sock: Sock, log: Log) -> None
     assert log.lines() == []
     run(app, "/write")
     assert "write changed the session, which is lost: its cookie went out with" in log.line()
+
+
+# Channels
+
+
+def test_processes_have_no_broker_in_common(
+    app: Flask, sock: Sock, server: MemoryServer, log: Log
+) -> None:
+    sock.route("/")(lambda ws: ws.subscribe("news"))
+    peer = server.connect(app, environ={"wsgi.multiprocess": True, "wsgi.multithread": True})
+    assert peer.read_close().close_code == 1000
+    peer.send_close(1000)
+    assert log.line() == (
+        "The server runs several processes, and SOCK_BROKER_URL is memory://: what one of them "
+        "publishes does not reach the subscribers in the others. Set it to a broker that they "
+        "share, such as redis:// of flask-ws[redis]."
+    )
+
+
+def test_the_plugin_of_the_broker_is_not_installed(app: Flask, no_plugins: Plugins) -> None:
+    app.config["SOCK_BROKER_URL"] = "redis://localhost"
+    expected = r"no installed plugin knows the scheme 'redis': pip install 'flask-ws\[redis\]'"
+    with pytest.raises(ConfigurationError, match=expected):
+        Sock(app)
+
+
+def test_publish_is_given_what_is_no_message(app: Flask, sock: Sock) -> None:
+    with app.app_context(), pytest.raises(TypeError, match=r"publish_json\(\) take dictionaries"):
+        sock.publish("news", {"a": 1})  # type: ignore[arg-type]
+
+
+def test_publish_is_called_without_an_app_context(sock: Sock) -> None:
+    """As in a thread of one's own; Flask says what to do."""
+    with pytest.raises(RuntimeError, match=r"outside of application context"):
+        sock.publish("news", "hello")

@@ -313,7 +313,8 @@ class Channels:
             self._warned = True
             logger.warning(
                 "The server runs several processes, and SOCK_BROKER_URL is memory://: what one "
-                "of them publishes does not reach the subscribers in the others."
+                "of them publishes does not reach the subscribers in the others. Set it to a "
+                "broker that they share, such as redis:// of flask-ws[redis]."
             )
 
 
