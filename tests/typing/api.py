@@ -105,6 +105,16 @@ def send(ws: WebSocket) -> None:
     ws.close(4000, reason="enough")
 
 
+def use_channels(ws: WebSocket) -> None:
+    ws.subscribe("news")
+    ws.unsubscribe("news")
+    assert_type(sock.publish("news", "text"), bool)
+    assert_type(sock.publish("news", b"binary", exclude=ws), bool)
+    assert_type(sock.publish("news", memoryview(b"binary"), exclude=[ws, ws]), bool)
+    assert_type(sock.publish_json("news", {"any": ["thing"]}, exclude={ws}, indent=2), bool)
+    assert_type(sock.subscribers("news"), int)
+
+
 def look(ws: WebSocket) -> None:
     assert_type(ws.connected, bool)
     assert_type(ws.close_code, int | None)
