@@ -133,19 +133,6 @@ def look_at_options(options: Options) -> None:
     assert_type(options.subprotocols, tuple[str, ...])
 
 
-# Channels
-
-
-def use_channels(ws: WebSocket, others: list[WebSocket]) -> None:
-    ws.subscribe("news")
-    ws.unsubscribe("news")
-    assert_type(sock.publish("news", "text"), bool)
-    assert_type(sock.publish("news", b"binary", exclude=ws), bool)
-    assert_type(sock.publish("news", memoryview(b"binary"), exclude=others), bool)
-    assert_type(sock.publish_json("news", {"any": 1}, exclude={ws}, indent=2), bool)
-    assert_type(sock.subscribers("news"), int)
-
-
 # Plugins
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from flask import current_app
 
@@ -11,7 +12,7 @@ from flask_ws import WebSocket, WebSocketView
 from . import live
 from .live import app, sock
 
-OPTIONS = {"max_outbox": 300_000, "close_timeout": 2}
+OPTIONS: dict[str, Any] = {"max_outbox": 300_000, "close_timeout": 2}
 
 
 @sock.route("/channels/handler/<channel>", **OPTIONS)
