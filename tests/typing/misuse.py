@@ -71,10 +71,6 @@ def send(ws: WebSocket) -> None:
     ws.close("4000")  # type: ignore[arg-type]
     ws.close(reason=4000)  # type: ignore[arg-type]
     ws.connected = False  # type: ignore[misc]
-    ws.subscribe(b"news")  # type: ignore[arg-type]
-    sock.publish("news", {"json": 1})  # type: ignore[arg-type]
-    sock.publish("news", "text", ws)  # type: ignore[call-arg]
-    sock.publish("news", "text", exclude="ws")  # type: ignore[arg-type]
     print(ws.subscribers)  # type: ignore[attr-defined]
 
 

@@ -491,7 +491,7 @@ def test_the_client_speaks_socketio(app: Flask, sock: Sock, log: Log) -> None:
 @pytest.mark.parametrize("data", [{"a": 1}, ["a"], None, 7])
 def test_send_is_given_what_is_no_message(app: Flask, sock: Sock, data: Any) -> None:
     sock.route("/")(lambda ws: ws.send(data))
-    expected = rf"str or bytes, not {type(data).__name__}: send_json\(\) .* take dictionaries"
+    expected = rf"str or bytes, not {type(data).__name__}: send_json\(\) sends dictionaries"
     with pytest.raises(TypeError, match=expected):
         run(app)
 
@@ -681,7 +681,7 @@ def test_the_plugin_of_the_broker_is_not_installed(app: Flask, no_plugins: Plugi
 
 
 def test_publish_is_given_what_is_no_message(app: Flask, sock: Sock) -> None:
-    with app.app_context(), pytest.raises(TypeError, match=r"publish_json\(\) take dictionaries"):
+    with app.app_context(), pytest.raises(TypeError, match=r"publish_json\(\) publishes them"):
         sock.publish("news", {"a": 1})  # type: ignore[arg-type]
 
 
