@@ -689,3 +689,24 @@ def test_publish_is_called_without_an_app_context(sock: Sock) -> None:
     """As in a thread of one's own; Flask says what to do."""
     with pytest.raises(RuntimeError, match=r"outside of application context"):
         sock.publish("news", "hello")
+
+
+# Tests
+
+
+def test_the_test_client_of_flask_is_used(app: Flask, sock: Sock) -> None:
+    sock.route("/feed")(echo)
+    app.testing = True
+    text = app.test_client().get("/feed").get_data(as_text=True)
+    assert "In a test, use flask_ws.testing.connect()." in text
+
+
+def test_connect_is_used_without_with(app: Flask, sock: Sock) -> None:
+    sock.route("/")(echo)
+    with pytest.raises(AttributeError, match=r"with connect\(\.\.\.\) as ws, then ws\.send\."):
+        connect(app, "/").send("hello")  # type: ignore[attr-defined]
+
+
+def test_connect_is_given_no_app() -> None:
+    with pytest.raises(TypeError, match="takes an app or a test client of it, not '/feed'"):
+        connect("/feed", Flask("app"))  # type: ignore[arg-type]

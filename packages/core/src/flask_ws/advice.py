@@ -40,6 +40,7 @@ logger = logging.getLogger("flask_ws")
 #: Routes that a line of the log names at most.
 SHOWN_ROUTES = 8
 
+TEST_HINT = " In a test, use flask_ws.testing.connect()."
 NO_WEBSOCKET = "This URL is an HTTP route, not a WebSocket."
 REFUSING = (
     "to refuse a handshake, do it before the handler runs: in a before_request function, or in "
@@ -114,7 +115,7 @@ def _explain_mismatch(request: flask.Request) -> str:
         return (
             "This URL is a WebSocket, and the request does not ask for one. A page connects with "
             "new WebSocket(url); if one did, a proxy on the way does not pass the headers Upgrade "
-            "and Connection on."
+            "and Connection on." + (TEST_HINT if flask.current_app.testing else "")
         )
     rule = _find_http_rule(request)
     view = None if rule is None else flask.current_app.view_functions.get(rule.endpoint)

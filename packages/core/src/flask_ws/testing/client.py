@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import flask
 from flask.testing import FlaskClient
@@ -257,6 +257,14 @@ class Connecting:
         self._kwargs = kwargs
         self._ws: ClientWebSocket | None = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"connect() opens a connection in a with statement: with connect(...) as ws, "
+                f"then ws.{name}."
+            )
+
     def __enter__(self) -> ClientWebSocket:
         """Open the connection.
 
@@ -344,8 +352,14 @@ def connect(
         ``base_url``.
     :return: a context manager, which gives a :class:`ClientWebSocket`.
     :raises HandshakeRefused: at the beginning of the block: the app did not answer 101.
+    :raises TypeError: ``app_or_client`` is neither.
     """
-    client = app_or_client if isinstance(app_or_client, Client) else app_or_client.test_client()
+    if isinstance(app_or_client, Client):
+        client = app_or_client
+    elif isinstance(app_or_client, flask.Flask):
+        client = app_or_client.test_client()
+    else:
+        raise TypeError(f"connect() takes an app or a test client of it, not {app_or_client!r}.")
     offered = [subprotocols] if isinstance(subprotocols, str) else list(subprotocols)
     sent = Headers(headers)
     for name, value in (
