@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, abort, session
+from flask.sessions import SessionInterface, SessionMixin
 from tests.support.memory import PATIENCE, MemoryServer, in_thread
 from werkzeug.wrappers import Response
 
@@ -654,6 +655,23 @@ def test_a_handler_changes_the_session(app: Flask, sock: Sock, log: Log) -> None
     assert log.lines() == []
     run(app, "/write")
     assert "write changed the session, which is lost: its cookie went out with" in log.line()
+
+
+def test_a_session_that_cannot_tell_is_left_alone(app: Flask, sock: Sock, log: Log) -> None:
+    class Session(dict[str, Any], SessionMixin):
+        modified = property(lambda self: True)
+
+    class Sessions(SessionInterface):
+        def open_session(self, app: Flask, request: Any) -> Any:
+            return Session()
+
+        def save_session(self, app: Flask, session: Any, response: Any) -> None:
+            pass
+
+    app.session_interface = Sessions()
+    sock.route("/")(lambda ws: session.update(user="ada"))
+    run(app)
+    assert log.lines() == []
 
 
 # Channels

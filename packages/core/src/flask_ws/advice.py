@@ -5,6 +5,7 @@ Each is one line in the log; what a program does again and again is told once.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import logging
@@ -199,13 +200,18 @@ class SessionWatch:
 
     def __init__(self) -> None:
         self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
-        # It has been saved, along with the response.
-        if getattr(self._session, "modified", False):
-            self._session.modified = False
+        # It has been saved, along with the response. Sessions of other kinds may not know that.
+        if self._is_modified():
+            with contextlib.suppress(AttributeError):
+                self._session.modified = False
+        self._before = self._is_modified()
+
+    def _is_modified(self) -> bool:
+        return bool(getattr(self._session, "modified", False))
 
     def check(self, handler: Callable[..., object]) -> None:
         """Look at the session when the handler has ended."""
-        if getattr(self._session, "modified", False):
+        if self._is_modified() and not self._before:
             _warn_once(
                 ("session", name_of(handler)),
                 "%s changed the session, which is lost: its cookie went out with the handshake. "
