@@ -47,13 +47,19 @@ def test_a_large_frame_goes_out_as_it_is(outbox: Outbox) -> None:
 
 def test_nothing_follows_the_last_frame(outbox: Outbox) -> None:
     outbox.append(b"message")
-    assert outbox.append(b"close", last=True)
+    outbox.close(b"close", lambda: None)
     assert not outbox.append(b"late")
     assert drain(outbox) == [b"messageclose"]
 
 
+def test_who_hears_of_the_close_frame_finds_it(outbox: Outbox) -> None:
+    found: list[list[BytesLike]] = []
+    outbox.close(b"close", lambda: found.append(list(outbox.frames or ())))
+    assert found == [[b"close"]]
+
+
 def test_the_rest_of_a_frame_goes_before_the_last_one(outbox: Outbox) -> None:
-    outbox.append(b"close", last=True)
+    outbox.close(b"close", lambda: None)
     outbox.put_back(memoryview(b"message")[4:])
     assert drain(outbox) == [b"ageclose"]
 

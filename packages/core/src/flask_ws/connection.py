@@ -444,9 +444,12 @@ class Connection:
 
     def _queue_close(self, code: int, reason: str) -> None:
         """Put a close frame into the outbox, as its last."""
+
+        def announce() -> None:
+            self._sent_close = (code, reason)
+
         (frame,) = self._protocol.send_close(code, reason)
-        self._sent_close = (code, reason)
-        self._outbox.append(frame, last=True)
+        self._outbox.close(frame, announce)
 
     def flush(self, *, later: bool = True) -> bool:
         """Send of the outbox what the kernel takes.

@@ -32,18 +32,25 @@ class Outbox:
         #: Their bytes.
         self.size = 0
 
-    def append(self, frame: BytesLike, *, last: bool = False) -> bool:
-        """Put a frame in; ``False`` if the last has been put in already.
-
-        :param last: whether it is a close frame, which nothing may follow.
-        """
+    def append(self, frame: BytesLike) -> bool:
+        """Put a frame in; ``False`` if a close frame has been put in already."""
         with self._lock:
             if self._closed:
                 return False
-            self._closed = last
             self._open().append(frame)
             self.size += len(frame)
             return True
+
+    def close(self, frame: BytesLike, announce: Callable[[], object]) -> None:
+        """Put a close frame in, which nothing may follow.
+
+        :param announce: called with the frame on its way in, so that whoever hears of it finds it.
+        """
+        with self._lock:
+            self._closed = True
+            self._open().append(frame)
+            self.size += len(frame)
+            announce()
 
     def put_back(self, rest: BytesLike) -> None:
         """Put what the kernel did not take of a frame before everything else."""
