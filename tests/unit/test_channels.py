@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import subprocess
 import sys
 import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -249,6 +251,34 @@ def until(predicate: Callable[[], object]) -> None:
             return
         pause.wait(0.005)
     raise AssertionError("it did not happen")
+
+
+class Kept:
+    """Something that lives as long as its connection."""
+
+
+def test_of_a_connection_that_has_ended_nothing_is_kept(
+    sock: Sock, server: MemoryServer, open_: Open
+) -> None:
+    """Not even while nobody publishes."""
+    seen: list[weakref.ref[Kept]] = []
+
+    @sock.route("/<channel>")
+    def handler(ws: WebSocket, channel: str) -> None:
+        ws.subscribe(channel)
+        ws.kept = kept = Kept()  # type: ignore[attr-defined]
+        seen.append(weakref.ref(kept))
+        del kept
+        ws.send("ready")
+        for _ in ws:
+            pass
+
+    staying, leaving = open_("/news"), open_("/news")
+    sock.publish("news", "hello")
+    assert [staying.read(), leaving.read()] == ["hello", "hello"]
+    leaving.close()
+    until(lambda: gc.collect() is not None and seen[1]() is None)
+    assert seen[0]() is not None
 
 
 def test_a_closed_connection_cannot_subscribe(sock: Sock, server: MemoryServer, app: Flask) -> None:

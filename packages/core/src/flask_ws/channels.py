@@ -82,7 +82,7 @@ class Group:
 class Subscribers:
     """The connections that are subscribed to one channel, in this process."""
 
-    __slots__ = ("_connections", "_grouped", "_version")
+    __slots__ = ("_connections", "_grouped", "_messages", "_size", "_version")
 
     def __init__(self) -> None:
         # A dictionary keeps the order in which they came.
@@ -90,17 +90,27 @@ class Subscribers:
         self._version = 0
         # The same for publishers, who take no lock, and of which version it is.
         self._grouped: tuple[int, list[Group]] = 0, []
+        # What has been put into outboxes and perhaps not sent, so that it is not too much, ever.
+        self._messages = self._size = 0
 
     def __len__(self) -> int:
         return len(self._connections)
 
     def add(self, connection: Connection) -> None:
         self._connections[connection] = None
-        self._version += 1
+        self._change()
 
     def remove(self, connection: Connection) -> None:
         del self._connections[connection]
+        self._change()
+
+    def _change(self) -> None:
         self._version += 1
+        # Not until somebody publishes: those who are gone would be kept so long.
+        for group in self._grouped[1]:
+            self._messages += group.round.messages
+            self._size += group.round.size
+        self._grouped = -1, []
 
     def count(self) -> int:
         """Count those that are open."""
@@ -124,10 +134,8 @@ class Subscribers:
             found.setdefault(key, []).append(connection)
         groups = [Group(connections) for connections in found.values()]
         for group in groups:
-            # What has been put into outboxes and not sent, so that it is not too much, ever.
-            for former in self._grouped[1]:
-                group.round.messages += former.round.messages
-                group.round.size += former.round.size
+            group.round.messages, group.round.size = self._messages, self._size
+        self._messages = self._size = 0
         self._grouped = version, groups
         return groups
 
