@@ -3,110 +3,107 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import websockets.sync.client
-from tests.support.raw import Peer
-from tests.support.server import Server, wait_until
-from tests.support.setups import on
+from tests.support.setups import OurSetup, on
 
-pytestmark = on(lambda setup: (setup.main or setup.unpatched) and setup.processes == 1)
+from flask_ws.testing.suite.process import Server, wait_until
+from flask_ws.testing.suite.raw import Peer, Response
+
+from .ours import OurServers
 
 #: More subscribers than are sent a publication at once.
 MANY = 20
 
 
-@pytest.fixture
-def channel(server: Server) -> str:
-    """A channel that no other test uses."""
-    return server.tag()
+def is_chosen(setup: OurSetup) -> bool:
+    """Main setups, and those whose other threads must not touch their hub."""
+    return setup.capabilities.processes == 1 and (setup.main or "unpatched" in setup.name)
 
 
-@pytest.fixture
-def peers() -> Iterator[list[Peer]]:
-    made: list[Peer] = []
-    yield made
-    for peer in made:
-        peer.sock.close()
-
-
-def subscribe(server: Server, peers: list[Peer], channel: str, kind: str, **kwargs: Any) -> Peer:
-    peer = server.connect(f"/channels/{kind}/{channel}", **kwargs)
-    peers.append(peer)
-    assert peer.read() == "ready"
-    return peer
-
-
-def publish(server: Server, channel: str, count: int, size: int, path: str = "publish") -> Any:
+def publish(server: Server, channel: str, count: int, size: int, path: str = "publish") -> Response:
     return server.get(f"/channels/{path}/{channel}/{count}/{size}")
 
 
-@pytest.mark.parametrize("path", ["publish", "publish-in-thread"])
-def test_every_subscriber_has_every_message_in_order(
-    server: Server, peers: list[Peer], channel: str, path: str
-) -> None:
-    """Published by an HTTP view, or by a thread of its own."""
-    for number in range(MANY):
-        subscribe(server, peers, channel, "handler" if number % 2 else "view")
-    publish(server, channel, 30, 200, path)
-    expected = [f"{number} ".ljust(200, "x") for number in range(30)]
-    for peer in peers:
-        assert [peer.read() for _ in range(30)] == expected
-    for peer in peers:
-        peer.close()
+@on(is_chosen)
+class TestChannels(OurServers):
+    @pytest.fixture
+    def channel(self, server: Server) -> str:
+        """A channel that no other test uses."""
+        return server.tag()
 
+    @staticmethod
+    def subscribe(
+        server: Server,
+        peers: list[Peer],
+        channel: str,
+        kind: str,
+        receive_buffer: int | None = None,
+    ) -> Peer:
+        peer = server.connect(f"/channels/{kind}/{channel}", receive_buffer=receive_buffer)
+        peers.append(peer)
+        assert peer.read() == "ready"
+        return peer
 
-@pytest.mark.parametrize("kind", ["handler", "view"])
-def test_what_one_sends_is_for_the_others(
-    server: Server, peers: list[Peer], channel: str, kind: str
-) -> None:
-    one, other, third = (
-        subscribe(server, peers, channel, each) for each in (kind, "handler", "view")
-    )
-    one.send("from one")
-    assert [other.read(), third.read()] == ["from one"] * 2
-    other.send(b"from the other")
-    assert [one.read(), third.read()] == [b"from the other"] * 2
+    @pytest.mark.parametrize("path", ["publish", "publish-in-thread"])
+    def test_every_subscriber_has_every_message_in_order(
+        self, server: Server, peers: list[Peer], channel: str, path: str
+    ) -> None:
+        """Published by an HTTP view, or by a thread of its own."""
+        for number in range(MANY):
+            self.subscribe(server, peers, channel, "handler" if number % 2 else "view")
+        publish(server, channel, 30, 200, path)
+        expected = [f"{number} ".ljust(200, "x") for number in range(30)]
+        for peer in peers:
+            assert [peer.read() for _ in range(30)] == expected
+        for peer in peers:
+            peer.close()
 
+    @pytest.mark.parametrize("kind", ["handler", "view"])
+    def test_what_one_sends_is_for_the_others(
+        self, server: Server, peers: list[Peer], channel: str, kind: str
+    ) -> None:
+        kinds = (kind, "handler", "view")
+        one, other, third = (self.subscribe(server, peers, channel, each) for each in kinds)
+        one.send("from one")
+        assert [other.read(), third.read()] == ["from one"] * 2
+        other.send(b"from the other")
+        assert [one.read(), third.read()] == [b"from the other"] * 2
 
-def test_compressed_publications_can_be_read(
-    server: Server, peers: list[Peer], channel: str
-) -> None:
-    tag = server.tag()
-    with websockets.sync.client.connect(
-        server.url(f"/channels/view/{channel}", tag),
-        sock=server.dial_plain(),
-        ssl=server.context(),
-        server_hostname="localhost" if server.setup.tls else None,
-    ) as client:
-        assert client.recv(timeout=5) == "ready"
-        publish(server, channel, 10, 1000)
-        for number in range(10):
-            assert client.recv(timeout=5) == f"{number} ".ljust(1000, "x")
+    def test_compressed_publications_can_be_read(self, server: Server, channel: str) -> None:
+        tag = server.tag()
+        with websockets.sync.client.connect(
+            server.url(f"/channels/view/{channel}", tag),
+            sock=server.dial_plain(),
+            ssl=server.context(),
+            server_hostname="localhost" if server.setup.tls else None,
+        ) as client:
+            assert client.recv(timeout=5) == "ready"
+            publish(server, channel, 10, 1000)
+            for number in range(10):
+                assert client.recv(timeout=5) == f"{number} ".ljust(1000, "x")
 
+    @pytest.mark.parametrize("kind", ["handler", "view"])
+    def test_who_does_not_read_is_closed_with_1013_and_delays_nobody(
+        self, server: Server, peers: list[Peer], channel: str, kind: str
+    ) -> None:
+        beginning = server.log.size()
+        stalled = self.subscribe(server, peers, channel, kind, receive_buffer=4096)
+        readers = [self.subscribe(server, peers, channel, each) for each in ("handler", "view")]
+        for _ in range(100):
+            publish(server, channel, 1, 100_000)
+            for reader in readers:
+                assert len(reader.read()) == 100_000
+            if "SOCK_MAX_OUTBOX" in server.log.read(beginning):
+                break
+        server.log.find(rf"/channels/{kind}/{channel}.*SOCK_MAX_OUTBOX", since=beginning)
+        assert stalled.read_close(after="anything").close_code == 1013
+        stalled.sock.close()
 
-@pytest.mark.parametrize("kind", ["handler", "view"])
-def test_who_does_not_read_is_closed_with_1013_and_delays_nobody(
-    server: Server, peers: list[Peer], channel: str, kind: str
-) -> None:
-    beginning = server.log.size()
-    stalled = subscribe(server, peers, channel, kind, receive_buffer=4096)
-    readers = [subscribe(server, peers, channel, each) for each in ("handler", "view")]
-    for _ in range(100):
-        publish(server, channel, 1, 100_000)
-        for reader in readers:
-            assert len(reader.read()) == 100_000
-        if "SOCK_MAX_OUTBOX" in server.log.read(beginning):
-            break
-    server.log.find(rf"/channels/{kind}/{channel}.*SOCK_MAX_OUTBOX", since=beginning)
-    assert stalled.read_close(after="anything").close_code == 1013
-    stalled.sock.close()
+        def count() -> int:
+            found = json.loads(publish(server, channel, 0, 1).body)["subscribers"]
+            assert isinstance(found, int)
+            return found
 
-    def count() -> int:
-        found = json.loads(publish(server, channel, 0, 1).body)["subscribers"]
-        assert isinstance(found, int)
-        return found
-
-    wait_until(lambda: count() == 2, every=0.05)
+        wait_until(lambda: count() == 2, every=0.05)
