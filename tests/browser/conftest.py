@@ -81,7 +81,7 @@ class Site:
             self._process = subprocess.Popen(
                 [sys.executable, *self._command],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "TERMINAL_COMMAND": "/bin/sh"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

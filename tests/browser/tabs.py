@@ -51,6 +51,12 @@ class Tab:
             every=0.03,
         )
 
+    def await_field(self, name: str) -> None:
+        """Wait until the page has a field of this name."""
+        wait_until(
+            lambda: self.page.find_elements(By.NAME, name), timeout=SECONDS, what=name, every=0.03
+        )
+
     def run(self, script: str, *arguments: Any) -> Any:
         return self.page.execute_script(script, *arguments)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from tests.support.server import wait_until
 
 from .tabs import OpenTab, Tab
 
@@ -46,32 +47,22 @@ def test_a_note_is_on_every_screen_until_its_owner_logs_out(open_tab: OpenTab) -
     phone = open_tab("login")
     phone.await_state("open")
     desk.write("note", "cards")
-    assert phone.await_script(
-        """
-        const [done] = arguments;
-        (function look() { note.value === "cards" ? done(true) : setTimeout(look, 10); })();
-        """
-    )
+    wait_until(lambda: phone.find("note").get_property("value") == "cards", timeout=20)
     desk.page.find_element(By.TAG_NAME, "button").click()
     for tab in (desk, phone):
-        assert tab.await_script(
-            """
-            const [done] = arguments;
-            (function look() {
-              document.querySelector("[name=password]") ? done(true) : setTimeout(look, 10);
-            })();
-            """
-        )
+        tab.await_field("password")
 
 
 def test_keys_that_are_pressed_reach_a_shell(open_tab: OpenTab) -> None:
     tab = open_tab("terminal")
-    tab.await_state("open")
-    tab.write("keys", "echo $((6*7))!", Keys.ENTER)
-    tab.await_text("screen", "\n42!")
-    tab.write("keys", "cat", Keys.ENTER)
+    # The shell's prompt.
+    wait_until(lambda: tab.text("screen"), timeout=10)
+    tab.write("keys", "echo $((6*7))!; cat", Keys.ENTER)
+    tab.await_text("screen", "42!")
     tab.write("keys", "a", Keys.BACKSPACE, "b\u00e9", Keys.ENTER)
     tab.await_text("screen", "\nb\u00e9\nb\u00e9")
     tab.find("interrupt").click()
+    # Once it has its prompt again: to be interrupted makes a shell forget what is typed.
+    wait_until(lambda: tab.text("screen").partition("^C\n")[2], timeout=10)
     tab.write("keys", "exit", Keys.ENTER)
     tab.await_text("status", "The command has ended.")
