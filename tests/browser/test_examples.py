@@ -66,3 +66,17 @@ def test_keys_that_are_pressed_reach_a_shell(open_tab: OpenTab) -> None:
     wait_until(lambda: tab.text("screen").partition("^C\n")[2], timeout=10)
     tab.write("keys", "exit", Keys.ENTER)
     tab.await_text("status", "The command has ended.")
+
+
+def test_what_is_said_in_a_room_stays_there(open_tab: OpenTab) -> None:
+    tab = open_tab("chat")
+    tab.page.find_element(By.LINK_TEXT, "tea").click()
+    tab.await_state("open")
+    tab.write("text", "Milk?\n")
+    tab.await_text("messages", "Milk?")
+    tab.page.find_element(By.LINK_TEXT, "python").click()
+    tab.await_state("open")
+    tab.await_text("people", "1 person")
+    assert "Milk?" not in tab.text("messages")
+    tab.page.find_element(By.LINK_TEXT, "tea").click()
+    tab.await_text("messages", "Milk?")

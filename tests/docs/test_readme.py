@@ -38,7 +38,7 @@ def test_the_first_command_serves_a_chat(tmp_path: Path) -> None:
         served.await_response()
         with urlopen(f"http://127.0.0.1:{served.port}/", timeout=5) as response:
             assert "chat.js" in response.read().decode()
-        with served.connect("/chat") as ada, served.connect("/chat") as grace:
+        with served.connect("/chat/tea") as ada, served.connect("/chat/tea") as grace:
             assert json.loads(ada.recv(timeout=5)) == {"history": []}
             assert json.loads(grace.recv(timeout=5)) == {"history": []}
             ada.send(json.dumps({"name": "Ada", "text": "Hello!"}))

@@ -36,7 +36,7 @@ function connect() {
   timer = null;
   waiting = [];
   show("connecting", "Connecting…");
-  const url = new URL("chat", location.href);
+  const url = new URL(`chat/${document.body.dataset.room}`, location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   socket = new WebSocket(url);
   socket.addEventListener("open", () => {
