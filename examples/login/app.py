@@ -26,7 +26,7 @@ from werkzeug.wrappers import Response
 
 app = Flask(__name__)
 app.config.from_mapping(
-    # A new one at each start logs everyone out; several processes need a common one.
+    # A new one at each start, as are the users' ids below: a real app keeps both.
     SECRET_KEY=os.environ.get("SECRET_KEY") or secrets.token_hex(),
     # Other sites cannot log people in or out. A real app has CSRF tokens as well.
     SESSION_COOKIE_SAMESITE="Lax",
@@ -40,11 +40,16 @@ class User(UserMixin):
     """Someone with an account."""
 
     def __init__(self, name: str, password: str) -> None:
-        self.id = name
+        self.name = name
         self.password_hash = generate_password_hash(password)
+        self.end_sessions()
+
+    def end_sessions(self) -> None:
+        """Log the user out everywhere: sessions name them by an id, which is now another."""
+        self.id = secrets.token_hex()
 
 
-users = {user.id: user for user in (User("ada", "engine"), User("grace", "compiler"))}
+users = {user.name: user for user in (User("ada", "engine"), User("grace", "compiler"))}
 
 #: What each has noted, and the connections of their screens.
 notes: dict[str, str] = {}
@@ -52,9 +57,9 @@ screens: defaultdict[str, set[WebSocket]] = defaultdict(set)
 
 
 @login_manager.user_loader
-def load_user(name: str) -> User | None:
+def load_user(user_id: str) -> User | None:
     """Return the user whom a session names."""
-    return users.get(name)
+    return next((user for user in users.values() if user.id == user_id), None)
 
 
 @app.get("/")
@@ -78,9 +83,11 @@ def login() -> Response:
 @login_required
 def logout() -> Response:
     """Log out, here and on all screens that are open."""
+    # First of all, or a screen whose connection is closed could come back.
+    current_user.end_sessions()
     # A login is checked at the handshake, and not again: its end must be told to the handlers.
     # Each on a thread of its own, because close() waits for the browser's answer.
-    for ws in list(screens[current_user.id]):
+    for ws in list(screens[current_user.name]):
         threading.Thread(target=ws.close, args=(4401, "You have logged out.")).start()
     logout_user()
     return redirect(url_for("index"))
@@ -91,7 +98,7 @@ def logout() -> Response:
 @sock.view
 def note(ws: WebSocket) -> None:
     """Show each change of a user's note on all of their screens."""
-    name = current_user.id
+    name = current_user.name
     screens[name].add(ws)
     try:
         ws.send_json({"name": name, "note": notes.get(name, "")})

@@ -50,13 +50,14 @@ def test_a_note_follows_its_owner_and_nobody_else() -> None:
 
 
 def test_a_logout_closes_every_screen() -> None:
-    client = log_in("ada", "engine")
-    with connect(client, "/note") as desk, connect(client, "/note") as phone:
+    client, other = log_in("ada", "engine"), log_in("ada", "engine")
+    with connect(client, "/note") as desk, connect(other, "/note") as phone:
         for screen in (desk, phone):
             screen.receive_json()
         assert client.post("/logout").status_code == 302
         for screen in (desk, phone):
             assert list(screen) == []
             assert (screen.close_code, screen.close_reason) == (4401, "You have logged out.")
-    with pytest.raises(HandshakeRefused), connect(client, "/note"):
-        pass
+    for each in (client, other):
+        with pytest.raises(HandshakeRefused), connect(each, "/note"):
+            pass
