@@ -132,7 +132,7 @@ class Monitor:
         self._tick = TICK
         self._leaving: list[Watch] = []
         self._failed: list[Callable[[], bool]] = []
-        self._timers: list[tuple[float, Callable[[], object]]] = []
+        self._timers: deque[tuple[float, Callable[[], object]]] = deque()
 
     def __len__(self) -> int:
         return len(self._watches) + self._admitted
@@ -230,13 +230,13 @@ class Monitor:
             due = reference()
             if due is not None and due.active and due.connection.close_code is None:
                 heapq.heappush(self._due, (due.check(now), number, reference))
-        if self._timers:
-            timers, self._timers = self._timers, []
-            for when, function in timers:
-                if when <= now:
-                    function()
-                else:
-                    self._timers.append((when, function))
+        # Others may add to them at any time.
+        for _ in range(len(self._timers)):
+            timer = self._timers.popleft()
+            if timer[0] <= now:
+                timer[1]()
+            else:
+                self._timers.append(timer)
         if self._leaving:
             for watch in self._leaving:
                 if watch.goodbye_until is not None and now >= watch.goodbye_until:

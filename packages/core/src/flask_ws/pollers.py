@@ -54,7 +54,9 @@ class EpollPoller:
             self._epoll.modify(fd, select.EPOLLONESHOT)
 
     def unmask(self, fd: int) -> None:
-        self._epoll.modify(fd, select.EPOLLIN)
+        # Not registered yet, perhaps: then it will be, for just that.
+        with contextlib.suppress(OSError):
+            self._epoll.modify(fd, select.EPOLLIN)
 
     def wait(self, timeout: float) -> list[int]:
         return [fd for fd, _ in self._epoll.poll(timeout, MOST)]
@@ -77,7 +79,10 @@ class SelectorPoller:
             self._selector.unregister(fd)
 
     mask = unregister
-    unmask = register
+
+    def unmask(self, fd: int) -> None:
+        with contextlib.suppress(KeyError):
+            self.register(fd)
 
     def wait(self, timeout: float) -> list[int]:
         with self._turn:
