@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import distributions
+from importlib.metadata import distributions, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +12,12 @@ import pytest
 from flask import Flask
 from tests.support.memory import MemoryServer, in_thread
 
-from flask_ws import Sock, hookimpl, plugins
+from flask_ws import NoSocket, Sock, hookimpl, plugins
 from flask_ws.hookspecs import ServerSocket
 from flask_ws.plugins import FoundPlugin, Plugins, hint
 
 GROUP = "flask_ws_test"
+CORE = version("flask-ws")
 
 CLAIMS = """
 from flask_ws import hookimpl
@@ -36,13 +37,16 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
 
-    def install(name: str, source: str, *, version: str = "1.0", target: str = "") -> None:
+    def install(
+        name: str, source: str, *, version: str = "1.0", target: str = "", requires: str = ""
+    ) -> None:
         module = f"flask_ws_test_{name}"
         (tmp_path / f"{module}.py").write_text(source)
         info = tmp_path / f"{module}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: flask-ws-test-{name}\nVersion: {version}\n"
+            + (f"Requires-Dist: {requires}\n" if requires else "")
         )
         (info / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {target or module}\n")
 
@@ -152,7 +156,8 @@ def test_a_plugin_that_fails_is_reported_by_name(
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.getMessage().startswith(
-        "Plugin broken (flask-ws-test-broken 1.0) could not be loaded and is left out: "
+        f"Plugin broken (flask-ws-test-broken 1.0) could not be loaded by flask-ws {CORE} and is "
+        "left out: "
     )
 
 
@@ -238,6 +243,157 @@ def test_a_plugin_that_was_taken_back_is_not_asked() -> None:
     assert found.get_socket({}) is None
 
 
+# Failing at a request
+
+
+FAILS = """
+from flask_ws import ServerSocket, hookimpl
+@hookimpl
+def flask_ws_get_socket(environ):
+    if "failing" in environ:
+        {statement}
+"""
+FAILING = {
+    "raises": (FAILS.format(statement="1 / 0"), "ZeroDivisionError: division by zero"),
+    "returns something else": (
+        FAILS.format(statement="return environ['failing']"),
+        "TypeError: flask_ws_get_socket returned 1, not a ServerSocket",
+    ),
+    "is newer than the core": (
+        FAILS.format(statement="return ServerSocket(environ['failing'], shiny=True)"),
+        "unexpected keyword argument 'shiny'",
+    ),
+}
+
+each_failure = pytest.mark.parametrize(
+    ("source", "message"), [pytest.param(*case, id=name) for name, case in FAILING.items()]
+)
+
+
+@each_failure
+def test_a_plugin_that_fails_at_a_request_is_logged_with_both_versions(
+    install: Install, source: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("one", source)
+    with pytest.raises(NoSocket):
+        Plugins(GROUP).get_socket({"failing": 1})
+
+    (record,) = caplog.records
+    assert record.getMessage() == f"Plugin one (flask-ws-test-one 1.0) failed with flask-ws {CORE}."
+    assert message in caplog.text
+
+
+@each_failure
+def test_a_plugin_that_fails_at_a_request_is_named_to_the_client(
+    install: Install, source: str, message: str
+) -> None:
+    """And nothing else of the failure."""
+    install("one", source)
+    with pytest.raises(NoSocket) as caught:
+        Plugins(GROUP).get_socket({"failing": 1})
+
+    assert str(caught.value) == (
+        "A plugin failed to find the socket behind this request: one (flask-ws-test-one 1.0). "
+        "The log has the details."
+    )
+
+
+@each_failure
+def test_a_plugin_that_fails_at_a_request_does_not_take_the_others_down(
+    install: Install, source: str, message: str
+) -> None:
+    install("afailing", source)
+    install("works", CLAIMS.format(key="works"))
+    install("zfailing", source)
+    expected = a_socket()
+
+    assert Plugins(GROUP).get_socket({"failing": 1, "works": expected}) is expected
+
+
+def test_a_plugin_can_say_why_its_server_has_no_socket(install: Install) -> None:
+    install("one", "import flask_ws\n" + FAILS.format(statement="raise flask_ws.NoSocket('--x')"))
+    with pytest.raises(NoSocket, match=r"^--x$"):
+        Plugins(GROUP).get_socket({"failing": 1})
+
+
+def test_that_there_is_no_socket_is_no_failure(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("one", "import flask_ws\n" + FAILS.format(statement="raise flask_ws.NoSocket('--x')"))
+    install("two", FAILS.format(statement="1 / 0"))
+    with pytest.raises(NoSocket, match=r"^--x$"):
+        Plugins(GROUP).get_socket({"failing": 1})
+
+    assert all("Plugin two" in record.getMessage() for record in caplog.records)
+
+
+# Versions
+
+
+def test_a_plugin_that_requires_a_newer_core_is_not_even_imported(
+    install: Install, loads: list[str]
+) -> None:
+    """An installer would not put them together; people who force it do."""
+    install("new", COUNTS, requires="flask-ws>=99.1")
+    (found,) = Plugins(GROUP).load()
+
+    assert loads == []
+    assert str(found.error) == f"it requires flask-ws>=99.1, and this is {CORE}"
+
+
+@pytest.mark.parametrize(
+    "requires",
+    [
+        "flask-ws",
+        "flask-ws>=0.1",
+        "flask-ws (>=0.1)",
+        "flask-ws>=0",
+        f"flask-ws>={CORE}.0",
+        "flask-ws<100,>=0.1",
+        "flask-ws[all]>=0.1",
+        "flask-ws!=99",
+        # Another distribution.
+        "flask-ws-gevent>=99",
+    ],
+)
+def test_a_plugin_that_this_core_suffices_for_is_loaded(install: Install, requires: str) -> None:
+    install("one", "", requires=requires)
+    (found,) = Plugins(GROUP).load()
+
+    assert found.error is None
+
+
+@pytest.mark.parametrize("requires", ["flask_ws>=99", "flask-ws[all] (>=99)", "flask-ws<100,>=99"])
+def test_however_a_requirement_is_written(install: Install, requires: str) -> None:
+    install("new", "", requires=requires)
+    (found,) = Plugins(GROUP).load()
+
+    assert found.error is not None
+
+
+def test_a_hook_of_a_newer_core_may_be_marked_as_optional(install: Install) -> None:
+    install(
+        "new",
+        "from flask_ws import hookimpl\n"
+        "@hookimpl(optionalhook=True)\ndef flask_ws_of_the_future(environ): ...\n"
+        + CLAIMS.format(key="new"),
+    )
+    expected = a_socket()
+
+    assert Plugins(GROUP).get_socket({"new": expected}) is expected
+
+
+def test_a_plugin_need_not_know_every_argument_of_a_hook(install: Install) -> None:
+    """So that hooks can get more of them."""
+    install(
+        "old",
+        "from flask_ws import hookimpl, ServerSocket\n"
+        "@hookimpl\ndef flask_ws_get_socket(): return ServerSocket(None)\n",
+    )
+
+    assert Plugins(GROUP).get_socket({}) is not None
+
+
 # The hint
 
 
@@ -302,6 +458,20 @@ def test_the_hint_for_a_server_that_does_not_say_who_it_is(
 
 
 # 501
+
+
+def test_the_body_of_a_501_is_what_the_plugin_says(
+    app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get_socket(environ: dict[str, Any]) -> ServerSocket:
+        raise NoSocket("Start the server with --threads.")
+
+    monkeypatch.setattr(plugins.plugins, "get_socket", get_socket)
+    sock.route("/")(lambda ws: None)
+    response = server.refuse(app)
+
+    assert response.status == 501
+    assert "Start the server with --threads." in response.text
 
 
 def test_a_server_that_no_plugin_knows_is_answered_with_501(

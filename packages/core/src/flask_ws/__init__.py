@@ -21,9 +21,16 @@ command line.
 from __future__ import annotations
 
 from .brokers import Broker
+from .borrowed import borrow_socket
 from .buffered import take_buffered
 from .concurrency import Concurrency, HomeThread
-from .exceptions import BrokerError, ConfigurationError, ConnectionClosed, FlaskWSError
+from .exceptions import (
+    BrokerError,
+    ConfigurationError,
+    ConnectionClosed,
+    FlaskWSError,
+    NoSocket,
+)
 from .extension import Sock
 from .hookspecs import ServerSocket, hookimpl
 from .options import Options
@@ -38,11 +45,13 @@ __all__ = [
     "ConnectionClosed",
     "FlaskWSError",
     "HomeThread",
+    "NoSocket",
     "Options",
     "ServerSocket",
     "Sock",
     "WebSocket",
     "WebSocketView",
+    "borrow_socket",
     "hookimpl",
     "take_buffered",
 ]

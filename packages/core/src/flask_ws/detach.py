@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wsgi import ClosingIterator
 
+from .exceptions import NoSocket
 from .handshake import is_upgrade
 from .hookspecs import ServerSocket
 from .plugins import plugins
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from .options import Options
 
-__all__ = ["CROWDED", "DISPATCH", "SERVER_SOCKET", "Detacher", "Dispatch"]
+__all__ = ["CROWDED", "DISPATCH", "NO_SOCKET", "SERVER_SOCKET", "Detacher", "Dispatch"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -35,6 +36,7 @@ logger = logging.getLogger("flask_ws")
 SERVER_SOCKET = "flask_ws.server_socket"
 DISPATCH = "flask_ws.dispatch"
 CROWDED = "flask_ws.crowded"
+NO_SOCKET = "flask_ws.no_socket"
 #: How the environ keys begin of objects that belong to the server's worker.
 SERVER_KEYS = ("wsgi.early_hints", "gunicorn.", "werkzeug.s", SERVER_SOCKET)
 
@@ -203,8 +205,12 @@ class Detacher:
 
 
 def find_socket(environ: WSGIEnvironment) -> ServerSocket | None:
-    """Ask the plugins for a request's socket, once."""
+    """Ask the plugins for a request's socket, once; why there is none, the environ says then."""
     if SERVER_SOCKET not in environ:
-        environ[SERVER_SOCKET] = plugins.get_socket(environ)
+        try:
+            environ[SERVER_SOCKET] = plugins.get_socket(environ)
+        except NoSocket as error:
+            environ[SERVER_SOCKET] = None
+            environ[NO_SOCKET] = str(error)
     found: ServerSocket | None = environ[SERVER_SOCKET]
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .wording import describe_close
 
-__all__ = ["BrokerError", "ConfigurationError", "ConnectionClosed", "FlaskWSError"]
+__all__ = ["BrokerError", "ConfigurationError", "ConnectionClosed", "FlaskWSError", "NoSocket"]
 
 
 class FlaskWSError(Exception):
@@ -39,3 +39,11 @@ class ConnectionClosed(FlaskWSError):
 
     def __str__(self) -> str:
         return f"The WebSocket is closed: {describe_close(self.code, self.reason)}"
+
+
+class NoSocket(FlaskWSError):
+    """A plugin knows a request's server, and the server has no socket that it could give.
+
+    For plugins to raise. The handshake is refused with status 501, and the message is what the
+    client and the log read: let it say what would help, such as a switch of the server.
+    """

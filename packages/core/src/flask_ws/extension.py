@@ -15,7 +15,7 @@ from werkzeug.routing import Rule
 from .advice import explain_routing, warn_of_decorators, warn_of_worker
 from .channels import Channels, check_settings
 from .checks import check_handler, check_order, check_rule
-from .detach import CROWDED, Detacher, find_socket
+from .detach import CROWDED, NO_SOCKET, Detacher, find_socket
 from .exceptions import ConfigurationError
 from .frames import BytesLike
 from .handshake import check, refuse, too_many_connections, too_many_threads
@@ -279,7 +279,8 @@ def _answer(
     handshake = check(request, options)
     server_socket = find_socket(request.environ)
     if server_socket is None:
-        refuse(request, NotImplementedResponse(hint(request.environ)))
+        why = request.environ.get(NO_SOCKET) or hint(request.environ)
+        refuse(request, NotImplementedResponse(why))
     needs_thread = not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
     if request.environ.get(CROWDED) and options.detach and needs_thread:
         refuse(request, too_many_threads(options))

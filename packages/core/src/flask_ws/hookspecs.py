@@ -36,11 +36,13 @@ def _never() -> bool:
 class ServerSocket:
     """A server's socket for one request, and what flask-ws must know of it."""
 
-    #: The socket of the connection, as the server holds it: plain or TLS, native or green.
+    #: The socket of the connection, as the server holds it: plain or TLS, native or green. Where
+    #: the server has but a descriptor, :func:`borrow_socket` makes one of it.
     sock: socket.socket
     #: The bytes that the server has read past the request head, or a function that takes them
     #: from the server's buffer. A function is called only when the handshake is accepted, so
-    #: that a refused request leaves the server's buffer as it was.
+    #: that a refused request leaves the server's buffer as it was; and before anything else is
+    #: done with the socket, perhaps by another thread, while the server waits for the response.
     read_ahead: bytes | Callable[[], bytes] = _nothing
     #: Whether a handler should leave the server's worker, because the server has few of them.
     detach: bool = False
@@ -48,7 +50,7 @@ class ServerSocket:
     #: own. Where :attr:`detach` is true it can.
     detachable: bool = False
     #: Tells whether the server wants to stop. It is called often, from another thread; return
-    #: the same object for all connections of a server if you can.
+    #: the same object, or an equal one, for all connections of a server if you can.
     is_stopping: Callable[[], bool] = _never
     #: The primitives that go with the socket.
     concurrency: Concurrency = threads
@@ -70,6 +72,7 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
 
     :param environ: the WSGI environ (PEP 3333) as the server made it.
     :return: the server's socket, or ``None`` if the request is not from this plugin's server.
+    :raises NoSocket: it is, and its server has no socket for it; the message says why.
     """
 
 

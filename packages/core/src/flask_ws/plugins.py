@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import (
+    Distribution,
+    EntryPoint,
+    PackageNotFoundError,
+    distributions,
+    version,
+)
 from typing import TYPE_CHECKING
 
 import pluggy
 
 from . import hookspecs
 from .brokers import Broker, MemoryBroker
-from .exceptions import ConfigurationError
+from .exceptions import ConfigurationError, FlaskWSError, NoSocket
 from .hookspecs import PROJECT, ServerSocket
 
 if TYPE_CHECKING:
@@ -22,6 +30,15 @@ if TYPE_CHECKING:
 __all__ = ["FoundPlugin", "Plugins", "hint", "plugins"]
 
 logger = logging.getLogger("flask_ws")
+
+#: The distribution that this module belongs to.
+CORE = "flask-ws"
+#: What of a plugin's requirements says how old the core may be.
+LOWEST_CORE = re.compile(r"flask[-_.]ws(?![\w.-])[^;]*?>=\s*(\d[\d.]*)", re.IGNORECASE)
+
+
+class TooOldError(FlaskWSError):
+    """A plugin requires a newer core than this one."""
 
 
 @dataclass
@@ -37,6 +54,9 @@ class FoundPlugin:
     version: str
     #: What importing it raised, or ``None`` if it loaded.
     error: Exception | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.distribution} {self.version})"
 
 
 class Plugins:
@@ -72,10 +92,51 @@ class Plugins:
         return self._found
 
     def get_socket(self, environ: WSGIEnvironment) -> ServerSocket | None:
-        """Ask the plugins for the socket of a request; ``None`` if no plugin knows its server."""
+        """Ask the plugins for the socket of a request; ``None`` if no plugin knows its server.
+
+        One that fails is logged by name and does not take the others down.
+
+        :param environ: the WSGI environ of the request.
+        :raises NoSocket: a plugin knows the server and has no socket, or failed to find it.
+        """
         self.load()
-        found: ServerSocket | None = self.manager.hook.flask_ws_get_socket(environ=environ)
-        return found
+        try:
+            found = self.manager.hook.flask_ws_get_socket(environ=environ)
+        except NoSocket:
+            raise
+        except Exception:
+            return self._ask_each(environ)
+        if found is None or isinstance(found, ServerSocket):
+            return found
+        return self._ask_each(environ)
+
+    def _ask_each(self, environ: WSGIEnvironment) -> ServerSocket | None:
+        """Ask one plugin after the other, to see which of them fails."""
+        failed: list[str] = []
+        arguments = {"environ": environ}
+        for implementation in reversed(self.manager.hook.flask_ws_get_socket.get_hookimpls()):
+            try:
+                found = implementation.function(*map(arguments.get, implementation.argnames))
+                if isinstance(found, ServerSocket):
+                    return found
+                if found is not None:
+                    raise TypeError(f"flask_ws_get_socket returned {found!r}, not a ServerSocket")
+            except NoSocket:
+                raise
+            except Exception:
+                name = self._describe(implementation.plugin_name)
+                logger.exception("Plugin %s failed with %s %s.", name, CORE, read_core_version())
+                failed.append(name)
+        if failed:
+            raise NoSocket(
+                f"A plugin failed to find the socket behind this request: {', '.join(failed)}. "
+                "The log has the details."
+            )
+        return None
+
+    def _describe(self, module: str) -> str:
+        found = (plugin for plugin in self._found or () if plugin.module == module)
+        return str(next(found, module))
 
     def open_broker(self, url: str) -> Broker:
         """Make the broker for a URL; ``memory://`` is no plugin's.
@@ -111,6 +172,7 @@ class Plugins:
             distribution.version,
         )
         try:
+            _check_core(distribution)
             plugin = entry_point.load()
             self.manager.register(plugin, entry_point.value)
             self.manager.check_pending()
@@ -119,14 +181,43 @@ class Plugins:
                 self.manager.unregister(name=entry_point.value)
             found.error = error
             logger.error(
-                "Plugin %s (%s %s) could not be loaded and is left out: %s: %s",
-                found.name,
-                found.distribution,
-                found.version,
+                "Plugin %s could not be loaded by %s %s and is left out: %s: %s",
+                found,
+                CORE,
+                read_core_version(),
                 type(error).__name__,
                 error,
             )
         return found
+
+
+@functools.cache
+def read_core_version() -> str:
+    """Return the version of flask-ws that is installed."""
+    try:
+        return version(CORE)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _check_core(distribution: Distribution) -> None:
+    """See that this core is as new as a plugin requires, whatever has put them together.
+
+    :raises TooOldError: it is not.
+    """
+    for requirement in distribution.requires or ():
+        lowest = LOWEST_CORE.match(requirement)
+        if lowest is not None and _release(read_core_version()) < _release(lowest[1]):
+            raise TooOldError(f"it requires {requirement}, and this is {read_core_version()}")
+
+
+def _release(number: str) -> list[int]:
+    """The numbers of a version: those that say which names there are."""
+    numbers = [int(part) for part in re.findall(r"\d+", re.match(r"[\d.]*", number)[0])]  # type: ignore[index]
+    while numbers and numbers[-1] == 0:
+        # 1.0 is 1.
+        del numbers[-1]
+    return numbers
 
 
 #: The extra to install for the schemes of broker URLs that a plugin of ours knows.

@@ -13,6 +13,8 @@ import os
 import socket
 from typing import Any
 
+from .borrowed import BorrowedSocket
+
 __all__ = ["Takeover"]
 
 #: What a server may call on its TLS socket; the dead socket answers in its place.
@@ -61,7 +63,9 @@ class Takeover:
             self._shadow()
             return
         sock = self._server_sock
-        self.sock = type(sock)(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        # Of the server's own kind, native or green; but what is ours is not borrowed.
+        make = socket.socket if isinstance(sock, BorrowedSocket) else type(sock)
+        self.sock = make(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
         self.sock.settimeout(sock.gettimeout())
         self._replace_fd()
         # The server's objects may go with its request.
