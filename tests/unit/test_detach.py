@@ -302,6 +302,58 @@ def test_the_worker_goes_through_an_environ_that_nobody_changes(
     server.accepted(server.call(go_through, detach=True))
 
 
+@pytest.mark.parametrize(
+    ("target", "server_socket"),
+    [("handler", {"detach": True}), ("view", {"detach": True}), ("view", {"detachable": True})],
+)
+def test_a_server_may_clear_its_environ_when_it_has_the_response(
+    app: Flask,
+    sock: Sock,
+    server: MemoryServer,
+    target: str,
+    server_socket: dict[str, Any],
+) -> None:
+    """Not that of a connection which outlives it; uWSGI does so."""
+
+    def clear(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        iterable = app(environ, start_response)
+        environ.clear()
+        return iterable
+
+    @sock.route("/handler")
+    def tell(ws: WebSocket) -> None:
+        ws.receive()
+        ws.send(request.path)
+
+    @sock.route("/view")
+    class Tell(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            ws.send(request.path)
+
+    call = server.call(clear, f"/{target}", **server_socket)
+    server.accepted(call)
+    call.wait()
+
+    assert call.peer.echo("where?") == f"/{target}"
+
+
+@pytest.mark.parametrize("server_socket", [{"detach": True}, {}], ids=["detached", "inline"])
+def test_the_servers_own_101_is_written_before_the_end_of_the_response(
+    app: Flask, sock: Sock, server: MemoryServer, server_socket: dict[str, Any]
+) -> None:
+    """A server may write it with the first chunk, and the dead socket is drained at the end."""
+    sock.route("/")(lambda ws: None)
+    chunks: Future[list[bytes]] = Future()
+
+    def see(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        iterable = app(environ, start_response)
+        chunks.set_result(list(iterable))
+        return iterable
+
+    server.connect(see, **server_socket).close()
+    assert chunks.result(PATIENCE) == [b""]
+
+
 # The end of the request
 
 

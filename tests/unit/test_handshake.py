@@ -14,7 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
-from flask_ws import Options, Sock
+from flask_ws import Options, Sock, WebSocket
 from flask_ws.deflate import DeflateParameters
 from flask_ws.handshake import Handshake, UpgradeRequired, accept_value, check, is_upgrade
 
@@ -167,6 +167,44 @@ def test_an_upgrade_to_something_else_is_refused_with_426() -> None:
 
 def test_426_says_what_to_upgrade_to() -> None:
     assert ("Upgrade", "websocket") in UpgradeRequired().get_headers()
+
+
+class StrictServer:
+    """A server that holds an application to PEP 3333, as Waitress and wsgiref do."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[str, str]] | None = None
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Any:
+        assert self.headers is None or exc_info, "called twice"
+        self.headers = headers
+        assert not any(name == "Upgrade" for name, _ in headers), "hop-by-hop"
+
+
+@pytest.mark.parametrize(
+    ("headers", "websocket"), [([], False), (handshake_headers(KEY, version="8"), True)]
+)
+def test_426_is_an_answer_on_servers_that_allow_no_hop_by_hop_headers(
+    app: Flask, sock: Sock, headers: list[tuple[str, str]], websocket: bool
+) -> None:
+    def handler(ws: WebSocket) -> None: ...
+
+    app.add_url_rule("/", view_func=sock.view(handler), websocket=websocket)
+    server = StrictServer()
+    environ = EnvironBuilder("/", headers=Headers(headers)).get_environ()
+    b"".join(app(environ, server.start_response))
+
+    assert ("Sec-WebSocket-Version", "13") in (server.headers or [])
+
+
+def test_what_an_app_does_wrong_otherwise_is_its_own_affair(app: Flask, sock: Sock) -> None:
+    app.add_url_rule("/", view_func=lambda: ("", {"Upgrade": "h2c"}))
+    environ = EnvironBuilder("/").get_environ()
+
+    with pytest.raises(AssertionError, match="hop-by-hop"):
+        app(environ, StrictServer().start_response)
 
 
 # 403: the Origin

@@ -20,8 +20,8 @@ command line.
 
 from __future__ import annotations
 
-from .brokers import Broker
 from .borrowed import borrow_socket
+from .brokers import Broker
 from .buffered import take_buffered
 from .concurrency import Concurrency, HomeThread
 from .exceptions import (

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wsgi import ClosingIterator
 
 from .exceptions import NoSocket
-from .handshake import is_upgrade
+from .handshake import is_upgrade, spare_hop_by_hop
 from .hookspecs import ServerSocket
 from .plugins import plugins
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .options import Options
 
-__all__ = ["CROWDED", "DISPATCH", "NO_SOCKET", "SERVER_SOCKET", "Detacher", "Dispatch"]
+__all__ = ["CROWDED", "DISPATCH", "NOTHING", "NO_SOCKET", "SERVER_SOCKET", "Detacher", "Dispatch"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -37,6 +37,9 @@ SERVER_SOCKET = "flask_ws.server_socket"
 DISPATCH = "flask_ws.dispatch"
 CROWDED = "flask_ws.crowded"
 NO_SOCKET = "flask_ws.no_socket"
+#: The body of the server's own 101. A server may send the head no earlier than a first chunk, and
+#: is to do so before the end, when the socket is drained.
+NOTHING = (b"",)
 #: How the environ keys begin of objects that belong to the server's worker.
 SERVER_KEYS = ("wsgi.early_hints", "gunicorn.", "werkzeug.s", SERVER_SOCKET)
 
@@ -84,7 +87,7 @@ class Dispatch:
         }
         environ["wsgi.input"] = io.BytesIO()
         self._started = ("101 Switching Protocols", [])
-        self._iterable = ClosingIterator([], [drain, self._let_go])
+        self._iterable = ClosingIterator(NOTHING, [drain, self._let_go])
         self.released = True
         self._pending.release()
         return environ
@@ -189,19 +192,25 @@ class Detacher:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
+        start_response = spare_hop_by_hop(start_response)
         if not is_upgrade(environ):
             return self._app(environ, start_response)
         server_socket = find_socket(environ)
         options = self._read_options()
-        if server_socket is None or not server_socket.detach or not options.detach:
+        if server_socket is None or not options.detach:
             return self._app(environ, start_response)
-        dispatch = environ[DISPATCH] = Dispatch(self._app, environ)
-        if not dispatch.start(options.max_threads):
+        if server_socket.detach:
+            dispatch = environ[DISPATCH] = Dispatch(self._app, environ)
+            if dispatch.start(options.max_threads):
+                return dispatch.answer(start_response)
             # An event view needs none.
             del environ[DISPATCH]
             environ[CROWDED] = True
-            return self._app(environ, start_response)
-        return dispatch.answer(start_response)
+        if server_socket.detach or server_socket.detachable:
+            # The connection of an event view outlives the request, and so must its environ: a
+            # server may clear it then.
+            environ = environ.copy()
+        return self._app(environ, start_response)
 
 
 def find_socket(environ: WSGIEnvironment) -> ServerSocket | None:

@@ -9,9 +9,10 @@ import base64
 import binascii
 import hashlib
 import logging
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import (
@@ -28,9 +29,16 @@ from .options import Options
 from .wording import shown_path
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["Handshake", "UpgradeRequired", "accept_value", "check", "is_upgrade"]
+__all__ = [
+    "Handshake",
+    "UpgradeRequired",
+    "accept_value",
+    "check",
+    "is_upgrade",
+    "spare_hop_by_hop",
+]
 
 logger = logging.getLogger("flask_ws")
 
@@ -40,6 +48,8 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 #: Seconds after which a client that found the server full may try again.
 RETRY_AFTER = 5
+#: What a 426 must have (RFC 9110 section 15.5.22), and a WSGI application must not (PEP 3333).
+HOP_BY_HOP = frozenset({"connection", "upgrade"})
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -62,6 +72,24 @@ class UpgradeRequired(HTTPException):
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
         ]
+
+
+def spare_hop_by_hop(start_response: StartResponse) -> StartResponse:
+    """Wrap a server's start_response, so that a 426 is answered by one that is strict, too.
+
+    Most servers let an application say ``Upgrade``; one that does not says so with an assertion.
+    """
+
+    def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        if not status.startswith("426"):
+            return start_response(status, headers, *more)
+        try:
+            return start_response(status, headers, *more)
+        except AssertionError:
+            headers = [header for header in headers if header[0].lower() not in HOP_BY_HOP]
+            return start_response(status, headers, sys.exc_info())
+
+    return start
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from werkzeug.wsgi import ClosingIterator
 from .advice import SessionWatch, check_result, explain_exception
 from .channels import Channels
 from .deflate import Deflate
-from .detach import DISPATCH, Dispatch
+from .detach import DISPATCH, NOTHING, Dispatch
 from .exceptions import ConnectionClosed
 from .flusher import flusher_for
 from .handshake import Handshake, log_refusal, too_many_connections
@@ -110,7 +110,7 @@ class WebSocketResponse(flask.Response):
             # The server has its answer already.
             return ClosingIterator([], self.close)
         start_response("101 Switching Protocols", [])
-        return ClosingIterator([], [link.takeover.drain, self.close])
+        return ClosingIterator(NOTHING, [link.takeover.drain, self.close])
 
     def _open(self, environ: WSGIEnvironment, dispatch: Dispatch | None) -> Link:
         """Take the connection, and send the 101."""
