@@ -1,0 +1,55 @@
+"""The example plugins are whole packages of strangers, and pass flask-ws's suite as such."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import tomli
+
+from .environments import ROOT, Environment, uv
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+PLUGINS = sorted(path.parent for path in ROOT.glob("examples/plugins/*/pyproject.toml"))
+
+each_plugin = pytest.mark.parametrize("plugin", PLUGINS, ids=lambda path: path.name)
+
+
+@each_plugin
+def test_it_needs_nothing_of_ours_but_the_core(plugin: Path) -> None:
+    project = tomli.loads((plugin / "pyproject.toml").read_text())["project"]
+    assert [name for name in project["dependencies"] if "flask-ws" in name] == ["flask-ws>=0.1"]
+
+
+@each_plugin
+def test_it_has_what_a_package_has(plugin: Path, tmp_path: Path) -> None:
+    """Built where the rest of this repository is not."""
+    shutil.copytree(plugin, tmp_path / "plugin", ignore=shutil.ignore_patterns("__pycache__"))
+    uv("build", "--quiet", "--wheel", "--out-dir", tmp_path, cwd=tmp_path / "plugin")
+    (path,) = tmp_path.glob("*.whl")
+    module = f"flask_ws_{plugin.name}"
+    with zipfile.ZipFile(path) as wheel:
+        files = {name.rpartition("/")[2] for name in wheel.namelist() if ".dist-info/" in name}
+        assert {"METADATA", "LICENSE", "entry_points.txt"} <= files
+        assert {f"{module}/__init__.py", f"{module}/py.typed"} <= set(wheel.namelist())
+
+
+@each_plugin
+def test_it_passes_the_suite(plugin: Path, tmp_path: Path) -> None:
+    environment = Environment.make(tmp_path / "env")
+    environment.install(
+        f"flask-ws[testing] @ {(ROOT / 'packages/core').as_uri()}", "--editable", plugin
+    )
+    environment.check()
+    assert {name for name in environment.read_versions() if name.startswith("flask-ws")} == {
+        "flask-ws",
+        f"flask-ws-{plugin.name}",
+    }
+    output = environment.run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider"), cwd=plugin, timeout=300
+    )
+    assert " passed" in output.splitlines()[-1]
+    assert "skipped" not in output.splitlines()[-1]
