@@ -1,0 +1,45 @@
+"""The public names of flask_ws, which change on purpose: here first."""
+
+from __future__ import annotations
+
+import flask_ws
+from flask_ws import testing
+
+NAMES = {
+    "Concurrency",
+    "ConfigurationError",
+    "ConnectionClosed",
+    "FlaskWSError",
+    "NoSocket",
+    "Options",
+    "ServerSocket",
+    "Sock",
+    "WebSocket",
+    "WebSocketView",
+    "borrow_socket",
+    "hookimpl",
+    "take_buffered",
+}
+
+TESTING_NAMES = {
+    "Capabilities",
+    "ClientWebSocket",
+    "HandshakeRefused",
+    "ServerSuite",
+    "Setup",
+    "connect",
+}
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(flask_ws.__all__) == NAMES
+
+
+def test_the_public_names_of_testing_are_these() -> None:
+    assert set(testing.__all__) == TESTING_NAMES
+
+
+def test_each_name_is_there() -> None:
+    for module in (flask_ws, testing):
+        for name in module.__all__:
+            assert hasattr(module, name)
