@@ -10,7 +10,6 @@ from tests.docs.serving import serve
 from tests.suite.authors import make_folder
 
 from .environments import ROOT, Environment, find_lowest_python
-from .test_wheels import APP, GEVENT_SCRIPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -27,6 +26,32 @@ TOOLS = (
     "trustme",
     "websocket-client",
 )
+
+APP = """
+from flask import Flask
+from flask_ws import Sock
+
+app = Flask(__name__)
+sock = Sock(app)
+
+
+@sock.route("/echo")
+def echo(ws):
+    for message in ws:
+        ws.send(message)
+"""
+
+GEVENT_SCRIPT = """
+from gevent import monkey
+
+monkey.patch_all()
+
+from gevent.pywsgi import WSGIServer
+
+from app import app
+
+WSGIServer(("127.0.0.1", 5000), app).serve_forever()
+"""
 
 EVENT_VIEW = """
 

@@ -2,62 +2,76 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.docs.serving import serve
+import tomli
+from tests.support.setups import EVENTLET, EVENTLET_WORKER, GEVENT, GREEN_WORKER, GTHREAD, WERKZEUG
 
 from .environments import ROOT, Environment, uv
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
+#: The folders of the packages, by the names of their modules.
 PACKAGES = {
-    "flask_ws": "core",
-    "flask_ws_eventlet": "server-eventlet",
-    "flask_ws_gevent": "server-gevent",
-    "flask_ws_gunicorn": "server-gunicorn",
-    "flask_ws_werkzeug": "server-werkzeug",
+    next((path.parent / "src").iterdir()).name: path.parent
+    for path in sorted(ROOT.glob("packages/*/pyproject.toml"))
+}
+CORE = tomli.loads((ROOT / "packages/core/pyproject.toml").read_text())["project"]
+#: The extras that bring a package of ours, and its module.
+EXTRAS = {
+    extra: requirements[0].partition(">=")[0].replace("-", "_")
+    for extra, requirements in CORE["optional-dependencies"].items()
+    if requirements[0].startswith("flask-ws-")
 }
 
-APP = """
-from flask import Flask
-from flask_ws import Sock
-
-app = Flask(__name__)
-sock = Sock(app)
-
-
-@sock.route("/echo")
-def echo(ws):
-    for message in ws:
-        ws.send(message)
-"""
-
-GEVENT_SCRIPT = """
-from gevent import monkey
-
-monkey.patch_all()
-
-from gevent.pywsgi import WSGIServer
-
-from app import app
-
-WSGIServer(("127.0.0.1", 5000), app).serve_forever()
-"""
-
-CORE_ALONE = """
+CORE_ALONE = f"""
 import importlib.util
 
 import flask_ws
+from flask import Flask
+from flask_ws import Sock
+from flask_ws.testing import connect
 
 assert "site-packages" in flask_ws.__file__, flask_ws.__file__
 for name in flask_ws.__all__:
     getattr(flask_ws, name)
-for name in ("gunicorn", "gevent", "eventlet", "flask_ws_werkzeug"):
+for name in {["gunicorn", "gevent", "eventlet", "redis", "pytest", *EXTRAS.values()]}:
     assert importlib.util.find_spec(name) is None, name
-print("imported")
+
+app = Flask(__name__)
+
+
+@Sock(app).route("/echo")
+def echo(ws):
+    for message in ws:
+        ws.send(message)
+
+
+with connect(app, "/echo") as ws:
+    ws.send("Hello!")
+    print(ws.receive())
+"""
+
+SMOKE = """
+from signal import Signals
+
+import flask_ws
+from flask_ws.testing import ServerSuite, Setup
+
+assert "site-packages" in flask_ws.__file__, flask_ws.__file__
+
+
+class TestServers(ServerSuite):
+    setups = (
+        {setups}
+    )
 """
 
 
@@ -94,7 +108,7 @@ def test_a_wheel_holds_the_modules_and_the_license_and_nothing_else(dist: Path, 
     with zipfile.ZipFile(find_wheel(dist, name)) as wheel:
         files = {file for file in wheel.namelist() if ".dist-info/" not in file}
         assert any(file.endswith(".dist-info/licenses/LICENSE") for file in wheel.namelist())
-    source = ROOT / "packages" / PACKAGES[name] / "src"
+    source = PACKAGES[name] / "src"
     assert files == {
         path.relative_to(source).as_posix()
         for path in source.rglob("*")
@@ -110,37 +124,78 @@ def test_a_source_distribution_has_readme_license_and_types(dist: Path, name: st
     assert {"README.md", "LICENSE", "pyproject.toml", f"src/{name}/py.typed"} <= files
 
 
-def test_the_core_alone_is_imported_without_any_server(
-    dist: Path, constraints: Path, tmp_path: Path
-) -> None:
+def test_the_index_takes_what_was_built(dist: Path, tmp_path: Path) -> None:
+    """The descriptions can be shown, too."""
     environment = Environment.make(tmp_path / "env")
-    environment.install("--constraints", constraints, "flask-ws")
+    environment.install("twine")
+    files = sorted(map(str, dist.iterdir()))
+    output = environment.run(
+        "-m", "twine", "check", "--strict", *(file for file in files if file[-1] in "lz"), cwd=dist
+    )
+    assert output.count("PASSED") == 2 * len(PACKAGES)
+
+
+def install(folder: Path, constraints: Path, *extras: str) -> Environment:
+    environment = Environment.make(folder / "env")
+    environment.install("--constraints", constraints, f"flask-ws[{','.join(extras)}]")
     environment.check()
-    assert environment.run("-W", "error", "-c", CORE_ALONE, cwd=tmp_path) == "imported\n"
+    return environment
 
 
-def test_the_gevent_extra_brings_all_that_gevents_server_needs(
-    dist: Path, constraints: Path, tmp_path: Path
+def test_the_core_alone_serves_tests_without_any_server(constraints: Path, tmp_path: Path) -> None:
+    environment = install(tmp_path, constraints)
+    assert environment.run("-W", "error", "-c", CORE_ALONE, cwd=tmp_path) == "Hello!\n"
+
+
+# Each extra, and all of them
+
+
+#: One of each, and those that want two extras.
+SERVERS = (WERKZEUG, GTHREAD, GEVENT, EVENTLET, GREEN_WORKER, EVENTLET_WORKER)
+
+
+def run_smoke_tests(folder: Path, constraints: Path, extra: str) -> set[str]:
+    """Run a subject of the suite on servers that an extra brings; the distributions it brings."""
+    environment = install(folder, constraints, extra, "testing")
+    setups = SERVERS if extra == "all" else SERVERS[:4]
+    lines = [
+        f"Setup(name={setup.name!r}, command={setup.command!r}, plugin={setup.plugin!r}, "
+        f"stop_signal=Signals({setup.stop_signal:d}), stop_group={setup.stop_group}),"
+        for setup in setups
+        if extra == "all" or setup.plugin == EXTRAS[extra]
+    ]
+    for script in (ROOT / "tests/servers/apps").glob("*_patched.py"):
+        shutil.copy(script, folder)
+    if lines:
+        (folder / "test_smoke.py").write_text(SMOKE.format(setups="\n        ".join(lines)))
+        output = environment.run(
+            *("-m", "pytest", "-q", "-k", "Messages", "-p", "no:cacheprovider"), cwd=folder
+        )
+        assert re.search(r"^\d+ passed", output.splitlines()[-1])
+    return set(environment.read_versions())
+
+
+@pytest.fixture(scope="module")
+def runs(
+    constraints: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[set[str]]]]:
+    """All of them side by side: they wait for their servers, most of the time."""
+    with ThreadPoolExecutor(3) as pool:
+        yield {
+            extra: pool.submit(run_smoke_tests, tmp_path_factory.mktemp(extra), constraints, extra)
+            for extra in ("all", *EXTRAS)
+        }
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_brings_a_plugin_that_passes_the_smoke_tests(
+    extra: str, runs: dict[str, Future[set[str]]]
 ) -> None:
-    environment = Environment.make(tmp_path / "env")
-    environment.install("--constraints", constraints, "flask-ws[gevent]")
-    environment.check()
-    (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "serve.py").write_text(GEVENT_SCRIPT)
-    command = "python serve.py"
-    with serve(command, folder=tmp_path, bin_folder=environment.bin_folder) as served:
-        served.await_response()
-        with served.connect() as client:
-            client.send("Hello!")
-            assert client.recv(timeout=5) == "Hello!"
+    brought = {name for name in runs[extra].result() if name.startswith("flask-ws")}
+    assert brought == {"flask-ws", EXTRAS[extra].replace("_", "-")}
 
 
-def test_an_extra_for_each_plugin_brings_the_plugin_and_its_server(
-    dist: Path, constraints: Path, tmp_path: Path
-) -> None:
-    environment = Environment.make(tmp_path / "env")
-    environment.install("--constraints", constraints, "flask-ws[all]")
-    environment.check()
+def test_all_extras_together_pass_the_smoke_tests(runs: dict[str, Future[set[str]]]) -> None:
     expected = {"gunicorn", "gevent", "eventlet", "werkzeug", "packaging", "websockets"}
     expected |= {name.replace("_", "-") for name in PACKAGES}
-    assert expected <= set(environment.read_versions())
+    assert expected <= runs["all"].result()
