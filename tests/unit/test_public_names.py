@@ -6,10 +6,13 @@ import flask_ws
 from flask_ws import testing
 
 NAMES = {
+    "Broker",
+    "BrokerError",
     "Concurrency",
     "ConfigurationError",
     "ConnectionClosed",
     "FlaskWSError",
+    "HomeThread",
     "NoSocket",
     "Options",
     "ServerSocket",
