@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -50,6 +51,12 @@ def run_suite(plugin: Path, folder: Path) -> str:
         "flask-ws",
         f"flask-ws-{plugin.name}",
     }
+    servers = environment.run("-m", "flask", "ws", "servers", cwd=folder)
+    assert re.search(
+        rf"^{plugin.name} +flask-ws-{plugin.name} 0\.1\.0 +\w+ [\w.]+ +loaded$",
+        servers,
+        re.MULTILINE,
+    ), servers
     return environment.run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider"), cwd=plugin, timeout=300
     )

@@ -27,7 +27,7 @@ class TestUWSGI(ServerSuite):
         replace(
             PLAIN,
             name="http11",
-            command=f"uwsgi --http11-socket {{bind}} --processes 2 {OPTIONS}",
+            command=f"uwsgi --http11-socket {{bind}} --processes 2 --enable-threads {OPTIONS}",
             capabilities=replace(PLAIN.capabilities, keep_alive=True, processes=2),
             main=False,
         ),
