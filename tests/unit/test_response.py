@@ -532,7 +532,11 @@ def test_a_connection_closed_elsewhere_closes_with_1000(
 
 # The server does not come back to drain the dead socket.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+class GreenletExit(BaseException):
+    """As greenlet's own, which a pool that is stopped raises in its greenlets."""
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GreenletExit])
 def test_a_handler_that_is_made_to_stop_closes_with_1001(
     app: Flask, sock: Sock, server: MemoryServer, error: type[BaseException]
 ) -> None:
@@ -548,7 +552,7 @@ def test_a_handler_that_is_made_to_stop_closes_with_1001(
 
 # The server does not come back to drain the dead socket.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GreenletExit])
 def test_what_makes_a_handler_stop_reaches_the_server(
     app: Flask, sock: Sock, server: MemoryServer, error: type[BaseException]
 ) -> None:
