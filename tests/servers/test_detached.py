@@ -103,6 +103,15 @@ class TestDetached(OurServers):
             peers[0].close()
             assert other.read_response().text == "http"
 
+    def test_past_max_threads_event_views_are_served(
+        self, launch: Launch, peers: list[Peer]
+    ) -> None:
+        server = launch(environ={"LIVE_CONFIG": json.dumps({"SOCK_MAX_THREADS": 1})})
+        peers.append(server.connect())
+        for _ in range(3):
+            peers.append(server.connect("/events/echo"))
+        assert [peer.echo("hello") for peer in peers] == ["hello"] * 4
+
     def test_idle_event_views_need_no_threads(
         self, launch_other: Launch, few: OurSetup, peers: list[Peer]
     ) -> None:

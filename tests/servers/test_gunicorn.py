@@ -49,7 +49,7 @@ class TestGunicorn(OurServers):
         self, launch: Launch, setup: OurSetup, peers: list[Peer]
     ) -> None:
         # One of them was the request that showed that the server is ready.
-        server = launch(extra="--max-requests 6")
+        server = launch(extra="--max-requests 7")
         (old,) = {process.pid for process in server.processes()[1:]}
         tags = open_some(server, peers, 1)
         began = time.monotonic()
@@ -69,7 +69,8 @@ class TestGunicorn(OurServers):
         """A count that drifts upwards reaches `worker_connections`: no more are accepted."""
         server = launch(extra="--worker-connections 4")
         for number in range(24):
-            peer = server.connect("/close/1000" if number % 4 == 1 else "/echo")
+            path = "/events/echo" if number > 12 else "/echo"
+            peer = server.connect("/close/1000" if number % 4 == 1 else path)
             if number % 4 == 0:
                 peer.close()
             elif number % 4 == 1:
@@ -85,11 +86,14 @@ class TestGunicorn(OurServers):
     def test_preloaded_app_serves_in_every_child(
         self, launch: Launch, setup: OurSetup, workers: int
     ) -> None:
-        """The monitor starts anew in each child: one that did not would send no ping."""
+        """The monitor starts anew in each child: one that did not would send no ping.
+
+        So does the reactor: without one, nobody would answer.
+        """
         # Eventlet complains at length about objects that were there before it patched.
         check = "eventlet" not in setup.name
         server = launch(extra=f"--preload --workers {workers}", check=check)
-        pids = set()
+        pids, viewed = set(), set()
         peers = []
         try:
             for _ in range(40):
@@ -100,9 +104,14 @@ class TestGunicorn(OurServers):
                 if pid not in pids:
                     pids.add(pid)
                     peer.read_opcode(PING)
-                if len(pids) == workers:
+                tag = server.tag()
+                view = server.connect("/events/echo", tag=tag)
+                peers.append(view)
+                assert view.echo("hello") == "hello"
+                viewed.add(server.log.event("begin", tag)["pid"])
+                if len(pids) == len(viewed) == workers:
                     break
-            assert len(pids) == workers
+            assert len(pids) == len(viewed) == workers
         finally:
             for peer in peers:
                 peer.sock.close()
@@ -123,10 +132,11 @@ class TestGunicorn(OurServers):
     def test_16_open_sockets_do_not_stop_http_or_their_worker(self, launch: Launch) -> None:
         server = launch(extra="--timeout 2")
         (worker,) = {process.pid for process in server.processes()[1:]}
-        with server.connect() as peer, server.connect("/echo/held"):
+        with server.connect() as peer, server.connect("/events/echo") as view:
             assert server.get("/http").text == "http"
             # Past the timeout and the arbiter's next look: nothing happens that could be awaited.
             time.sleep(3.5)
             assert peer.echo("hello") == "hello"
+            assert view.echo("hello") == "hello"
             assert psutil.pid_exists(worker)
             assert server.get("/http").text == "http"

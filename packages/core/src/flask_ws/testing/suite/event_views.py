@@ -12,7 +12,7 @@ from .base import Launch, Subject, tracebacks
 from .messages import connect_websockets
 from .process import Server, wait_until
 from .raw import BINARY, PING, PONG, TEXT, End, Peer, encode_frame, encode_message
-from .setups import Setup, on_graceful_stop, on_main, on_one_process, on_reactor
+from .setups import on_main, on_one_process, on_reactor
 
 #: Delays of a loaded machine.
 SLACK = 2.0
@@ -236,23 +236,6 @@ class EventViews(Subject):
                 pass
             assert frame.payload == b"hello"
             peer.close()
-
-    @on_main
-    @on_graceful_stop
-    def test_server_that_stops_is_1001(
-        self, launch: Launch, setup: Setup, peers: list[Peer]
-    ) -> None:
-        server = launch()
-        tags = [server.tag() for _ in range(3 * setup.capabilities.processes)]
-        for tag in tags:
-            peers.append(server.connect("/events/echo", tag=tag))
-            assert peers[-1].echo("hello") == "hello"
-        server.signal(setup.stop_signal)
-        for peer in peers:
-            assert peer.answer_close().close_code == 1001
-        for tag in tags:
-            assert ended(server, tag) == 1001
-        server.wait(3 + SLACK)
 
     def test_reader_that_does_not_read_is_1013_and_logged(self, server: Server) -> None:
         tag = server.tag()

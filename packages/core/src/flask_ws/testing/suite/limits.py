@@ -18,9 +18,8 @@ def try_handshake(server: Server) -> Response:
 
 def fill(launch: Launch, peers: list[Peer], name: str) -> Server:
     server = launch(environ={"LIVE_CONFIG": json.dumps({name: 3})})
-    for _ in range(3):
-        peers.append(server.connect())
-        assert peers[-1].echo("hello") == "hello"
+    # Nothing is awaited: whoever has got its 101 counts.
+    peers.extend(server.connect() for _ in range(3))
     return server
 
 

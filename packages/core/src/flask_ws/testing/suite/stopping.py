@@ -19,9 +19,9 @@ GOODBYES = (1001, 1012)
 
 
 def open_some(server: Server, peers: list[Peer], per_kind: int = 2) -> list[str]:
-    """Connections whose handlers receive, and others whose handlers wait elsewhere."""
+    """Connections whose handlers receive, others whose handlers wait elsewhere, and event views."""
     tags = []
-    for path in ("/echo", "/until-lost") * per_kind:
+    for path in ("/echo", "/until-lost", "/events/echo") * per_kind:
         tags.append(server.tag())
         peers.append(server.connect(path, tag=tags[-1]))
         server.log.event("begin", tags[-1])
@@ -41,7 +41,10 @@ def expect_goodbye(peers: list[Peer], began: float) -> None:
 
 def expect_handlers_to_end(server: Server, tags: list[str]) -> None:
     for tag in tags:
-        assert server.log.event("end", tag)["connected"] is False
+        end = server.log.event("end", tag)
+        assert end["connected"] is False
+        # An event view counts how often it is told.
+        assert end.get("times", 1) == 1
 
 
 def stop(server: Server, peers: list[Peer], number: signal.Signals) -> None:
