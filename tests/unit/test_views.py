@@ -638,9 +638,33 @@ def test_on_close_follows_on_open_even_where_that_asked_for_the_end_of_its_threa
     sock: Sock, said: Said, server: MemoryServer, app: Flask, place: dict[str, Any]
 ) -> None:
     sock.route("/")(failing("on_open", SystemExit(), said))
-    server.accepted(server.call(app, "/", **place))
+    call = server.call(app, "/", **place)
+    server.accepted(call)
+    assert call.peer.read_close().close_code == 1001
+    with contextlib.suppress(BrokenPipeError):
+        call.peer.send_close(1001)
     assert said.next() == "close"
     assert said.nothing_more()
+
+
+def test_in_the_servers_worker_the_peer_may_answer_the_goodbye(
+    sock: Sock, said: Said, server: MemoryServer, app: Flask
+) -> None:
+    """As for a handler; a thread of the reactor has others to serve."""
+
+    @sock.route("/")
+    class View(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            raise SystemExit
+
+        def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
+            said.put(code)
+
+    call = server.call(app, "/")
+    server.accepted(call)
+    call.peer.send("hello")
+    assert call.peer.answer_close().close_code == 1001
+    assert said.next() == 1001
 
 
 def test_a_closed_connection_elsewhere_is_no_exception(

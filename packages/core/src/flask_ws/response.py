@@ -15,6 +15,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from .advice import SessionWatch, check_result, explain_exception
 from .channels import Channels
+from .connection import Connection
 from .deflate import Deflate
 from .detach import DISPATCH, NOTHING, Dispatch
 from .exceptions import ConnectionClosed
@@ -235,6 +236,8 @@ class Link:
                 more = serve(conversation, wait=True)
         except BaseException:
             if conversation is not None:
+                # Nobody else waits for this thread: as for a handler, the peer may answer.
+                Connection.close(self.ws, GOING_AWAY)
                 give_up(conversation)
             raise
         finally:
