@@ -27,9 +27,10 @@ def count_teardowns(error: BaseException | None) -> None:
 class Watched(WebSocketView):
     """Records the beginning and the end, as the handlers' decorator does."""
 
+    ends = 0
+
     def on_open(self, ws: WebSocket, *args: Any, **kwargs: Any) -> None:
         record("begin", pid=os.getpid())
-        self.ends = 0
 
     def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
         self.ends += 1

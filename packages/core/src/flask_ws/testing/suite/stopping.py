@@ -11,9 +11,9 @@ from .raw import Peer
 from .setups import Setup, on_graceful_stop, on_main
 
 #: A client is told within a second; and the delays of a loaded machine.
-SOON = 1.0 + 0.5
+SOON = 1.0 + 2.0
 #: From the end of the last handler to the end of the process.
-GONE = 2.0 + 1.0
+GONE = 2.0 + 2.0
 #: Codes that say that the server goes away, or comes back.
 GOODBYES = (1001, 1012)
 
