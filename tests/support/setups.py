@@ -155,6 +155,7 @@ SETUPS: tuple[OurSetup, ...] = (
         EVENTLET,
         name="eventlet-unpatched",
         command="python eventlet_unpatched.py {port}",
+        capabilities=replace(GREEN, patched=False),
         main=False,
     ),
     replace(
@@ -190,6 +191,7 @@ SETUPS: tuple[OurSetup, ...] = (
         GEVENT,
         name="gevent-unpatched",
         command="python gevent_unpatched.py {port}",
+        capabilities=replace(GREEN, patched=False),
         main=False,
     ),
     GREEN_WORKER,

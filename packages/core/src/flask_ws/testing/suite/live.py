@@ -389,8 +389,8 @@ class Proxied:
 
 app.wsgi_app = Proxied(app.wsgi_app)  # type: ignore[method-assign]
 
-# The event views.
-from . import live_events  # noqa: E402, F401 isort:skip
-
-# Channels.
-from . import live_channels  # noqa: E402, F401
+# The event views, and channels.
+from . import (  # noqa: E402
+    live_channels,  # noqa: F401
+    live_events,  # noqa: F401
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .busy import Busy
+from .channels import Channels
 from .claims import Claims
 from .closing import Closing
 from .errors import Errors
@@ -34,6 +35,7 @@ class ServerSuite(
     Threads,
     Faults,
     EventViews,
+    Channels,
     Stopping,
 ):
     """Every live test that flask-ws's own plugins pass, for the author of another.
@@ -97,5 +99,5 @@ class ServerSuite(
 
     To run one subject: ``pytest -k Closing``. The subjects are ``Claims``, ``Messages``,
     ``Handshake``, ``Closing``, ``Errors``, ``Logging``, ``Origin``, ``Limits``, ``Keepalive``,
-    ``Busy``, ``Threads``, ``Faults``, ``EventViews`` and ``Stopping``.
+    ``Busy``, ``Threads``, ``Faults``, ``EventViews``, ``Channels`` and ``Stopping``.
     """

@@ -31,6 +31,9 @@ class Capabilities:
     #: Handlers run on threads, so that one that computes leaves the others running. Not so where
     #: they are greenlets.
     threads: bool = True
+    #: The standard library is green where handlers are greenlets. Where it is not, the command is a
+    #: script that sets ``pause`` and ``spawn`` of ``flask_ws.testing.suite.live`` to its own.
+    patched: bool = True
     #: A connection can outlive its request (``ServerSocket.detachable``).
     detaching: bool = True
     #: Handlers leave the server's workers by default (``ServerSocket.detach``), because there
@@ -120,6 +123,9 @@ on_few_workers = Need(
 )
 on_graceful_stop = Need(lambda setup: setup.capabilities.graceful_stop, "needs a graceful stop")
 on_access_log = Need(lambda setup: setup.capabilities.access_log, "needs an access log")
+on_main_or_unpatched = Need(
+    lambda setup: setup.main or not setup.capabilities.patched, "runs on main setups only"
+)
 on_one_process = Need(lambda setup: setup.capabilities.processes == 1, "needs a single process")
 #: Servers on which an idle event view needs no thread.
 on_reactor = Need(

@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
-import websockets.sync.client
-from tests.support.setups import OurSetup, on
 
-from flask_ws.testing.suite.process import Server, wait_until
-from flask_ws.testing.suite.raw import Peer, Response
-
-from .ours import OurServers
+from .base import Subject
+from .messages import connect_websockets
+from .process import Server, wait_until
+from .raw import Peer
+from .setups import on_main_or_unpatched, on_one_process
 
 #: More subscribers than are sent a publication at once.
 MANY = 20
 
 
-def is_chosen(setup: OurSetup) -> bool:
-    """Main setups, and those whose other threads must not touch their hub."""
-    return setup.capabilities.processes == 1 and (setup.main or "unpatched" in setup.name)
+def subscribe(server: Server, peers: list[Peer], channel: str, kind: str, **kwargs: Any) -> Peer:
+    peer = server.connect(f"/channels/{kind}/{channel}", **kwargs)
+    peers.append(peer)
+    assert peer.read() == "ready"
+    return peer
 
 
-def publish(server: Server, channel: str, count: int, size: int, path: str = "publish") -> Response:
+def publish(server: Server, channel: str, count: int, size: int, path: str = "publish") -> Any:
     return server.get(f"/channels/{path}/{channel}/{count}/{size}")
 
 
-@on(is_chosen)
-class TestChannels(OurServers):
+@on_main_or_unpatched
+@on_one_process
+class Channels(Subject):
+    """Channels within one process, for handlers and for event views."""
+
     @pytest.fixture
     def channel(self, server: Server) -> str:
         """A channel that no other test uses."""
         return server.tag()
-
-    @staticmethod
-    def subscribe(
-        server: Server,
-        peers: list[Peer],
-        channel: str,
-        kind: str,
-        receive_buffer: int | None = None,
-    ) -> Peer:
-        peer = server.connect(f"/channels/{kind}/{channel}", receive_buffer=receive_buffer)
-        peers.append(peer)
-        assert peer.read() == "ready"
-        return peer
 
     @pytest.mark.parametrize("path", ["publish", "publish-in-thread"])
     def test_every_subscriber_has_every_message_in_order(
@@ -52,7 +44,7 @@ class TestChannels(OurServers):
     ) -> None:
         """Published by an HTTP view, or by a thread of its own."""
         for number in range(MANY):
-            self.subscribe(server, peers, channel, "handler" if number % 2 else "view")
+            subscribe(server, peers, channel, "handler" if number % 2 else "view")
         publish(server, channel, 30, 200, path)
         expected = [f"{number} ".ljust(200, "x") for number in range(30)]
         for peer in peers:
@@ -64,21 +56,18 @@ class TestChannels(OurServers):
     def test_what_one_sends_is_for_the_others(
         self, server: Server, peers: list[Peer], channel: str, kind: str
     ) -> None:
-        kinds = (kind, "handler", "view")
-        one, other, third = (self.subscribe(server, peers, channel, each) for each in kinds)
+        one, other, third = (
+            subscribe(server, peers, channel, each) for each in (kind, "handler", "view")
+        )
         one.send("from one")
         assert [other.read(), third.read()] == ["from one"] * 2
         other.send(b"from the other")
         assert [one.read(), third.read()] == [b"from the other"] * 2
 
-    def test_compressed_publications_can_be_read(self, server: Server, channel: str) -> None:
-        tag = server.tag()
-        with websockets.sync.client.connect(
-            server.url(f"/channels/view/{channel}", tag),
-            sock=server.dial_plain(),
-            ssl=server.context(),
-            server_hostname="localhost" if server.setup.tls else None,
-        ) as client:
+    def test_compressed_publications_can_be_read(
+        self, server: Server, peers: list[Peer], channel: str
+    ) -> None:
+        with connect_websockets(server, f"/channels/view/{channel}") as client:
             assert client.recv(timeout=5) == "ready"
             publish(server, channel, 10, 1000)
             for number in range(10):
@@ -89,8 +78,8 @@ class TestChannels(OurServers):
         self, server: Server, peers: list[Peer], channel: str, kind: str
     ) -> None:
         beginning = server.log.size()
-        stalled = self.subscribe(server, peers, channel, kind, receive_buffer=4096)
-        readers = [self.subscribe(server, peers, channel, each) for each in ("handler", "view")]
+        stalled = subscribe(server, peers, channel, kind, receive_buffer=4096)
+        readers = [subscribe(server, peers, channel, each) for each in ("handler", "view")]
         for _ in range(100):
             publish(server, channel, 1, 100_000)
             for reader in readers:
