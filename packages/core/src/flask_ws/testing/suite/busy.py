@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from .base import Subject
-from .process import Server, wait_until
+from .process import Server
 from .raw import BINARY, PING, PONG, encode_frame
 from .setups import on_main, on_threads, on_tls
 from .split_tls import SplitTLS
@@ -206,23 +206,3 @@ class Busy(Subject):
             assert split.read_frame().payload == b"split"
             split.send(encode_frame(0x8, b"\x03\xe8"))
             assert split.read_frame().close_code == 1000
-
-    @on_main
-    def test_nothing_is_left_of_connections_that_ended(self, server: Server) -> None:
-        """Descriptors and threads are back at their level."""
-        with server.connect() as peer:
-            peer.close()
-        fds, threads = server.usage().fds, server.threads()
-        for number in range(20):
-            peer = server.connect()
-            assert peer.echo("hello") == "hello"
-            if number % 4 == 0:
-                peer.close()
-            elif number % 4 == 1:
-                peer.reset()
-            elif number % 4 == 2:
-                peer.send_bytes(b"\xff\xff\xff")
-            peer.sock.close()
-
-        wait_until(lambda: server.usage().fds <= fds, what="descriptors to be freed")
-        wait_until(lambda: server.threads() <= threads, what="threads to end")

@@ -10,7 +10,7 @@ import pytest
 
 from .base import Launch, Subject, tracebacks
 from .messages import connect_websockets
-from .process import Server, wait_until
+from .process import Server
 from .raw import BINARY, PING, PONG, TEXT, End, Peer, encode_frame, encode_message
 from .setups import on_main, on_one_process, on_reactor
 
@@ -338,32 +338,6 @@ class EventViews(Subject):
         names = json.loads(server.get("/process").body)["threads"]
         own = sorted(name.split("-")[0] for name in names if "flask_ws" in name)
         assert own == ["flask_ws.Monitor", "flask_ws.Reactor", "flask_ws.Reactor"]
-
-    @on_main
-    @on_one_process
-    def test_nothing_is_left_of_views_whose_connections_ended(self, server: Server) -> None:
-        with server.connect("/events/echo") as peer:
-            peer.close()
-        ended(server, server.opened[0])
-        before = wait_until(server.usage)
-        for number in range(20):
-            tag = server.tag()
-            peer = server.connect("/events/echo", tag=tag)
-            assert peer.echo("hello") == "hello"
-            if number % 4 == 0:
-                peer.close()
-            elif number % 4 == 1:
-                peer.reset()
-            elif number % 4 == 2:
-                peer.send_bytes(b"\xff\xff\xff")
-            peer.sock.close()
-            ended(server, tag)
-
-        def is_back() -> bool:
-            now = server.usage()
-            return now.fds <= before.fds and now.threads <= before.threads
-
-        wait_until(is_back, timeout=10, what="descriptors and threads to be freed")
 
     # Kept in the server's worker
 

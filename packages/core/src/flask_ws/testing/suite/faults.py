@@ -1,4 +1,7 @@
-"""Faults that WebSocket routes on WSGI servers are known for: each has its test here."""
+"""Faults that WebSocket routes on WSGI servers are known for, by their numbers.
+
+Those that one server alone can have are tested with that server.
+"""
 
 from __future__ import annotations
 

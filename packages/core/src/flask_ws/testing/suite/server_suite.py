@@ -11,6 +11,7 @@ from .event_views import EventViews
 from .faults import Faults
 from .handshake import Handshake
 from .keepalive import Keepalive
+from .leaks import Leaks
 from .limits import Limits
 from .logging import Logging
 from .messages import Messages
@@ -36,6 +37,7 @@ class ServerSuite(
     Faults,
     EventViews,
     Channels,
+    Leaks,
     Stopping,
 ):
     """Every live test that flask-ws's own plugins pass, for the author of another.
@@ -99,5 +101,6 @@ class ServerSuite(
 
     To run one subject: ``pytest -k Closing``. The subjects are ``Claims``, ``Messages``,
     ``Handshake``, ``Closing``, ``Errors``, ``Logging``, ``Origin``, ``Limits``, ``Keepalive``,
-    ``Busy``, ``Threads``, ``Faults``, ``EventViews``, ``Channels`` and ``Stopping``.
+    ``Busy``, ``Threads``, ``Faults``, ``EventViews``, ``Channels``, ``Leaks``
+    and ``Stopping``.
     """

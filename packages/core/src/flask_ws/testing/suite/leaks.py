@@ -1,0 +1,68 @@
+"""What is left of connections that ended: nothing."""
+
+from __future__ import annotations
+
+from .base import Subject
+from .event_views import ended
+from .process import Server, wait_until
+from .setups import on_main, on_one_process
+
+
+@on_main
+class Leaks(Subject):
+    """Descriptors and threads are back at their level."""
+
+    def test_nothing_is_left_of_connections_that_ended(self, server: Server) -> None:
+        """Descriptors and threads are back at their level."""
+        with server.connect() as peer:
+            peer.close()
+        fds, threads = server.usage().fds, server.threads()
+        for number in range(20):
+            peer = server.connect()
+            assert peer.echo("hello") == "hello"
+            if number % 4 == 0:
+                peer.close()
+            elif number % 4 == 1:
+                peer.reset()
+            elif number % 4 == 2:
+                peer.send_bytes(b"\xff\xff\xff")
+            peer.sock.close()
+
+        wait_until(lambda: server.usage().fds <= fds, what="descriptors to be freed")
+        wait_until(lambda: server.threads() <= threads, what="threads to end")
+
+    def test_connections_given_up_are_closed(self, server: Server) -> None:
+        before = server.usage().fds
+        peers = [server.connect("/pinged") for _ in range(5)]
+        try:
+            for tag in server.opened:
+                server.log.event("end", tag)
+            wait_until(lambda: server.usage().fds <= before, what="descriptors to be freed")
+        finally:
+            for peer in peers:
+                peer.sock.close()
+
+    @on_one_process
+    def test_nothing_is_left_of_views_whose_connections_ended(self, server: Server) -> None:
+        with server.connect("/events/echo") as peer:
+            peer.close()
+        ended(server, server.opened[0])
+        before = wait_until(server.usage)
+        for number in range(20):
+            tag = server.tag()
+            peer = server.connect("/events/echo", tag=tag)
+            assert peer.echo("hello") == "hello"
+            if number % 4 == 0:
+                peer.close()
+            elif number % 4 == 1:
+                peer.reset()
+            elif number % 4 == 2:
+                peer.send_bytes(b"\xff\xff\xff")
+            peer.sock.close()
+            ended(server, tag)
+
+        def is_back() -> bool:
+            now = server.usage()
+            return now.fds <= before.fds and now.threads <= before.threads
+
+        wait_until(is_back, timeout=10, what="descriptors and threads to be freed")
