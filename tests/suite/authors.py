@@ -44,7 +44,7 @@ def make_folder(folder: Path, **files: str) -> Path:
     return folder
 
 
-def run_pytest(folder: Path, *arguments: str, timeout: float = 100, **variables: str) -> Outcome:
+def run_pytest(folder: Path, *arguments: str, timeout: float = 200, **variables: str) -> Outcome:
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "FLASK_WS_"))}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *ARGUMENTS, *arguments],

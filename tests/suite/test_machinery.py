@@ -18,6 +18,9 @@ from flask_ws.testing.suite.setups import on_keep_alive, on_main, on_tls
 
 from .authors import make_folder, run_pytest
 
+# Each runs pytest anew, which starts a server anew.
+pytestmark = pytest.mark.timeout(240)
+
 SUBJECTS = [
     member
     for module in pkgutil.iter_modules(suite.__path__)

@@ -9,6 +9,9 @@ import pytest
 
 from .authors import EXAMPLE, make_folder, run_pytest
 
+# Each runs pytest anew, which starts a server anew.
+pytestmark = pytest.mark.timeout(240)
+
 HONEST = (EXAMPLE / "flask_ws_wsgiref.py").read_text()
 
 

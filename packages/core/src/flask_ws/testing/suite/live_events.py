@@ -171,7 +171,8 @@ class Stalling(Watched):
             record("stalled", code=closed.code)
 
 
-@sock.route("/events/fan/<int:senders>/<int:messages>", endpoint="events-fan")
+# More than the buffers of a unix socket take.
+@sock.route("/events/fan/<int:senders>/<int:messages>", endpoint="events-fan", max_outbox=4_000_000)
 class Fan(Watched):
     """At "go", sends from many threads at once; echoes meanwhile."""
 
