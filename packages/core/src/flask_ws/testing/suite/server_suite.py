@@ -99,6 +99,9 @@ class ServerSuite(
     standard output and standard error: that is where the tests find access lines, tracebacks and
     what the app records.
 
+    Clients wait for bytes for ``FLASK_WS_SUITE_PATIENCE`` seconds, a variable of the environment,
+    by default 10: a failure is sooner known with less, and a busy machine wants more.
+
     To run one subject: ``pytest -k Closing``. The subjects are ``Claims``, ``Messages``,
     ``Handshake``, ``Closing``, ``Errors``, ``Logging``, ``Origin``, ``Limits``, ``Keepalive``,
     ``Busy``, ``Threads``, ``Faults``, ``EventViews``, ``Channels``, ``Leaks``
