@@ -1,4 +1,4 @@
-"""Tests of WebSocket routes: a client that needs no server; and the suite for server plugins."""
+"""Tests of WebSocket routes: a client that needs no server; and the suites for plugins."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from .client import ClientWebSocket, HandshakeRefused, connect
 
 if TYPE_CHECKING:
+    from .brokers import BrokerSuite
     from .suite.server_suite import ServerSuite
     from .suite.setups import Capabilities, Setup
 
 __all__ = [
+    "BrokerSuite",
     "Capabilities",
     "ClientWebSocket",
     "HandshakeRefused",
@@ -23,12 +25,17 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         # Not before an author asks: the client must work where nothing of the extra is installed.
-        if name not in ("Capabilities", "ServerSuite", "Setup"):
+        if name not in ("BrokerSuite", "Capabilities", "ServerSuite", "Setup"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
             # Before the suite, which tells it to rewrite its assertions.
-            import pytest  # noqa: F401
+            import pytest
 
+            if name == "BrokerSuite":
+                pytest.register_assert_rewrite(f"{__name__}.brokers")
+                from .brokers import BrokerSuite
+
+                return BrokerSuite
             from .suite import server_suite, setups
         except ModuleNotFoundError as error:
             raise ImportError(
