@@ -1,0 +1,325 @@
+"""ClusterBroker: publications by way of a cluster, where each channel has its own server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
+
+from flask_ws import Broker, BrokerError
+
+from .health import LONGEST_DELAY, Health, backoff
+from .listener import CLOSE_SECONDS, CONFIRM_SECONDS, Listener, Wish
+from .server import decode, escape
+from .settings import Settings
+
+__all__ = ["ClusterBroker"]
+
+#: Stands for the cluster among the names of its servers.
+WHOLE = ""
+
+#: What redis-py raises of a cluster that is not there, or not whole.
+ERRORS = (RedisError, RedisClusterException, OSError)
+
+
+class ClusterBroker(Broker):
+    """A broker on a cluster, by sharded publications (Redis 7 and Valkey have them).
+
+    Each channel belongs to one of the servers: there it is published, and there a listener is
+    subscribed to it. One thread, the placer, finds the server of each channel that is subscribed
+    to, and finds it again when servers fail or give their slots to others.
+
+    :param settings: how to reach it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connecting = threading.Lock()
+        self._cluster: Any = None
+        # That of the cluster is about finding its servers; theirs go by their names.
+        self._whole = self._make_health(settings.name, WHOLE)
+        self._healths: dict[str, Health] = {}
+        self._gone: set[str] = set()
+        # The channels that are wanted; those that are to be placed; those whose servers may
+        # have changed; and whether any has.
+        self._wanted: dict[str, Wish] = {}
+        self._changed: dict[str, None] = {}
+        self._misplaced: dict[str, None] = {}
+        self._is_outdated = False
+        self._has_work = threading.Event()
+        self._closing = threading.Event()
+        self._placer: threading.Thread | None = None
+        # What the placer alone uses: listeners by the servers' names, and by their channels.
+        self._listeners: dict[str, Listener] = {}
+        self._placed: dict[str, Listener] = {}
+
+    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+        """Get ready; connections are made when they are needed."""
+        self._deliver = deliver
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Publish, once: what fails is not tried again, since it might arrive twice.
+
+        :param channel: the channel.
+        :param payload: what the subscribers get.
+        :raises BrokerError: the channel's server cannot be reached.
+        """
+        cluster = self._connect()
+        try:
+            node = cluster.get_node_from_key(channel)
+        except ERRORS as error:
+            raise BrokerError(f"Redis at {self._settings.name}: {error}") from error
+        self._ask(node, "SPUBLISH", channel.encode(), payload)
+
+    def subscribe(self, channel: str) -> None:
+        """Subscribe; returns when the channel's server has confirmed it, or is away.
+
+        :param channel: the channel.
+        """
+        wish = Wish()
+        self._leave(channel, wish)
+        wish.wait(CONFIRM_SECONDS)
+
+    def unsubscribe(self, channel: str) -> None:
+        """Unsubscribe.
+
+        :param channel: the channel.
+        """
+        self._leave(channel, None)
+
+    def channels(self, prefix: str) -> dict[str, int]:
+        """Ask the servers for the channels that have subscribers.
+
+        :param prefix: how their names begin.
+        :return: the numbers of processes, by channel.
+        :raises BrokerError: one of the servers cannot be reached.
+        """
+        found: dict[str, int] = {}
+        for node in self._connect().get_primaries():
+            names = self._ask(node, "PUBSUB SHARDCHANNELS", escape(prefix) + b"*")
+            if names:
+                numbers = self._ask(node, "PUBSUB SHARDNUMSUB", *names)
+                found |= {decode(name): number for name, number in _pair_up(numbers) if number}
+        return found
+
+    def close(self) -> None:
+        """Disconnect, and end all threads."""
+        with self._lock:
+            self._closing.set()
+            self._has_work.set()
+            placer = self._placer
+        if placer is not None:
+            placer.join(CLOSE_SECONDS)
+        for listener in list(self._listeners.values()):
+            listener.close()
+        if self._cluster is not None:
+            self._cluster.disconnect_connection_pools()
+
+    # The servers
+
+    def _connect(self) -> Any:
+        """Return redis-py's client of the cluster, which has asked for its servers."""
+        if self._cluster is not None:
+            return self._cluster
+        health = self._whole
+        with self._connecting:
+            if self._cluster is None:
+                attempt = health.check()
+                try:
+                    self._cluster = RedisCluster(
+                        startup_nodes=[ClusterNode(*node) for node in self._settings.nodes],
+                        **self._settings.cluster_arguments(),
+                    )
+                except ERRORS as error:
+                    health.fail(error, attempt=attempt)
+                    raise BrokerError(f"Redis at {health.name}: {error}") from error
+        health.succeed()
+        return self._cluster
+
+    def _ask(self, node: Any, *command: str | bytes) -> Any:
+        health = self._health(node.name)
+        attempt = health.check()
+        try:
+            # To a server that is named it goes once, or to the one that has its channel now.
+            answer = self._cluster.execute_command(*command, target_nodes=node)
+        except ERRORS as error:
+            health.fail(error, attempt=attempt)
+            raise BrokerError(f"Redis at {health.name}: {error}") from error
+        health.succeed()
+        if self._gone:
+            self._forget_strangers()
+        return answer
+
+    def _health(self, name: str) -> Health:
+        with self._lock:
+            if name not in self._healths:
+                self._healths[name] = self._make_health(name, name)
+            return self._healths[name]
+
+    def _make_health(self, name: str, key: str) -> Health:
+        return Health(name, lambda reason: self._be_gone(key, reason), lambda: self._be_back({key}))
+
+    def _be_gone(self, name: str, reason: str) -> None:
+        self._gone.add(name)
+        self.went_away(reason)
+
+    def _be_back(self, names: set[str]) -> None:
+        self._gone -= names
+        if not self._gone:
+            self.came_back()
+
+    def _forget_strangers(self) -> None:
+        """Forget what is known of servers that have no channels any more."""
+        names = {node.name for node in self._cluster.get_primaries()}
+        with self._lock:
+            for name in self._healths.keys() - names:
+                del self._healths[name]
+        self._be_back(self._gone - names - {WHOLE})
+
+    # Placing channels
+
+    def _leave(self, channel: str, wish: Wish | None) -> None:
+        with self._lock:
+            replaced = self._wanted.pop(channel, None)
+            if wish is not None:
+                self._wanted[channel] = wish
+                self._start()
+            self._changed[channel] = None
+            self._has_work.set()
+        if replaced is not None:
+            replaced.set()
+
+    def _start(self) -> None:
+        if self._placer is None and not self._closing.is_set():
+            self._placer = threading.Thread(
+                target=self._place_all, name="flask_ws.Redis-placer", daemon=True
+            )
+            self._placer.start()
+
+    def _misplace(self, channel: str | None) -> None:
+        """Have a channel's server found again; with ``None``, those of all."""
+        with self._lock:
+            self._is_outdated = True
+            if channel is not None:
+                self._misplaced[channel] = None
+            self._has_work.set()
+
+    def _place_all(self) -> None:
+        attempts, next_time, is_outdated = 0, 0.0, False
+        while True:
+            pause = max(0.0, next_time - time.monotonic()) if is_outdated else None
+            self._has_work.wait(pause)
+            if self._closing.is_set():
+                return
+            with self._lock:
+                self._has_work.clear()
+                is_outdated = self._is_outdated
+                changed, self._changed = self._changed, {}
+            now = time.monotonic()
+            refreshes = is_outdated and now >= next_time
+            if refreshes:
+                # The first time at once; but a cluster that is not whole is not to be pressed.
+                attempts = attempts + 1 if now - next_time < 2 * LONGEST_DELAY else 1
+                next_time = now + backoff(attempts)
+            try:
+                cluster = self._connect()
+                if refreshes:
+                    self._refresh(cluster)
+                    is_outdated = self._is_outdated
+                wishes = [self._place(channel, cluster) for channel in changed]
+            except (BrokerError, *ERRORS) as error:
+                is_outdated = True
+                self._give_up(changed, error)
+            else:
+                self._settle(wishes)
+
+    def _refresh(self, cluster: Any) -> None:
+        """Ask for the servers, and follow the channels that have moved to others."""
+        with self._lock:
+            self._is_outdated = False
+            misplaced, self._misplaced = self._misplaced, {}
+            channels = list(self._wanted)
+        try:
+            cluster.nodes_manager.initialize()
+            for channel in channels:
+                self._place(channel, cluster, again=channel in misplaced)
+        except ERRORS:
+            with self._lock:
+                self._is_outdated = True
+                self._misplaced = {**misplaced, **self._misplaced}
+            raise
+        used = set(map(id, self._placed.values()))
+        for name, listener in list(self._listeners.items()):
+            if id(listener) not in used:
+                del self._listeners[name]
+                listener.close()
+        self._forget_strangers()
+
+    def _give_up(self, changed: dict[str, None], error: Exception) -> None:
+        """Keep nobody waiting, and try later."""
+        self._whole.fail(error, attempt=False, listener=True)
+        with self._lock:
+            self._is_outdated = True
+            self._changed = {**changed, **self._changed}
+            wishes = list(self._wanted.values())
+        for wish in wishes:
+            wish.set()
+
+    def _settle(self, wishes: list[Wish | None]) -> None:
+        """Say that the cluster was found, when all that was wanted meanwhile is there."""
+        if self._whole.is_gone:
+            for wish in wishes:
+                if wish is not None:
+                    wish.wait(CONFIRM_SECONDS)
+            self._whole.succeed(listener=True)
+
+    def _place(self, channel: str, cluster: Any, *, again: bool = False) -> Wish | None:
+        """Have the listener of its server subscribe to a channel, and no other.
+
+        :param again: whether to subscribe again at a server that had it before.
+        """
+        old = self._placed.get(channel)
+        with self._lock:
+            wish = self._wanted.get(channel)
+        if wish is None:
+            self._placed.pop(channel, None)
+            listener = None
+        else:
+            listener = self._listen_to(cluster.get_node_from_key(channel))
+            self._placed[channel] = listener
+            if wish.is_set() and (listener is not old or again):
+                # Somebody has waited for it in vain.
+                with self._lock:
+                    wish = Wish()
+                    if channel in self._wanted:
+                        self._wanted[channel] = wish
+            listener.subscribe(channel, wish)
+        if old is not None and old is not listener:
+            old.unsubscribe(channel)
+        return wish
+
+    def _listen_to(self, node: Any) -> Listener:
+        listener = self._listeners.get(node.name)
+        if listener is None:
+            settings, place = self._settings, {"host": node.host, "port": node.port}
+            listener = self._listeners[node.name] = Listener(
+                lambda: settings.make_connection(**place),
+                self._deliver,
+                self._health(node.name),
+                sharded=True,
+                on_misplaced=self._misplace,
+            )
+        return listener
+
+
+def _pair_up(numbers: Any) -> list[tuple[bytes, int]]:
+    """Read pairs of names and numbers, which some versions of redis-py leave in one list."""
+    if numbers and not isinstance(numbers[0], (tuple, list)):
+        return list(zip(numbers[::2], numbers[1::2], strict=True))
+    return [(name, number) for name, number in numbers]

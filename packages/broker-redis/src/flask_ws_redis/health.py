@@ -1,0 +1,115 @@
+"""Health: whether a Redis can be reached, as far as is known, and when to try again."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from flask_ws import BrokerError
+
+__all__ = ["Health", "backoff"]
+
+#: Seconds before the second attempt to reach a Redis that is gone, and the most there ever are.
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 5.0
+#: Seconds for which one who tries a Redis that was gone keeps others from it.
+TRIAL_SECONDS = 1.0
+
+
+def backoff(attempts: int) -> float:
+    """Return the seconds to wait after so many failed attempts, never twice the same.
+
+    :param attempts: how many there were, at least one.
+    """
+    delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(attempts - 1, 10))
+    # Many processes lose the same Redis at once, and should not return to it at once.
+    return delay * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+class Health:
+    """What those who use one Redis, to publish or to listen, know of it.
+
+    While it is known to be gone, :meth:`check` lets one try at a time, and sends the others away
+    at once.
+
+    :param name: where it is, for logs and errors.
+    :param went_away: called with the reason when it is gone.
+    :param came_back: called when all who use it can reach it again.
+    """
+
+    def __init__(
+        self, name: str, went_away: Callable[[str], object], came_back: Callable[[], object]
+    ) -> None:
+        self.name = name
+        self._went_away = went_away
+        self._came_back = came_back
+        self._lock = threading.Lock()
+        self._is_gone = False
+        # Whether the listener, if there is one, has no connection.
+        self._is_deaf = False
+        self._attempts = 0
+        self._retry_at = 0.0
+
+    def check(self) -> bool:
+        """Return if it may be tried.
+
+        :return: whether it is gone, and the caller the one who finds out.
+        :raises BrokerError: it is gone, and the next attempt is not due.
+        """
+        if not self._is_gone:
+            return False
+        with self._lock:
+            now = time.monotonic()
+            if now < self._retry_at:
+                raise BrokerError(f"Redis at {self.name} is away.")
+            self._retry_at = now + TRIAL_SECONDS
+        return True
+
+    def fail(self, error: BaseException, *, attempt: bool, listener: bool = False) -> None:
+        """Take note that it could not be reached.
+
+        :param error: what was raised.
+        :param attempt: what :meth:`check` has returned.
+        :param listener: whether it was the listener who tried.
+        """
+        with self._lock:
+            self._is_deaf |= listener
+            # Those that were under way when it went count as one.
+            if attempt or not self._is_gone:
+                self._attempts += 1
+                self._retry_at = time.monotonic() + backoff(self._attempts)
+            self._be_gone(error)
+
+    def lose(self, error: BaseException) -> None:
+        """Take note that the listener's connection was lost. It may still be there for others."""
+        with self._lock:
+            self._is_deaf = True
+            self._be_gone(error)
+
+    def _be_gone(self, error: BaseException) -> None:
+        if not self._is_gone:
+            self._is_gone = True
+            self._went_away(f"Redis at {self.name}: {error}")
+
+    def succeed(self, *, listener: bool = False) -> None:
+        """Take note that it was reached.
+
+        :param listener: whether it was the listener, who has all its subscriptions there.
+        """
+        if not self._is_gone:
+            return
+        with self._lock:
+            self._attempts = 0
+            self._retry_at = 0.0
+            if listener:
+                self._is_deaf = False
+            if self._is_gone and not self._is_deaf:
+                self._is_gone = False
+                self._came_back()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to be gone."""
+        return self._is_gone

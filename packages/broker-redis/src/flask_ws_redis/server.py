@@ -1,0 +1,124 @@
+"""ServerBroker: publications by way of one Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError
+
+from flask_ws import Broker, BrokerError
+
+from .health import Health
+from .listener import CONFIRM_SECONDS, Listener, Wish
+from .settings import Settings
+
+__all__ = ["ServerBroker", "decode", "escape"]
+
+#: Seconds that one who publishes waits for one of the connections, at most.
+TURN_SECONDS = 1.0
+
+
+class ServerBroker(Broker):
+    """A broker on one Redis: a few connections to publish on, and one to listen on.
+
+    :param settings: how to reach it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._listener: Listener | None = None
+        self._client: Any = None
+
+    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+        """Get ready; connections are made when they are needed."""
+        settings = self._settings
+        self._deliver = deliver
+        self._health = Health(settings.name, self.went_away, self.came_back)
+        pool = redis.BlockingConnectionPool(
+            connection_class=settings.connection_class,
+            max_connections=settings.max_connections,
+            timeout=TURN_SECONDS,
+            **settings.arguments,
+        )
+        self._client = redis.Redis(connection_pool=pool)
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        """Publish, once: what fails is not tried again, since it might arrive twice.
+
+        :param channel: the channel.
+        :param payload: what the subscribers get.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        self._ask("PUBLISH", channel.encode(), payload)
+
+    def _ask(self, *command: str | bytes) -> Any:
+        health = self._health
+        attempt = health.check()
+        try:
+            answer = self._client.execute_command(*command)
+        except (RedisError, OSError) as error:
+            health.fail(error, attempt=attempt)
+            raise BrokerError(f"Redis at {health.name}: {error}") from error
+        health.succeed()
+        return answer
+
+    def subscribe(self, channel: str) -> None:
+        """Subscribe; returns when Redis has confirmed it, or is away.
+
+        :param channel: the channel.
+        """
+        with self._lock:
+            if self._listener is None:
+                self._listener = Listener(
+                    self._settings.make_connection, self._deliver, self._health
+                )
+            listener = self._listener
+        wish = Wish()
+        listener.subscribe(channel, wish)
+        wish.wait(CONFIRM_SECONDS)
+
+    def unsubscribe(self, channel: str) -> None:
+        """Unsubscribe.
+
+        :param channel: the channel.
+        """
+        if self._listener is not None:
+            self._listener.unsubscribe(channel)
+
+    def channels(self, prefix: str) -> dict[str, int]:
+        """Ask Redis for the channels that have subscribers.
+
+        :param prefix: how their names begin.
+        :return: the numbers of processes, by channel.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        names = self._ask("PUBSUB CHANNELS", escape(prefix) + b"*")
+        if not names:
+            return {}
+        return {
+            decode(name): number for name, number in self._ask("PUBSUB NUMSUB", *names) if number
+        }
+
+    def close(self) -> None:
+        """Disconnect, and end the listener's thread."""
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        if self._client is not None:
+            self._client.connection_pool.disconnect()
+
+
+def escape(prefix: str) -> bytes:
+    """Write a prefix so that Redis takes it as it is where it takes a pattern."""
+    return "".join(f"\\{char}" if char in "\\*?[]^" else char for char in prefix).encode()
+
+
+def decode(name: bytes) -> str:
+    """Read the name of a channel, which may be another program's."""
+    return name.decode(errors="replace")

@@ -1,0 +1,85 @@
+"""Redis servers, as Debian has them: started for a test on a free port, killed, started again."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from tests.support.server import Certificate, die_with_parent, find_port, wait_until
+
+START_SECONDS = 20.0
+
+
+class RedisServer:
+    """A Redis on the loopback interface, which keeps nothing on disk.
+
+    :param folder: for its log.
+    :param options: of its command line.
+    :param certificate: with one it speaks TLS only.
+    """
+
+    def __init__(self, folder: Path, *options: str, certificate: Certificate | None = None) -> None:
+        self.folder = folder
+        self.options = options
+        self.certificate = certificate
+        self.port = find_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def client(self) -> redis.Redis:
+        """A client that may do anything."""
+        tls = {"ssl": True, "ssl_ca_certs": self.certificate.authority} if self.certificate else {}
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis("127.0.0.1", self.port, socket_timeout=5, retry=once, **tls)  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        """Start it, and await its first answer."""
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.skip("redis-server is not installed")
+        ports = ["--port", str(self.port)]
+        if self.certificate is not None:
+            ports = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
+            ports += ["--tls-cert-file", str(self.certificate.cert)]
+            ports += ["--tls-key-file", str(self.certificate.key)]
+            ports += ["--tls-ca-cert-file", str(self.certificate.authority)]
+        command = [program, *ports, "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        command += ["--save", "", "--appendonly", "no", *self.options]
+        with (self.folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 (it takes no lock)
+            )
+        wait_until(self._answers, timeout=START_SECONDS, what="Redis to start")
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            pytest.fail((self.folder / "redis.log").read_text()[-3000:], pytrace=False)
+        with contextlib.closing(self.client()) as client:
+            try:
+                return bool(client.ping())
+            except redis.AuthenticationError:
+                return True
+            except redis.ConnectionError:
+                return False
+
+    def kill(self) -> None:
+        """End it without a goodbye."""
+        if self.process is not None:
+            # It may be stopped.
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait(10)
+            self.process = None

@@ -1,0 +1,549 @@
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+import redis
+import trustme
+from tests.support.redis import RedisServer
+from tests.support.server import Certificate, find_port, wait_until
+
+from flask_ws import Broker, BrokerError, ConfigurationError
+from flask_ws.testing import BrokerSuite
+from flask_ws.testing.brokers import PATIENCE, Process
+from flask_ws_redis import flask_ws_open_broker
+from flask_ws_redis.health import LONGEST_DELAY, Health, backoff
+from flask_ws_redis.settings import Settings
+
+StartRedis = Callable[..., RedisServer]
+
+
+@pytest.fixture(scope="module")
+def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
+    servers: list[RedisServer] = []
+
+    def start(*options: str, **arguments: Any) -> RedisServer:
+        server = RedisServer(tmp_path_factory.mktemp("redis"), *options, **arguments)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def shared(start_redis: StartRedis) -> RedisServer:
+    """One that no test kills."""
+    return start_redis()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    folder = tmp_path_factory.mktemp("certificate")
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    certificate = Certificate(folder / "cert.pem", folder / "key.pem", folder / "authority.pem")
+    certificate.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    certificate.key.write_bytes(issued.private_key_pem.bytes())
+    certificate.authority.write_bytes(authority.cert_pem.bytes())
+    return certificate
+
+
+def start_cluster(start_redis: StartRedis, *others: RedisServer) -> RedisServer:
+    """A cluster of one server, which has all slots unless there are others."""
+    bus = find_port()
+    server = start_redis("--cluster-enabled", "yes", "--cluster-port", str(bus))
+    with contextlib.closing(server.client()) as client:
+        if others:
+            (other,) = others
+            with contextlib.closing(other.client()) as first:
+                first.execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
+        else:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+
+        def is_ready() -> bool:
+            info = client.execute_command("CLUSTER INFO")
+            return str(info["cluster_state"]) == "ok" and int(info["cluster_known_nodes"]) == (
+                1 + len(others)
+            )
+
+        wait_until(is_ready, timeout=20, what="the cluster")
+    return server
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(start_redis: StartRedis) -> RedisServer:
+    return start_cluster(start_redis)
+
+
+@pytest.fixture
+def open_process() -> Iterator[Callable[..., Process]]:
+    """Open a broker, subscribed to channels, as a process does."""
+    processes: list[Process] = []
+
+    def open_process(url: str, *channels: str) -> Process:
+        broker = flask_ws_open_broker(url)
+        assert isinstance(broker, Broker)
+        process = Process(broker)
+        processes.append(process)
+        for channel in channels:
+            broker.subscribe(channel)
+        return process
+
+    yield open_process
+    for process in processes:
+        process.broker.close()
+
+
+OpenProcess = Callable[..., Process]
+
+
+def publish_until_received(publisher: Process, receiver: Process, payload: bytes) -> None:
+    """Publish when the broker is not away any more."""
+    wait_until(lambda: not receiver.broker.is_away, timeout=PATIENCE, what="it to be back")
+
+    def is_published() -> bool:
+        try:
+            publisher.broker.publish("a", payload)
+        except BrokerError:
+            return False
+        return True
+
+    wait_until(is_published, timeout=PATIENCE)
+    receiver.await_payload(payload)
+
+
+# The suite for brokers
+
+
+class TestServer(BrokerSuite):
+    unreachable_url = "redis://127.0.0.1:1"
+
+    @pytest.fixture(autouse=True)
+    def set_url(self, shared: RedisServer) -> None:
+        self.url = f"redis://127.0.0.1:{shared.port}/3"
+
+
+class TestTls(BrokerSuite):
+    unreachable_url = "rediss://127.0.0.1:1"
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def set_url(cls, start_redis: StartRedis, certificate: Certificate) -> None:
+        server = start_redis(certificate=certificate)
+        cls.url = f"rediss://localhost:{server.port}?ssl_ca_certs={certificate.authority}"
+
+
+class TestUnixSocket(BrokerSuite):
+    unreachable_url = "unix:///nowhere.sock"
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def set_url(cls, start_redis: StartRedis) -> None:
+        server = start_redis("--unixsocket", "s", "--requirepass", "a:b@c")
+        cls.url = f"unix://:a%3Ab%40c@{server.folder / 's'}"
+
+
+class TestCluster(BrokerSuite):
+    unreachable_url = "redis+cluster://127.0.0.1:1,127.0.0.1:2"
+
+    @pytest.fixture(autouse=True)
+    def set_url(self, shared_cluster: RedisServer) -> None:
+        self.url = f"redis+cluster://127.0.0.1:1,127.0.0.1:{shared_cluster.port}"
+
+
+# URLs
+
+
+@pytest.mark.parametrize("url", ["nats://localhost", "redisx://localhost", "memory://"])
+def test_other_schemes_are_left_to_others(url: str) -> None:
+    assert flask_ws_open_broker(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("redis://", "localhost:6379"),
+        ("redis://user:secret@example.com:1/2", "example.com:1"),
+        ("rediss://:secret@example.com", "example.com:6379"),
+        ("unix://:secret@/run/redis.sock?db=1", "/run/redis.sock"),
+        (
+            "redis+cluster://:secret@one,two:2,three?health_check_interval=3",
+            "one:6379,two:2,three:6379",
+        ),
+        ("rediss+cluster://one:1", "one:1"),
+    ],
+)
+def test_a_redis_is_named_by_its_place(url: str, name: str) -> None:
+    assert Settings.from_url(url).name == name
+
+
+def test_what_the_url_says_goes_before_our_defaults() -> None:
+    settings = Settings.from_url("redis://user:pass@h:1/2?socket_timeout=7&client_name=me")
+    expected = {"host": "h", "port": 1, "db": 2, "username": "user", "password": "pass"}
+    expected |= {"socket_timeout": 7.0, "client_name": "me", "socket_connect_timeout": 1.0}
+    assert expected.items() <= settings.arguments.items()
+
+
+@pytest.mark.parametrize(
+    ("url", "in_words"),
+    [
+        ("redis://:secret@h?sokcet_timeout=1", "sokcet_timeout"),
+        ("redis://:secret@h?socket_timeout=soon", "socket_timeout"),
+        ("redis://:secret@h?decode_responses=true", "decode_responses"),
+        ("redis://:secret@h?retry_on_timeout=true", "retry_on_timeout"),
+        ("redis+cluster://:secret@h/2", "databases"),
+        ("redis://:secret@h:port", "port"),
+        ("redis:secret", "redis://"),
+    ],
+)
+def test_a_wrong_url_is_refused_in_words_without_its_password(url: str, in_words: str) -> None:
+    with pytest.raises(ConfigurationError, match=in_words) as raised:
+        flask_ws_open_broker(url)
+    assert "SOCK_BROKER_URL" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("query", "checked"),
+    [("", True), ("?ssl_check_hostname=false", False), ("?ssl_cert_reqs=none", False)],
+)
+def test_the_name_in_a_certificate_is_checked_unless_told_otherwise(
+    query: str, checked: bool
+) -> None:
+    assert Settings.from_url(f"rediss://h{query}").arguments["ssl_check_hostname"] is checked
+
+
+# Health
+
+
+def test_the_pauses_grow_to_a_limit_and_differ() -> None:
+    assert 0.05 <= backoff(1) <= 0.1
+    assert LONGEST_DELAY / 2 <= backoff(1000) <= LONGEST_DELAY
+    assert len({backoff(5) for _ in range(10)}) > 1
+
+
+class Notes:
+    """A Health, and what it has told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.health = Health("h:1", self.told.append, lambda: self.told.append("back"))
+
+
+def test_while_it_is_gone_one_tries_and_the_others_are_sent_away() -> None:
+    health = Notes().health
+    health.fail(OSError("gone"), attempt=health.check())
+    wait_until(lambda: _may_be_tried(health), what="the next attempt")
+    with pytest.raises(BrokerError, match="h:1"):
+        health.check()
+
+
+def _may_be_tried(health: Health) -> bool:
+    try:
+        return health.check()
+    except BrokerError:
+        return False
+
+
+def test_those_under_way_when_it_goes_count_as_one_attempt() -> None:
+    health = Notes().health
+    for _ in range(100):
+        health.fail(OSError("gone"), attempt=False)
+    assert health._retry_at - time.monotonic() < 0.1
+
+
+def test_it_is_back_when_the_listener_is() -> None:
+    notes = Notes()
+    notes.health.lose(OSError("lost"))
+    notes.health.succeed()
+    assert notes.told == ["Redis at h:1: lost"]
+    notes.health.succeed(listener=True)
+    assert notes.told == ["Redis at h:1: lost", "back"]
+
+
+def test_without_a_listener_it_is_back_when_something_is_published() -> None:
+    notes = Notes()
+    notes.health.fail(OSError("gone"), attempt=False)
+    notes.health.succeed()
+    notes.health.check()
+    assert notes.told == ["Redis at h:1: gone", "back"]
+
+
+# Connections
+
+
+def test_a_process_has_one_connection_to_listen_on(
+    start_redis: StartRedis, open_process: OpenProcess
+) -> None:
+    server = start_redis()
+    open_process(f"redis://127.0.0.1:{server.port}", *"abcdef")
+    with contextlib.closing(server.client()) as client:
+        assert len(client.client_list(_type="pubsub")) == 1
+
+
+def test_a_process_that_only_publishes_has_no_thread(
+    shared: RedisServer, open_process: OpenProcess
+) -> None:
+    before = threading.active_count()
+    open_process(f"redis://127.0.0.1:{shared.port}").broker.publish("a", b"")
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_nothing_is_left_open(
+    start_redis: StartRedis, shared_cluster: RedisServer, open_process: OpenProcess, scheme: str
+) -> None:
+    server = start_redis() if scheme == "redis" else shared_cluster
+    before = psutil.Process().num_fds()
+    process = open_process(f"{scheme}://127.0.0.1:{server.port}", "a")
+    process.broker.publish("a", b"payload")
+    process.await_payload(b"payload")
+    process.broker.close()
+    assert psutil.Process().num_fds() == before
+    with contextlib.closing(server.client()) as client:
+        wait_until(lambda: len(client.client_list()) == 1, what="Redis to see it")
+
+
+def test_a_large_message_is_awaited_to_its_end(
+    shared: RedisServer, open_process: OpenProcess
+) -> None:
+    receiver = open_process(f"redis://127.0.0.1:{shared.port}?socket_read_size=1000", "a")
+    payload = os.urandom(3_000_000)
+    open_process(f"redis://127.0.0.1:{shared.port}").broker.publish("a", payload)
+    receiver.await_payload(payload)
+
+
+def test_a_user_of_an_access_list_may_have_some_channels_only(
+    start_redis: StartRedis, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is refused is logged, and the rest goes on."""
+    server = start_redis("--user", "me", "on", ">pass", "resetchannels", "&mine*", "+@all")
+    process = open_process(f"redis://me:pass@127.0.0.1:{server.port}", "mine1", "theirs", "mine2")
+    for channel in ("mine1", "mine2"):
+        process.broker.publish(channel, channel.encode())
+        process.await_payload(channel.encode())
+    assert "refused SUBSCRIBE theirs" in caplog.text
+    with pytest.raises(BrokerError):
+        process.broker.publish("theirs", b"")
+
+
+def test_a_wrong_password_is_said_and_not_shown(
+    start_redis: StartRedis, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_redis("--requirepass", "right")
+    process = open_process(f"redis://:wr0ng@127.0.0.1:{server.port}", "a")
+    with pytest.raises(BrokerError):
+        process.broker.publish("a", b"")
+    assert "password" in caplog.text
+    assert "wr0ng" not in caplog.text
+
+
+# Going away, and coming back
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_after_it_was_killed_all_goes_on_and_two_lines_are_logged(
+    start_redis: StartRedis,
+    shared_cluster: RedisServer,
+    open_process: OpenProcess,
+    caplog: pytest.LogCaptureFixture,
+    scheme: str,
+) -> None:
+    server = start_redis() if scheme == "redis" else shared_cluster
+    url = f"{scheme}://127.0.0.1:{server.port}"
+    receiver = open_process(url, "a", "b")
+    publisher = open_process(url)
+    publish_until_received(publisher, receiver, b"before")
+    server.kill()
+    wait_until(lambda: receiver.broker.is_away, what="the listener to see it")
+    for process in (receiver, publisher):
+        with pytest.raises(BrokerError):
+            process.broker.publish("a", b"lost")
+    began = time.monotonic()
+    receiver.broker.subscribe("c")
+    receiver.broker.unsubscribe("b")
+    assert time.monotonic() - began < 1
+    server.start()
+    publish_until_received(publisher, receiver, b"after")
+    publisher.broker.publish("c", b"for c")
+    receiver.await_payload(b"for c")
+    assert not receiver.broker.is_away
+    assert receiver.broker.channels("") == {"a": 1, "c": 1}
+    assert [payload for _, payload in receiver.delivered] == [b"before", b"after", b"for c"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "flask_ws"]
+    assert sum("is away" in line for line in lines) == 2
+    assert sum("is back" in line for line in lines) == 2
+    assert len(lines) == 4
+
+
+def test_one_that_was_not_there_at_the_start_is_found(
+    start_redis: StartRedis, open_process: OpenProcess
+) -> None:
+    server = start_redis()
+    server.kill()
+    url = f"redis://127.0.0.1:{server.port}"
+    receiver, publisher = open_process(url, "a"), open_process(url)
+    assert receiver.broker.is_away
+    server.start()
+    publish_until_received(publisher, receiver, b"payload")
+
+
+def test_a_peer_that_is_silent_counts_as_gone(
+    start_redis: StartRedis, open_process: OpenProcess
+) -> None:
+    """And who publishes meanwhile does not wait for long."""
+    server = start_redis()
+    url = f"redis://127.0.0.1:{server.port}?health_check_interval=1&socket_timeout=0.3"
+    receiver = open_process(url, "a")
+    publisher = open_process(url)
+    publish_until_received(publisher, receiver, b"before")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(BrokerError):
+            publisher.broker.publish("a", b"perhaps")
+    assert time.monotonic() - began < 2
+    wait_until(lambda: receiver.broker.is_away, timeout=PATIENCE, what="the listener to see it")
+    server.process.send_signal(signal.SIGCONT)
+    publish_until_received(publisher, receiver, b"after")
+
+
+def test_an_idle_listener_stays_connected(
+    start_redis: StartRedis, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its peer's answers are life enough."""
+    server = start_redis()
+    url = f"redis://127.0.0.1:{server.port}?health_check_interval=1&socket_timeout=0.5"
+    receiver = open_process(url, "a")
+    with contextlib.closing(server.client()) as client:
+        wait_until(lambda: _count(client, "ping") >= 2, timeout=PATIENCE)
+        assert client.client_list(_type="pubsub")[0]["age"] >= "1"
+    publish_until_received(open_process(url), receiver, b"payload")
+    assert not caplog.records
+
+
+def _count(client: redis.Redis, command: str) -> int:
+    stats: Any = client.info("commandstats")
+    # The fixture has sent one to see whether the server is up.
+    return int(stats[f"cmdstat_{command}"]["calls"]) - 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_the_listener_survives_whatever_is_raised_in_its_thread(
+    shared: RedisServer, open_process: OpenProcess, monkeypatch: pytest.MonkeyPatch, error: Any
+) -> None:
+    process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    listener = process.broker._listener  # type: ignore[attr-defined]
+    monkeypatch.setattr(listener, "_send_changes", _raise(error))
+    process.broker.unsubscribe("b")
+    wait_until(lambda: process.broker.is_away, what="the error")
+    monkeypatch.undo()
+    publish_until_received(process, process, b"payload")
+
+
+def _raise(error: type[BaseException]) -> Callable[[], object]:
+    def raise_error() -> object:
+        raise error("on purpose")
+
+    return raise_error
+
+
+def test_a_delivery_that_fails_is_logged_and_the_next_one_made(
+    shared: RedisServer, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    broker: Any = process.broker
+    deliver = broker._listener._deliver
+    broker._listener._deliver = lambda channel, payload: deliver(channel, payload.decode().encode())
+    broker.publish("a", b"\xff")
+    broker.publish("a", b"fine")
+    process.await_payload(b"fine")
+    assert "could not be delivered" in caplog.text
+
+
+# Forks
+
+
+def test_a_child_process_leaves_its_parents_connection_alone(
+    start_redis: StartRedis, open_process: OpenProcess
+) -> None:
+    """It closes what it has inherited, and can have a broker of its own."""
+    server = start_redis()
+    url = f"redis://127.0.0.1:{server.port}"
+    parent = open_process(url, "a")
+    parent.broker.publish("a", b"connects")
+    fd = parent.broker._listener._connection._sock.fileno()  # type: ignore[attr-defined]
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with contextlib.suppress(OSError):
+                os.fstat(fd)
+                os.write(writer, b"open")
+            broker = flask_ws_open_broker(url)
+            assert broker is not None
+            child = Process(broker)
+            broker.subscribe("b")
+            broker.publish("a", b"from the child")
+            broker.publish("b", b"to itself")
+            child.await_payload(b"to itself")
+            broker.close()
+            os.write(writer, b"well")
+        finally:
+            os._exit(0)
+    os.close(writer)
+    assert os.read(reader, 4) == b"well"
+    os.close(reader)
+    os.waitpid(pid, 0)
+    parent.await_payload(b"from the child")
+    with contextlib.closing(server.client()) as client:
+        wait_until(lambda: len(client.client_list(_type="pubsub")) == 1)
+    publish_until_received(open_process(url), parent, b"still there")
+
+
+# Clusters
+
+
+def test_a_channel_whose_slot_moves_is_followed(
+    start_redis: StartRedis,
+    shared_cluster: RedisServer,
+    open_process: OpenProcess,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody has to be told, and nothing is away."""
+    # The last test of all: the shared cluster is not whole afterwards.
+    one, other = shared_cluster, start_cluster(start_redis, shared_cluster)
+    url = f"redis+cluster://127.0.0.1:{one.port}"
+    receiver, publisher = open_process(url, "a", "b"), open_process(url)
+    publish_until_received(publisher, receiver, b"before")
+    with contextlib.closing(one.client()) as client, contextlib.closing(other.client()) as heir:
+        slot = client.execute_command("CLUSTER KEYSLOT", "a")
+        node = heir.execute_command("CLUSTER MYID")
+        for server in (heir, client):
+            server.execute_command("CLUSTER SETSLOT", slot, "NODE", node)
+        wait_until(
+            lambda: b"a" in heir.execute_command("PUBSUB SHARDCHANNELS"),
+            timeout=PATIENCE,
+            what="the subscription to move",
+        )
+    for number in range(3):
+        publisher.broker.publish("a", str(number).encode())
+    publisher.broker.publish("b", b"for b")
+    receiver.await_payload(b"2")
+    receiver.await_payload(b"for b")
+    found = [payload for channel, payload in receiver.delivered if channel == "a"]
+    assert found == [b"before", b"0", b"1", b"2"]
+    assert not [record for record in caplog.records if record.levelno > logging.WARNING]
