@@ -318,7 +318,7 @@ def test_nothing_is_left_open(
 def test_a_large_message_is_awaited_to_its_end(
     shared: RedisServer, open_process: OpenProcess
 ) -> None:
-    receiver = open_process(f"redis://127.0.0.1:{shared.port}?socket_read_size=1000", "a")
+    receiver = open_process(f"redis://127.0.0.1:{shared.port}", "a")
     payload = os.urandom(3_000_000)
     open_process(f"redis://127.0.0.1:{shared.port}").broker.publish("a", payload)
     receiver.await_payload(payload)

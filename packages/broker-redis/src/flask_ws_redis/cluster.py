@@ -75,7 +75,7 @@ class ClusterBroker(Broker):
             node = cluster.get_node_from_key(channel)
         except ERRORS as error:
             raise BrokerError(f"Redis at {self._settings.name}: {error}") from error
-        self._ask(node, "SPUBLISH", channel.encode(), payload)
+        self._ask(cluster, node, "SPUBLISH", channel.encode(), payload)
 
     def subscribe(self, channel: str) -> None:
         """Subscribe; returns when the channel's server has confirmed it, or is away.
@@ -101,10 +101,11 @@ class ClusterBroker(Broker):
         :raises BrokerError: one of the servers cannot be reached.
         """
         found: dict[str, int] = {}
-        for node in self._connect().get_primaries():
-            names = self._ask(node, "PUBSUB SHARDCHANNELS", escape(prefix) + b"*")
+        cluster = self._connect()
+        for node in cluster.get_primaries():
+            names = self._ask(cluster, node, "PUBSUB SHARDCHANNELS", escape(prefix) + b"*")
             if names:
-                numbers = self._ask(node, "PUBSUB SHARDNUMSUB", *names)
+                numbers = self._ask(cluster, node, "PUBSUB SHARDNUMSUB", *names)
                 found |= {decode(name): number for name, number in _pair_up(numbers) if number}
         return found
 
@@ -118,21 +119,22 @@ class ClusterBroker(Broker):
             placer.join(CLOSE_SECONDS)
         for listener in list(self._listeners.values()):
             listener.close()
-        if self._cluster is not None:
-            self._cluster.disconnect_connection_pools()
+        self._disconnect(self._cluster)
 
     # The servers
 
     def _connect(self) -> Any:
         """Return redis-py's client of the cluster, which has asked for its servers."""
-        if self._cluster is not None:
-            return self._cluster
+        cluster = self._cluster
+        if cluster is not None:
+            return cluster
         health = self._whole
         with self._connecting:
-            if self._cluster is None:
+            cluster = self._cluster
+            if cluster is None:
                 attempt = health.check()
                 try:
-                    self._cluster = RedisCluster(
+                    cluster = self._cluster = RedisCluster(
                         startup_nodes=[ClusterNode(*node) for node in self._settings.nodes],
                         **self._settings.cluster_arguments(),
                     )
@@ -140,20 +142,32 @@ class ClusterBroker(Broker):
                     health.fail(error, attempt=attempt)
                     raise BrokerError(f"Redis at {health.name}: {error}") from error
         health.succeed()
-        return self._cluster
+        return cluster
 
-    def _ask(self, node: Any, *command: str | bytes) -> Any:
+    def _disconnect(self, cluster: Any) -> None:
+        """Begin anew with the servers that the URL names."""
+        with self._connecting:
+            if self._cluster is cluster:
+                self._cluster = None
+        if cluster is not None:
+            cluster.disconnect_connection_pools()
+
+    def _ask(self, cluster: Any, node: Any, *command: str | bytes) -> Any:
         health = self._health(node.name)
         attempt = health.check()
         try:
             # To a server that is named it goes once, or to the one that has its channel now.
-            answer = self._cluster.execute_command(*command, target_nodes=node)
+            answer = cluster.execute_command(*command, target_nodes=node)
         except ERRORS as error:
+            if isinstance(error, RedisClusterException):
+                # Some versions of redis-py forget servers that they could not reach.
+                self._disconnect(cluster)
             health.fail(error, attempt=attempt)
             raise BrokerError(f"Redis at {health.name}: {error}") from error
         health.succeed()
-        if self._gone:
-            self._forget_strangers()
+        if self.is_away:
+            # Of a server that is none any more; or somebody who has failed says so only now.
+            self._forget_strangers(cluster)
         return answer
 
     def _health(self, name: str) -> Health:
@@ -174,9 +188,9 @@ class ClusterBroker(Broker):
         if not self._gone:
             self.came_back()
 
-    def _forget_strangers(self) -> None:
+    def _forget_strangers(self, cluster: Any) -> None:
         """Forget what is known of servers that have no channels any more."""
-        names = {node.name for node in self._cluster.get_primaries()}
+        names = {node.name for node in cluster.get_primaries()}
         with self._lock:
             for name in self._healths.keys() - names:
                 del self._healths[name]
@@ -249,7 +263,9 @@ class ClusterBroker(Broker):
             cluster.nodes_manager.initialize()
             for channel in channels:
                 self._place(channel, cluster, again=channel in misplaced)
-        except ERRORS:
+        except ERRORS as error:
+            if isinstance(error, RedisClusterException):
+                self._disconnect(cluster)
             with self._lock:
                 self._is_outdated = True
                 self._misplaced = {**misplaced, **self._misplaced}
@@ -259,7 +275,7 @@ class ClusterBroker(Broker):
             if id(listener) not in used:
                 del self._listeners[name]
                 listener.close()
-        self._forget_strangers()
+        self._forget_strangers(cluster)
 
     def _give_up(self, changed: dict[str, None], error: Exception) -> None:
         """Keep nobody waiting, and try later."""

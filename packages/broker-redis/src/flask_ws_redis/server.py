@@ -65,6 +65,9 @@ class ServerBroker(Broker):
             health.fail(error, attempt=attempt)
             raise BrokerError(f"Redis at {health.name}: {error}") from error
         health.succeed()
+        # Somebody who has failed may say so only now.
+        if self.is_away and not health.is_gone:
+            self.came_back()
         return answer
 
     def subscribe(self, channel: str) -> None:
