@@ -1,0 +1,62 @@
+"""An app whose clients and publishers may be on any of many processes."""
+
+import os
+import sys
+
+from flask import Flask, request
+
+from flask_ws import Sock, WebSocketView
+
+app = Flask(__name__)
+app.config["SOCK_BROKER_URL"] = os.environ["BROKER_URL"]
+app.config["SOCK_MAX_OUTBOX"] = 200_000
+app.config["SOCK_CLOSE_TIMEOUT"] = 1
+sock = Sock(app)
+# The first of many processes answers while others begin.
+os.write(2, b"LIVE loaded\n")
+
+
+@app.get("/http")
+def http():
+    return "http"
+
+
+@app.post("/publish/<channel>")
+def publish(channel):
+    sock.publish(channel, request.get_data(as_text=True))
+    return str(os.getpid())
+
+
+@sock.route("/events/<channels>")
+class Events(WebSocketView):
+    """Subscribed to channels; publishes what it is told to."""
+
+    def on_open(self, ws, channels):
+        for channel in channels.split(","):
+            ws.subscribe(channel)
+        ws.send(f"ready {os.getpid()}")
+
+    def on_message(self, ws, message):
+        channel, _, data = message.partition(" ")
+        sock.publish(channel, data)
+        ws.send("published")
+
+
+@sock.route("/handler/<channels>")
+def handler(ws, channels):
+    """The same, as a handler that blocks."""
+    view = Events()
+    view.on_open(ws, channels)
+    for message in ws:
+        view.on_message(ws, message)
+
+
+def serve_gevent(port):
+    """On gevent's own server, with nothing monkey-patched."""
+    from gevent.pywsgi import WSGIServer
+
+    WSGIServer(("127.0.0.1", port), app).serve_forever()
+
+
+if __name__ == "__main__":
+    serve_gevent(int(sys.argv[1]))

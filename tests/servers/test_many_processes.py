@@ -1,0 +1,266 @@
+"""Publications between the processes of a server, by way of a Redis that is killed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from tests.support.redis import RedisServer
+from tests.support.server import Certificate, Server, start, wait_until
+from tests.support.setups import GUNICORN, Setup
+from tests.support.swarm import PATIENCE, Client, Publisher, Swarm
+
+from .conftest import TRACEBACK
+
+pytestmark = pytest.mark.timeout(240)
+
+PROCESSES = 4
+CLIENTS = 400
+PUBLISHERS = 20
+#: Clients that connect at the same time.
+AT_ONCE = 40
+CHANNELS = [f"channel{number}" for number in range(10)]
+
+# A connection of HTTP stays with the process that has taken it, and so does its order.
+MANY = Setup(
+    "gunicorn-many",
+    f"{GUNICORN} --workers {PROCESSES} --threads 4 --keep-alive 60 many:app",
+    "gunicorn",
+    processes=PROCESSES,
+)
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def many(
+    redis_server: RedisServer,
+    certificate: Certificate,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
+    server = start(
+        MANY,
+        folder=tmp_path_factory.mktemp("many"),
+        certificate=certificate,
+        environ={"BROKER_URL": f"redis://127.0.0.1:{redis_server.port}"},
+    )
+    server.log.find("LIVE loaded", count=PROCESSES, timeout=PATIENCE)
+    yield server
+    server.stop()
+    assert not TRACEBACK.findall(server.log.read())
+
+
+@pytest.fixture
+def swarm(many: Server) -> Iterator[Swarm]:
+    swarm = Swarm(many)
+    yield swarm
+    swarm.close()
+
+
+def subscribe_all(swarm: Swarm) -> None:
+    """Each client to two channels; each process has some of the clients."""
+    for first in range(0, CLIENTS, AT_ONCE):
+        swarm.connect(
+            (CHANNELS[number % 10], CHANNELS[(number // 10 + 1 + number) % 10])
+            for number in range(first, first + AT_ONCE)
+        )
+    # The kernel wakes whichever process is idle.
+    for _ in range(20):
+        if len({client.pid for client in swarm.clients}) == PROCESSES:
+            return
+        swarm.connect([(CHANNELS[0], CHANNELS[1])] * AT_ONCE)
+    pytest.fail("a process gets no clients")
+
+
+@pytest.fixture
+def publishers(swarm: Swarm) -> Iterator[list[Publisher]]:
+    """As many by HTTP as by sockets; two to a channel."""
+    subscribe_all(swarm)
+    publishers = [
+        Publisher(
+            swarm,
+            f"publisher{number}",
+            CHANNELS[number % 10],
+            by=swarm.clients[number] if number % 2 else None,
+        )
+        for number in range(PUBLISHERS)
+    ]
+    yield publishers
+    for publisher in publishers:
+        publisher.close()
+
+
+@contextmanager
+def publishing(publishers: list[Publisher]) -> Iterator[None]:
+    """All publish, each at its own pace, until the block is left."""
+    enough = threading.Event()
+
+    def publish(publisher: Publisher) -> None:
+        while not enough.is_set():
+            publisher.publish()
+            enough.wait(0.02)
+
+    with ThreadPoolExecutor(len(publishers)) as pool:
+        futures = [pool.submit(publish, publisher) for publisher in publishers]
+        try:
+            yield
+        finally:
+            enough.set()
+        for future in futures:
+            future.result(PATIENCE)
+
+
+def publish_each(publishers: list[Publisher], count: int) -> None:
+    """Each publishes so many, all at once."""
+
+    def publish(publisher: Publisher) -> None:
+        for _ in range(count):
+            assert publisher.publish()
+
+    with ThreadPoolExecutor(len(publishers)) as pool:
+        list(pool.map(publish, publishers))
+
+
+def await_last(swarm: Swarm, publishers: list[Publisher]) -> None:
+    """Wait until every client has the last publication of each that it is subscribed to."""
+
+    def have_all() -> bool:
+        return all(
+            client.numbers.get(publisher.name, [-1])[-1] == publisher.done[-1]
+            for client, publisher in subscriptions(swarm, publishers)
+        )
+
+    wait_until(have_all, timeout=PATIENCE, what="the last publications", every=0.05)
+
+
+def subscriptions(swarm: Swarm, publishers: list[Publisher]) -> Iterator[tuple[Client, Publisher]]:
+    for client in swarm.clients:
+        if client.close_code is None:
+            for publisher in publishers:
+                if publisher.channel in client.channels:
+                    yield client, publisher
+
+
+def test_every_client_gets_every_publication_once_and_in_order(
+    swarm: Swarm, publishers: list[Publisher]
+) -> None:
+    """Wherever it was published, by HTTP or by a socket."""
+    publish_each(publishers, 40)
+    await_last(swarm, publishers)
+    for client, publisher in subscriptions(swarm, publishers):
+        assert client.numbers[publisher.name] == publisher.done
+    for client in swarm.clients:
+        assert all(
+            publisher.channel in client.channels
+            for publisher in publishers
+            if publisher.name in client.numbers
+        )
+
+
+def test_redis_is_killed_and_started_again(
+    many: Server, redis_server: RedisServer, swarm: Swarm, publishers: list[Publisher]
+) -> None:
+    """Meanwhile nothing is lost within a process, and what reaches another is in order, and once.
+
+    Afterwards every process has everything again, and its log one line about each.
+    """
+    beginning = many.log.size()
+    with publishing(publishers):
+        await_last_of_each(publishers, 10)
+        redis_server.kill()
+        many.log.find("broker is away", since=beginning, count=PROCESSES, timeout=PATIENCE)
+        await_last_of_each(publishers, 10)
+        redis_server.start()
+        many.log.find("broker is back", since=beginning, count=PROCESSES, timeout=PATIENCE)
+    first = {publisher.name: len(publisher.done) for publisher in publishers}
+    publish_each(publishers, 10)
+    await_last(swarm, publishers)
+    for client, publisher in subscriptions(swarm, publishers):
+        numbers = client.numbers[publisher.name]
+        if client.pid == publisher.pid:
+            assert numbers == publisher.done
+        else:
+            # What was lost on its way is missing, and no more than that.
+            assert numbers == sorted(set(numbers))
+            assert numbers[-10:] == publisher.done[first[publisher.name] :]
+    log = many.log.read(beginning)
+    assert log.count("broker is away") == log.count("broker is back") == PROCESSES
+
+
+def await_last_of_each(publishers: list[Publisher], count: int) -> None:
+    """Wait until each has published so many more."""
+    before = [len(publisher.done) for publisher in publishers]
+    wait_until(
+        lambda: all(
+            len(publisher.done) >= number + count
+            for publisher, number in zip(publishers, before, strict=True)
+        ),
+        timeout=PATIENCE,
+        what="the publishers",
+    )
+
+
+def test_a_client_that_does_not_read_delays_no_other(many: Server, swarm: Swarm) -> None:
+    """It is closed at last; the others get theirs as fast as before."""
+    swarm.connect([("large",)] * 20)
+    publisher = Publisher(swarm, "publisher", "large")
+    alone = measure(swarm, publisher)
+    beginning = many.log.size()
+    with many.connect("/events/large", receive_buffer=4096) as stalled:
+        assert str(stalled.read()).startswith("ready")
+        beside = measure(swarm, publisher)
+        many.log.find("reads too slowly", since=beginning, timeout=PATIENCE)
+    publisher.close()
+    # A publication that had waited for that client would have taken seconds.
+    assert beside < max(10 * alone, 0.5), (alone, beside)
+
+
+def measure(swarm: Swarm, publisher: Publisher) -> float:
+    """Publish what fills any buffer; return the 99th percentile of the seconds it took."""
+    swarm.latencies.clear()
+    for _ in range(200):
+        assert publisher.publish("x" * 20_000)
+    expected = 200 * len(swarm.clients)
+    wait_until(lambda: len(swarm.latencies) >= expected, timeout=PATIENCE, what="the deliveries")
+    return sorted(swarm.latencies)[expected * 99 // 100]
+
+
+def test_workers_are_replaced_under_load(many: Server, swarm: Swarm) -> None:
+    """Clients are told to leave, come back to the new workers, and get all that follows."""
+    swarm.on_end = lambda client: swarm.add(client.channels)
+    subscribe_all(swarm)
+    old = {client.pid for client in swarm.clients}
+    publishers = [
+        Publisher(swarm, f"publisher{number}", channel) for number, channel in enumerate(CHANNELS)
+    ]
+    with publishing(publishers):
+        await_last_of_each(publishers, 5)
+        many.signal(signal.SIGHUP)
+
+        def are_replaced() -> bool:
+            connected = [client for client in swarm.clients if client.close_code is None]
+            return len(connected) == CLIENTS and not any(
+                client.pid in old or client.pid == 0 for client in connected
+            )
+
+        wait_until(are_replaced, timeout=PATIENCE, what="the new workers' clients", every=0.05)
+    publish_each(publishers, 10)
+    await_last(swarm, publishers)
+    for client, publisher in subscriptions(swarm, publishers):
+        assert client.numbers[publisher.name][-10:] == publisher.done[-10:]
+    assert {client.close_code for client in swarm.clients} == {None, 1001}
+    for client in swarm.clients:
+        for numbers in client.numbers.values():
+            assert len(numbers) == len(set(numbers))
+    for publisher in publishers:
+        publisher.close()
