@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from tests.support.server import Certificate, Server, start, wait_until
 from tests.support.setups import GUNICORN, Setup
 from tests.support.swarm import PATIENCE, Client, Publisher, Swarm
 
-from .conftest import TRACEBACK
+from .conftest import TRACEBACK, Launch
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -74,11 +75,17 @@ def subscribe_all(swarm: Swarm) -> None:
             (CHANNELS[number % 10], CHANNELS[(number // 10 + 1 + number) % 10])
             for number in range(first, first + AT_ONCE)
         )
-    # The kernel wakes whichever process is idle.
-    for _ in range(20):
-        if len({client.pid for client in swarm.clients}) == PROCESSES:
+    reach_processes(swarm, PROCESSES, (CHANNELS[0], CHANNELS[1]))
+
+
+def reach_processes(
+    swarm: Swarm, count: int, channels: tuple[str, ...], path: str = "/events/"
+) -> None:
+    """Connect more clients, until each process has some: the kernel wakes whichever is idle."""
+    for _ in range(50):
+        if len({client.pid for client in swarm.clients}) == count:
             return
-        swarm.connect([(CHANNELS[0], CHANNELS[1])] * AT_ONCE)
+        swarm.connect([channels] * 10, path)
     pytest.fail("a process gets no clients")
 
 
@@ -264,3 +271,66 @@ def test_workers_are_replaced_under_load(many: Server, swarm: Swarm) -> None:
             assert len(numbers) == len(set(numbers))
     for publisher in publishers:
         publisher.close()
+
+
+KINDS = (
+    Setup("threads-preload", f"{GUNICORN} --workers 2 --threads 4 --preload many:app", "gunicorn"),
+    # What --preload has loaded, each worker patches only now.
+    Setup(
+        "gevent-preload",
+        f"{GUNICORN} --workers 2 --worker-class gevent --preload many:app",
+        "gunicorn",
+    ),
+    Setup("gevent-unpatched", "python many.py gevent {port}", "gevent"),
+    Setup("eventlet-unpatched", "python many.py eventlet {port}", "eventlet"),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_other_kinds_of_processes_reach_each_other(
+    kind: Setup, redis_server: RedisServer, launch_other: Launch
+) -> None:
+    """Event views and handlers; and again after Redis was killed."""
+    environ = {"BROKER_URL": f"redis://127.0.0.1:{redis_server.port}"}
+    servers = [launch_other(kind, environ=environ)]
+    if kind.server != "gunicorn":
+        servers.append(launch_other(kind, environ=environ))
+    swarms = [Swarm(server) for server in servers]
+    try:
+        for swarm in swarms:
+            swarm.connect([("news",)] * 10)
+            swarm.connect([("news",)] * 10, "/handler/")
+            reach_processes(swarm, 2 // len(servers), ("news",))
+        clients = [client for swarm in swarms for client in swarm.clients]
+        by_pid = {client.pid: client for client in clients}
+        assert len(by_pid) == 2
+        reach_all(swarms, clients, by_pid)
+        redis_server.kill()
+        await_lines(servers, "broker is away")
+        redis_server.start()
+        await_lines(servers, "broker is back")
+        reach_all(swarms, clients, by_pid)
+    finally:
+        for swarm in swarms:
+            swarm.close()
+
+
+def reach_all(swarms: list[Swarm], clients: list[Client], by_pid: dict[int, Client]) -> None:
+    """Publish in each process, and see every client get it."""
+    for pid, client in by_pid.items():
+        swarm = next(swarm for swarm in swarms if client in swarm.clients)
+        name = f"from{pid}"
+        before = len(client.numbers.get(name, ()))
+        assert swarm.publish(client, "news", f"{name} {before} {time.monotonic()}")
+        wait_until(
+            lambda name=name, before=before: all(  # type: ignore[misc]
+                client.numbers.get(name) == [*range(before + 1)] for client in clients
+            ),
+            timeout=PATIENCE,
+            what="the publication",
+        )
+
+
+def await_lines(servers: list[Server], line: str) -> None:
+    for server in servers:
+        server.log.find(line, count=2 // len(servers), timeout=PATIENCE)

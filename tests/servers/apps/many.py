@@ -52,11 +52,18 @@ def handler(ws, channels):
 
 
 def serve_gevent(port):
-    """On gevent's own server, with nothing monkey-patched."""
     from gevent.pywsgi import WSGIServer
 
     WSGIServer(("127.0.0.1", port), app).serve_forever()
 
 
+def serve_eventlet(port):
+    import eventlet
+    from eventlet import wsgi
+
+    wsgi.server(eventlet.listen(("127.0.0.1", port)), app)
+
+
 if __name__ == "__main__":
-    serve_gevent(int(sys.argv[1]))
+    # With nothing monkey-patched.
+    {"gevent": serve_gevent, "eventlet": serve_eventlet}[sys.argv[1]](int(sys.argv[2]))
