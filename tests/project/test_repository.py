@@ -12,7 +12,7 @@ import tomli
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
-PLUGINS = [package for package in PACKAGES if package.name.startswith("server-")]
+PLUGINS = [package for package in PACKAGES if package.name.startswith(("server-", "broker-"))]
 
 each_package = pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 each_plugin = pytest.mark.parametrize("package", PLUGINS, ids=lambda path: path.name)
@@ -34,7 +34,7 @@ def test_no_lock_is_tracked() -> None:
 
 
 def test_there_are_packages() -> None:
-    assert len(PLUGINS) >= 4
+    assert len(PLUGINS) >= 5
     assert ROOT / "packages" / "core" in PACKAGES
 
 
@@ -73,13 +73,13 @@ def test_a_plugin_requires_the_core_as_a_third_party_would(package: Path) -> Non
 
 @each_plugin
 def test_a_plugin_is_announced_by_an_entry_point(package: Path) -> None:
-    name = package.name.removeprefix("server-")
+    name = package.name.partition("-")[2]
     assert read_project(package)["entry-points"] == {"flask_ws": {name: f"flask_ws_{name}"}}
 
 
 @each_plugin
 def test_a_plugin_has_an_extra_of_the_core(package: Path) -> None:
-    name = package.name.removeprefix("server-")
+    name = package.name.partition("-")[2]
     extras = read_project(ROOT / "packages/core")["optional-dependencies"]
     assert [extra.split(">=")[0] for extra in extras[name]] == [f"flask-ws-{name}"]
     assert name in extras["all"][0]

@@ -80,10 +80,10 @@ def found(monkeypatch: pytest.MonkeyPatch, no_plugins: Plugins) -> list[FoundPlu
 
 
 def list_servers(app: Flask) -> dict[str, str]:
-    """The lines of the table, by plugin."""
+    """The lines of the tables, by plugin."""
     result = app.test_cli_runner().invoke(ws, ["servers"])
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()[2:]
+    lines = [line for line in result.output.splitlines() if line]
     return {line.split()[0]: line for line in lines}
 
 
@@ -134,7 +134,13 @@ def test_what_a_plugin_requires_besides_its_server_is_left_out(
     assert f"  pluggy {importlib.metadata.version('pluggy')}  " in list_servers(app)["pluggy"]
 
 
-@pytest.mark.parametrize("extra", ["werkzeug", "gunicorn", "eventlet", "gevent"])
+def test_brokers_are_listed_below_the_servers(app: Flask, found: list[FoundPlugin]) -> None:
+    found.append(FoundPlugin("pigeons", "pigeons", "pigeons", "1", is_broker=True))
+    names = list(list_servers(app))
+    assert names.index("werkzeug") < names.index("Broker") < names.index("pigeons")
+
+
+@pytest.mark.parametrize("extra", ["werkzeug", "gunicorn", "eventlet", "gevent", "redis"])
 def test_the_line_that_installs_a_missing_extra_is_shown(
     app: Flask, found: list[FoundPlugin], extra: str
 ) -> None:

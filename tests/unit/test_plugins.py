@@ -98,6 +98,14 @@ def test_plugins_are_looked_for_once(
     found.get_socket({})
 
 
+@pytest.mark.parametrize("hook", ["flask_ws_open_broker(url)", "flask_ws_get_socket(environ)"])
+def test_a_broker_is_told_from_a_server(install: Install, hook: str) -> None:
+    install("one", f"from flask_ws import hookimpl\n\n@hookimpl\ndef {hook}: ...\n")
+    (found,) = Plugins(GROUP).load()
+
+    assert found.is_broker == ("broker" in hook)
+
+
 def test_threads_that_load_at_once_load_once(install: Install, loads: list[str]) -> None:
     install("one", COUNTS)
     found = Plugins(GROUP)
@@ -447,6 +455,13 @@ def test_the_hint_for_an_unknown_server_names_it_and_what_is_installed(
         "No installed plugin knows the server 'Other/1.0' (installed: gevent, werkzeug). flask-ws "
         "has plugins for werkzeug, gunicorn, eventlet and gevent: pip install 'flask-ws[NAME]'"
     )
+
+
+def test_the_hint_for_an_unknown_server_names_no_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "werkzeug")
+    plugins.plugins.load().append(FoundPlugin("redis", "", "", "", is_broker=True))
+
+    assert "(installed: werkzeug)" in hint({})
 
 
 def test_the_hint_for_a_server_that_does_not_say_who_it_is(

@@ -54,6 +54,8 @@ class FoundPlugin:
     version: str
     #: What importing it raised, or ``None`` if it loaded.
     error: Exception | None = None
+    #: Whether it brings a broker, and no server.
+    is_broker: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"
@@ -176,6 +178,8 @@ class Plugins:
             plugin = entry_point.load()
             self.manager.register(plugin, entry_point.value)
             self.manager.check_pending()
+            hooks = {caller.name for caller in self.manager.get_hookcallers(plugin) or ()}
+            found.is_broker = hooks == {"flask_ws_open_broker"}
         except Exception as error:
             if self.manager.has_plugin(entry_point.value):
                 self.manager.unregister(name=entry_point.value)
@@ -221,7 +225,9 @@ def _release(number: str) -> list[int]:
 
 
 #: The extra to install for the schemes of broker URLs that a plugin of ours knows.
-BROKER_EXTRAS = {"redis": "redis", "rediss": "redis", "unix": "redis"}
+BROKER_EXTRAS = dict.fromkeys(
+    ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"), "redis"
+)
 
 
 def _broker_hint(scheme: str) -> str:
@@ -267,7 +273,8 @@ def hint(environ: WSGIEnvironment) -> str:
                 "or its HTTP version, gives a WSGI application none."
             )
         return f"Install the plugin for this server: pip install 'flask-ws[{extra}]'"
-    installed = ", ".join(sorted(plugin.name for plugin in found if plugin.error is None))
+    servers = [plugin for plugin in found if plugin.error is None and not plugin.is_broker]
+    installed = ", ".join(sorted(plugin.name for plugin in servers))
     server = f"the server {software!r}" if software else "this server"
     return (
         f"No installed plugin knows {server} (installed: {installed or 'none'}). flask-ws has "

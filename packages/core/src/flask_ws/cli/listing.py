@@ -16,7 +16,7 @@ from werkzeug.routing import Rule
 from flask_ws.advice import describe_unregistered, has_lost_decorator
 from flask_ws.extension import AppState
 from flask_ws.options import PROCESS_NAMES, Options
-from flask_ws.plugins import HINTS, FoundPlugin, plugins
+from flask_ws.plugins import BROKER_EXTRAS, HINTS, FoundPlugin, plugins
 
 from .tables import show
 
@@ -30,36 +30,51 @@ DISTRIBUTION = "flask-ws"
 
 @click.command("servers")
 def list_servers() -> None:
-    """List the server plugins that were found."""
+    """List the plugins that were found: of servers, and of brokers."""
     found = plugins.load()
+    brokers = set(BROKER_EXTRAS.values())
+    # One that could not be loaded is known by its name.
+    is_broker = [plugin.is_broker or plugin.name in brokers for plugin in found]
+    _show_plugins(
+        ["Plugin", "Distribution", "Server", "State"],
+        [plugin for plugin, other in zip(found, is_broker, strict=True) if not other],
+        {extra for *_, extra in HINTS},
+    )
+    click.echo()
+    _show_plugins(
+        ["Broker", "Distribution", "Library", "State"],
+        [plugin for plugin, one in zip(found, is_broker, strict=True) if one],
+        brokers,
+    )
+
+
+def _show_plugins(header: list[str], found: list[FoundPlugin], extras: set[str]) -> None:
     table = [
         [
             plugin.name,
             f"{plugin.distribution} {plugin.version}",
-            _describe_servers(plugin),
+            _describe_requirements(plugin),
             "loaded" if plugin.error is None else f"failed: {plugin.error!r}",
         ]
         for plugin in sorted(found, key=lambda plugin: plugin.name)
     ]
-    names = {plugin.name for plugin in found}
     table += [
-        [extra, "-", _describe_server(extra), f"missing: pip install '{DISTRIBUTION}[{extra}]'"]
-        for extra in sorted({extra for *_, extra in HINTS})
-        if extra not in names
+        [extra, "-", _describe_library(extra), f"missing: pip install '{DISTRIBUTION}[{extra}]'"]
+        for extra in sorted(extras - {plugin.name for plugin in found})
     ]
-    show(["Plugin", "Distribution", "Server", "State"], table)
+    show(header, table)
 
 
-def _describe_server(name: str) -> str:
-    """Name a server that may be installed without its plugin."""
+def _describe_library(name: str) -> str:
+    """Name a server, or a broker's library, that may be installed without its plugin."""
     try:
         return f"{name} {importlib.metadata.version(name)}"
     except importlib.metadata.PackageNotFoundError:
         return "-"
 
 
-def _describe_servers(plugin: FoundPlugin) -> str:
-    """Name the plugin's server, with the version there is.
+def _describe_requirements(plugin: FoundPlugin) -> str:
+    """Name the plugin's server or library, with the version there is.
 
     It is what the distribution requires of the plugin's own name, or else whatever it requires
     besides flask-ws.
