@@ -30,7 +30,16 @@ class RedisServer:
         self.options = options
         self.certificate = certificate
         self.port = find_port()
+        #: The port for other servers of its cluster; none, if it is no cluster's.
+        self.bus: int | None = None
+        self.others: tuple[RedisServer, ...] = ()
         self.process: subprocess.Popen[bytes] | None = None
+
+    def be_cluster(self, *others: RedisServer) -> None:
+        """Be a cluster's server, once started: of one of its own, or of others' cluster."""
+        self.bus = find_port()
+        self.others = others
+        self.options += ("--cluster-enabled", "yes", "--cluster-port", str(self.bus))
 
     def client(self) -> redis.Redis:
         """A client that may do anything."""
@@ -61,6 +70,9 @@ class RedisServer:
                 preexec_fn=die_with_parent,  # noqa: PLW1509 (it takes no lock)
             )
         wait_until(self._answers, timeout=START_SECONDS, what="Redis to start")
+        if self.bus is not None:
+            self._join()
+            wait_until(self._is_whole, timeout=START_SECONDS, what="the cluster")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -73,6 +85,21 @@ class RedisServer:
                 return True
             except redis.ConnectionError:
                 return False
+
+    def _join(self) -> None:
+        with contextlib.closing(self.client()) as client:
+            if not self.others and not client.execute_command("CLUSTER SLOTS"):
+                client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+        for other in self.others:
+            with contextlib.closing(other.client()) as client:
+                client.execute_command("CLUSTER MEET", "127.0.0.1", self.port, self.bus)
+
+    def _is_whole(self) -> bool:
+        with contextlib.closing(self.client()) as client:
+            info = client.execute_command("CLUSTER INFO")
+        return str(info["cluster_state"]) == "ok" and (
+            int(info["cluster_known_nodes"]) == 1 + len(self.others)
+        )
 
     def kill(self) -> None:
         """End it without a goodbye."""

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 import redis
 import trustme
 from tests.support.redis import RedisServer
-from tests.support.server import Certificate, find_port, wait_until
+from tests.support.server import Certificate, wait_until
 
 from flask_ws import Broker, BrokerError, ConfigurationError
 from flask_ws.testing import BrokerSuite
@@ -23,6 +24,9 @@ from flask_ws_redis import flask_ws_open_broker
 from flask_ws_redis.health import LONGEST_DELAY, Health, backoff
 from flask_ws_redis.settings import Settings
 
+# They share servers.
+pytestmark = pytest.mark.xdist_group("test_broker_redis")
+
 StartRedis = Callable[..., RedisServer]
 
 
@@ -30,8 +34,12 @@ StartRedis = Callable[..., RedisServer]
 def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRedis]:
     servers: list[RedisServer] = []
 
-    def start(*options: str, **arguments: Any) -> RedisServer:
+    def start(
+        *options: str, cluster_of: Iterable[RedisServer] | None = None, **arguments: Any
+    ) -> RedisServer:
         server = RedisServer(tmp_path_factory.mktemp("redis"), *options, **arguments)
+        if cluster_of is not None:
+            server.be_cluster(*cluster_of)
         servers.append(server)
         server.start()
         return server
@@ -59,31 +67,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return certificate
 
 
-def start_cluster(start_redis: StartRedis, *others: RedisServer) -> RedisServer:
-    """A cluster of one server, which has all slots unless there are others."""
-    bus = find_port()
-    server = start_redis("--cluster-enabled", "yes", "--cluster-port", str(bus))
-    with contextlib.closing(server.client()) as client:
-        if others:
-            (other,) = others
-            with contextlib.closing(other.client()) as first:
-                first.execute_command("CLUSTER MEET", "127.0.0.1", server.port, bus)
-        else:
-            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-
-        def is_ready() -> bool:
-            info = client.execute_command("CLUSTER INFO")
-            return str(info["cluster_state"]) == "ok" and int(info["cluster_known_nodes"]) == (
-                1 + len(others)
-            )
-
-        wait_until(is_ready, timeout=20, what="the cluster")
-    return server
-
-
 @pytest.fixture(scope="module")
 def shared_cluster(start_redis: StartRedis) -> RedisServer:
-    return start_cluster(start_redis)
+    return start_redis(cluster_of=())
 
 
 @pytest.fixture
@@ -305,6 +291,7 @@ def test_nothing_is_left_open(
     start_redis: StartRedis, shared_cluster: RedisServer, open_process: OpenProcess, scheme: str
 ) -> None:
     server = start_redis() if scheme == "redis" else shared_cluster
+    gc.collect()
     before = psutil.Process().num_fds()
     process = open_process(f"{scheme}://127.0.0.1:{server.port}", "a")
     process.broker.publish("a", b"payload")
@@ -525,7 +512,7 @@ def test_a_channel_whose_slot_moves_is_followed(
 ) -> None:
     """Nobody has to be told, and nothing is away."""
     # The last test of all: the shared cluster is not whole afterwards.
-    one, other = shared_cluster, start_cluster(start_redis, shared_cluster)
+    one, other = shared_cluster, start_redis(cluster_of=[shared_cluster])
     url = f"redis+cluster://127.0.0.1:{one.port}"
     receiver, publisher = open_process(url, "a", "b"), open_process(url)
     publish_until_received(publisher, receiver, b"before")
