@@ -229,7 +229,7 @@ class Notes:
 
 def test_while_it_is_gone_one_tries_and_the_others_are_sent_away() -> None:
     health = Notes().health
-    health.fail(OSError("gone"), attempt=health.check())
+    health.fail(OSError("gone"), health.check())
     wait_until(lambda: _may_be_tried(health), what="the next attempt")
     with pytest.raises(BrokerError, match="h:1"):
         health.check()
@@ -237,15 +237,15 @@ def test_while_it_is_gone_one_tries_and_the_others_are_sent_away() -> None:
 
 def _may_be_tried(health: Health) -> bool:
     try:
-        return health.check()
+        return health.check().is_trial
     except BrokerError:
         return False
 
 
 def test_those_under_way_when_it_goes_count_as_one_attempt() -> None:
     health = Notes().health
-    for _ in range(100):
-        health.fail(OSError("gone"), attempt=False)
+    for attempt in [health.check() for _ in range(100)]:
+        health.fail(OSError("gone"), attempt)
     assert health._retry_at - time.monotonic() < 0.1
 
 
@@ -258,9 +258,28 @@ def test_it_is_back_when_the_listener_is() -> None:
     assert notes.told == ["Redis at h:1: lost", "back"]
 
 
+def test_a_listener_that_has_not_noticed_is_asked_before_it_is_back() -> None:
+    notes = Notes()
+    notes.health.on_doubt = lambda: notes.told.append("asked")
+    notes.health.fail(OSError("gone"), notes.health.check())
+    notes.health.succeed()
+    assert notes.told == ["asked", "Redis at h:1: gone"]
+    notes.health.succeed(listener=True)
+    assert notes.told[2:] == ["back"]
+
+
+def test_a_failure_that_comes_late_is_no_news() -> None:
+    notes = Notes()
+    first, late = notes.health.check(), notes.health.check()
+    notes.health.fail(OSError("gone"), first)
+    notes.health.succeed()
+    notes.health.fail(OSError("late"), late)
+    assert notes.told == ["Redis at h:1: gone", "back"]
+
+
 def test_without_a_listener_it_is_back_when_something_is_published() -> None:
     notes = Notes()
-    notes.health.fail(OSError("gone"), attempt=False)
+    notes.health.fail(OSError("gone"), notes.health.check())
     notes.health.succeed()
     notes.health.check()
     assert notes.told == ["Redis at h:1: gone", "back"]
@@ -425,6 +444,22 @@ def _count(client: redis.Redis, command: str) -> int:
     stats: Any = client.info("commandstats")
     # The fixture has sent one to see whether the server is up.
     return int(stats[f"cmdstat_{command}"]["calls"]) - 1
+
+
+def test_a_listener_that_is_there_says_so_when_publishing_has_failed(
+    start_redis: StartRedis, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_redis()
+    process = open_process(f"redis://127.0.0.1:{server.port}", "a")
+    with contextlib.closing(server.client()) as client:
+        # Refuses those that are not connected yet.
+        client.config_set("maxclients", 2)
+        with pytest.raises(BrokerError):
+            process.broker.publish("a", b"lost")
+        assert process.broker.is_away
+        client.config_set("maxclients", 100)
+    publish_until_received(process, process, b"payload")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

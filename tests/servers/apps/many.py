@@ -1,5 +1,6 @@
 """An app whose clients and publishers may be on any of many processes."""
 
+import logging
 import os
 import sys
 
@@ -7,6 +8,7 @@ from flask import Flask, request
 
 from flask_ws import Sock, WebSocketView
 
+logging.basicConfig(format="%(levelname)s %(process)d %(message)s")
 app = Flask(__name__)
 app.config["SOCK_BROKER_URL"] = os.environ["BROKER_URL"]
 app.config["SOCK_MAX_OUTBOX"] = 200_000

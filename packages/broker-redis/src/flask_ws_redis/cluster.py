@@ -71,9 +71,11 @@ class ClusterBroker(Broker):
         :raises BrokerError: the channel's server cannot be reached.
         """
         cluster = self._connect()
+        attempt = self._whole.check()
         try:
             node = cluster.get_node_from_key(channel)
         except ERRORS as error:
+            self._whole.fail(error, attempt)
             raise BrokerError(f"Redis at {self._settings.name}: {error}") from error
         self._ask(cluster, node, "SPUBLISH", channel.encode(), payload)
 
@@ -109,6 +111,12 @@ class ClusterBroker(Broker):
                 found |= {decode(name): number for name, number in _pair_up(numbers) if number}
         return found
 
+    def went_away(self, reason: str) -> None:
+        """Do nothing: who has failed has said so before, and it may be back since.
+
+        :param reason: what happened.
+        """
+
     def close(self) -> None:
         """Disconnect, and end all threads."""
         with self._lock:
@@ -139,7 +147,7 @@ class ClusterBroker(Broker):
                         **self._settings.cluster_arguments(),
                     )
                 except ERRORS as error:
-                    health.fail(error, attempt=attempt)
+                    health.fail(error, attempt)
                     raise BrokerError(f"Redis at {health.name}: {error}") from error
         health.succeed()
         return cluster
@@ -162,11 +170,11 @@ class ClusterBroker(Broker):
             if isinstance(error, RedisClusterException):
                 # Some versions of redis-py forget servers that they could not reach.
                 self._disconnect(cluster)
-            health.fail(error, attempt=attempt)
+            health.fail(error, attempt)
             raise BrokerError(f"Redis at {health.name}: {error}") from error
         health.succeed()
         if self.is_away:
-            # Of a server that is none any more; or somebody who has failed says so only now.
+            self._whole.succeed()
             self._forget_strangers(cluster)
         return answer
 
@@ -181,7 +189,7 @@ class ClusterBroker(Broker):
 
     def _be_gone(self, name: str, reason: str) -> None:
         self._gone.add(name)
-        self.went_away(reason)
+        super().went_away(reason)
 
     def _be_back(self, names: set[str]) -> None:
         self._gone -= names
@@ -279,7 +287,7 @@ class ClusterBroker(Broker):
 
     def _give_up(self, changed: dict[str, None], error: Exception) -> None:
         """Keep nobody waiting, and try later."""
-        self._whole.fail(error, attempt=False, listener=True)
+        self._whole.fail_to_listen(error)
         with self._lock:
             self._is_outdated = True
             self._changed = {**changed, **self._changed}

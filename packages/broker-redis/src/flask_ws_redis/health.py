@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from flask_ws import BrokerError
 
@@ -28,6 +29,15 @@ def backoff(attempts: int) -> float:
     return delay * random.uniform(0.5, 1.0)  # noqa: S311
 
 
+class Attempt(NamedTuple):
+    """An attempt to publish."""
+
+    #: When it began, by the monotonic clock.
+    began: float
+    #: Whether it is the one that finds out whether a Redis that was gone is back.
+    is_trial: bool
+
+
 class Health:
     """What those who use one Redis, to publish or to listen, know of it.
 
@@ -43,50 +53,78 @@ class Health:
         self, name: str, went_away: Callable[[str], object], came_back: Callable[[], object]
     ) -> None:
         self.name = name
+        #: Asks the listener, if there is one, to make sure of its connection.
+        self.on_doubt: Callable[[], object] | None = None
         self._went_away = went_away
         self._came_back = came_back
         self._lock = threading.Lock()
         self._is_gone = False
-        # Whether the listener, if there is one, has no connection.
+        # Whether the listener has lost its connection, or is not sure of it.
         self._is_deaf = False
+        self._succeeded = 0.0
         self._attempts = 0
         self._retry_at = 0.0
 
-    def check(self) -> bool:
-        """Return if it may be tried.
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to be gone."""
+        return self._is_gone
 
-        :return: whether it is gone, and the caller the one who finds out.
+    def check(self) -> Attempt:
+        """Begin an attempt to publish.
+
         :raises BrokerError: it is gone, and the next attempt is not due.
         """
+        now = time.monotonic()
         if not self._is_gone:
-            return False
+            return Attempt(now, is_trial=False)
         with self._lock:
-            now = time.monotonic()
             if now < self._retry_at:
                 raise BrokerError(f"Redis at {self.name} is away.")
             self._retry_at = now + TRIAL_SECONDS
-        return True
+        return Attempt(now, is_trial=True)
 
-    def fail(self, error: BaseException, *, attempt: bool, listener: bool = False) -> None:
-        """Take note that it could not be reached.
+    def fail(self, error: BaseException, attempt: Attempt) -> None:
+        """Take note of an attempt to publish that has failed.
 
         :param error: what was raised.
         :param attempt: what :meth:`check` has returned.
-        :param listener: whether it was the listener who tried.
         """
         with self._lock:
-            self._is_deaf |= listener
+            if attempt.began < self._succeeded:
+                # It comes late: somebody else has had success since.
+                return
             # Those that were under way when it went count as one.
-            if attempt or not self._is_gone:
-                self._attempts += 1
-                self._retry_at = time.monotonic() + backoff(self._attempts)
+            if attempt.is_trial or not self._is_gone:
+                self._wait()
+            if self.on_doubt is not None and not self._is_deaf:
+                # It may not have noticed yet.
+                self._is_deaf = True
+                self.on_doubt()
+            self._be_gone(error)
+
+    def fail_to_listen(self, error: BaseException) -> None:
+        """Take note that the listener could not connect.
+
+        :param error: what was raised.
+        """
+        with self._lock:
+            self._is_deaf = True
+            self._wait()
             self._be_gone(error)
 
     def lose(self, error: BaseException) -> None:
-        """Take note that the listener's connection was lost. It may still be there for others."""
+        """Take note that the listener's connection was lost. It may still be there for others.
+
+        :param error: what was raised.
+        """
         with self._lock:
             self._is_deaf = True
             self._be_gone(error)
+
+    def _wait(self) -> None:
+        self._attempts += 1
+        self._retry_at = time.monotonic() + backoff(self._attempts)
 
     def _be_gone(self, error: BaseException) -> None:
         if not self._is_gone:
@@ -101,6 +139,7 @@ class Health:
         if not self._is_gone:
             return
         with self._lock:
+            self._succeeded = time.monotonic()
             self._attempts = 0
             self._retry_at = 0.0
             if listener:
@@ -108,8 +147,3 @@ class Health:
             if self._is_gone and not self._is_deaf:
                 self._is_gone = False
                 self._came_back()
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether it is known to be gone."""
-        return self._is_gone

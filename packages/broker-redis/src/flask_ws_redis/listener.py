@@ -81,6 +81,11 @@ class Listener:
         self._unconfirmed: deque[tuple[bytes, str, Wish | None]] = deque()
         self._is_complete = False
         self._attempts = 0
+        self._pings = 0
+        # Whether somebody has asked whether the connection is still there; and is to be told.
+        self._is_doubted = False
+        self._is_asked = False
+        health.on_doubt = self.doubt
         _listeners.add(self)
 
     def subscribe(self, channel: str, wish: Wish) -> None:
@@ -108,8 +113,15 @@ class Listener:
         if replaced is not None and replaced is not wish:
             replaced.set()
 
+    def doubt(self) -> None:
+        """Make sure of the connection, and tell :class:`Health` of it."""
+        with self._lock:
+            self._is_doubted = True
+            self._wake()
+
     def close(self) -> None:
         """Disconnect, and end the thread."""
+        self._health.on_doubt = None
         with self._lock:
             self._closed = True
             self._wake()
@@ -179,7 +191,7 @@ class Listener:
         if self._is_complete:
             self._health.lose(error)
         else:
-            self._health.fail(error, attempt=True, listener=True)
+            self._health.fail_to_listen(error)
         if self._on_misplaced is not None:
             self._on_misplaced(None)
 
@@ -214,7 +226,8 @@ class Listener:
 
     def _listen(self) -> None:
         """Connect, subscribe, and listen; raises when the connection is lost."""
-        self._is_complete = False
+        self._is_complete = self._is_asked = False
+        self._pings = 0
         self._sent.clear()
         self._unconfirmed.clear()
         self._connection = connection = self._connect()
@@ -235,10 +248,14 @@ class Listener:
             if not self._is_complete and not self._unconfirmed:
                 self._is_complete = True
                 self._health.succeed(listener=True)
+            if self._is_doubted and self._is_complete:
+                self._is_doubted, self._is_asked = False, True
+                self._ping()
+                asked = now
             if asked <= heard:
                 left = heard + interval - now
                 if left <= 0:
-                    connection.send_command("PING", check_health=False)
+                    self._ping()
                     asked, left = now, answer
             else:
                 left = asked + answer - now
@@ -246,6 +263,17 @@ class Listener:
                     raise TimeoutError(f"no answer for {answer:g} s")
             if not more and not self._changed:
                 self._sleep(min(left, LONGEST_DELAY), fd)
+
+    def _ping(self) -> None:
+        self._pings += 1
+        self._connection.send_command("PING", check_health=False)
+
+    def _pong(self) -> None:
+        self._pings -= 1
+        # Not the answer to one that was sent before.
+        if self._is_asked and not self._pings:
+            self._is_asked = False
+            self._health.succeed(listener=True)
 
     def _send_changes(self) -> None:
         if not self._changed:
@@ -286,16 +314,17 @@ class Listener:
         except ResponseError as error:
             self._refused(error)
             return
-        if not isinstance(response, list):
-            return
-        kind = response[0]
-        if kind in MESSAGES:
+        # A list, but for the answer to a ping where nothing is subscribed to.
+        kind = response[0] if isinstance(response, list) else response
+        if kind in PONGS:
+            self._pong()
+        elif kind in MESSAGES:
             channel = response[1].decode()
             try:
                 self._deliver(channel, response[2])
             except Exception:
                 logger.exception("A message on %s could not be delivered.", channel)
-        elif kind not in PONGS:
+        else:
             self._confirmed(kind.upper(), response[1].decode())
 
     def _confirmed(self, command: bytes, channel: str) -> None:

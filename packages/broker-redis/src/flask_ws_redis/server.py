@@ -38,7 +38,7 @@ class ServerBroker(Broker):
         """Get ready; connections are made when they are needed."""
         settings = self._settings
         self._deliver = deliver
-        self._health = Health(settings.name, self.went_away, self.came_back)
+        self._health = Health(settings.name, super().went_away, self.came_back)
         pool = redis.BlockingConnectionPool(
             connection_class=settings.connection_class,
             max_connections=settings.max_connections,
@@ -62,12 +62,9 @@ class ServerBroker(Broker):
         try:
             answer = self._client.execute_command(*command)
         except (RedisError, OSError) as error:
-            health.fail(error, attempt=attempt)
+            health.fail(error, attempt)
             raise BrokerError(f"Redis at {health.name}: {error}") from error
         health.succeed()
-        # Somebody who has failed may say so only now.
-        if self.is_away and not health.is_gone:
-            self.came_back()
         return answer
 
     def subscribe(self, channel: str) -> None:
@@ -106,6 +103,12 @@ class ServerBroker(Broker):
         return {
             decode(name): number for name, number in self._ask("PUBSUB NUMSUB", *names) if number
         }
+
+    def went_away(self, reason: str) -> None:
+        """Do nothing: who has failed has said so before, and it may be back since.
+
+        :param reason: what happened.
+        """
 
     def close(self) -> None:
         """Disconnect, and end the listener's thread."""
