@@ -9,14 +9,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from tests.support.redis import RedisServer
-from tests.support.server import Certificate, Server, start, wait_until
-from tests.support.setups import GUNICORN, Setup
+from tests.support.setups import GUNICORN
 from tests.support.swarm import PATIENCE, Client, Publisher, Swarm
 
-from .conftest import TRACEBACK, Launch
+from flask_ws.testing import Capabilities, Setup
+from flask_ws.testing.suite.base import TRACEBACK, make_certificate
+from flask_ws.testing.suite.process import Server, start, wait_until
+
+from .ours import APPS
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -29,10 +33,8 @@ CHANNELS = [f"channel{number}" for number in range(10)]
 
 # A connection of HTTP stays with the process that has taken it, and so does its order.
 MANY = Setup(
-    "gunicorn-many",
-    f"{GUNICORN} --workers {PROCESSES} --threads 4 --keep-alive 60 many:app",
-    "gunicorn",
-    processes=PROCESSES,
+    name="gunicorn-many",
+    command=f"{GUNICORN} --workers {PROCESSES} --threads 4 --keep-alive 60 many:app",
 )
 
 
@@ -44,22 +46,33 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.kill()
 
 
+@contextmanager
+def starting(
+    setup: Setup, redis_server: RedisServer, folder: Path, count: int = 1
+) -> Iterator[list[Server]]:
+    """Start servers, of whom no log has a traceback in the end."""
+    certificate = make_certificate(folder / "certificate")
+    environ = {"BROKER_URL": f"redis://127.0.0.1:{redis_server.port}"}
+    servers: list[Server] = []
+    try:
+        for number in range(count):
+            place = folder / str(number)
+            servers.append(
+                start(setup, folder=place, certificate=certificate, cwd=APPS, environ=environ)
+            )
+        yield servers
+    finally:
+        for server in servers:
+            server.stop()
+    for server in servers:
+        assert not TRACEBACK.findall(server.log.read())
+
+
 @pytest.fixture(scope="module")
-def many(
-    redis_server: RedisServer,
-    certificate: Certificate,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Server]:
-    server = start(
-        MANY,
-        folder=tmp_path_factory.mktemp("many"),
-        certificate=certificate,
-        environ={"BROKER_URL": f"redis://127.0.0.1:{redis_server.port}"},
-    )
-    server.log.find("LIVE loaded", count=PROCESSES, timeout=PATIENCE)
-    yield server
-    server.stop()
-    assert not TRACEBACK.findall(server.log.read())
+def many(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with starting(MANY, redis_server, tmp_path_factory.mktemp("many")) as (server,):
+        server.log.find("LIVE loaded", count=PROCESSES, timeout=PATIENCE)
+        yield server
 
 
 @pytest.fixture
@@ -276,45 +289,55 @@ def test_workers_are_replaced_under_load(many: Server, swarm: Swarm) -> None:
 
 
 KINDS = (
-    Setup("threads-preload", f"{GUNICORN} --workers 2 --threads 4 --preload many:app", "gunicorn"),
+    Setup(
+        name="threads-preload",
+        command=f"{GUNICORN} --workers 2 --threads 4 --preload many:app",
+        capabilities=Capabilities(processes=2),
+    ),
     # What --preload has loaded, each worker patches only now.
     Setup(
-        "gevent-preload",
-        f"{GUNICORN} --workers 2 --worker-class gevent --preload many:app",
-        "gunicorn",
+        name="gevent-preload",
+        command=f"{GUNICORN} --workers 2 --worker-class gevent --preload many:app",
+        capabilities=Capabilities(processes=2),
     ),
-    Setup("gevent-unpatched", "python many.py gevent {port}", "gevent"),
-    Setup("eventlet-unpatched", "python many.py eventlet {port}", "eventlet"),
+    Setup(
+        name="gevent-unpatched",
+        command="python many.py gevent {port}",
+        stop_signal=signal.SIGINT,
+    ),
+    Setup(
+        name="eventlet-unpatched",
+        command="python many.py eventlet {port}",
+        stop_signal=signal.SIGINT,
+    ),
 )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_other_kinds_of_processes_reach_each_other(
-    kind: Setup, redis_server: RedisServer, launch_other: Launch
+    kind: Setup, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     """Event views and handlers; and again after Redis was killed."""
-    environ = {"BROKER_URL": f"redis://127.0.0.1:{redis_server.port}"}
-    servers = [launch_other(kind, environ=environ)]
-    if kind.server != "gunicorn":
-        servers.append(launch_other(kind, environ=environ))
-    swarms = [Swarm(server) for server in servers]
-    try:
-        for swarm in swarms:
-            swarm.connect([("news",)] * 10)
-            swarm.connect([("news",)] * 10, "/handler/")
-            reach_processes(swarm, 2 // len(servers), ("news",))
-        clients = [client for swarm in swarms for client in swarm.clients]
-        by_pid = {client.pid: client for client in clients}
-        assert len(by_pid) == 2
-        reach_all(swarms, clients, by_pid)
-        redis_server.kill()
-        await_lines(servers, "broker is away")
-        redis_server.start()
-        await_lines(servers, "broker is back")
-        reach_all(swarms, clients, by_pid)
-    finally:
-        for swarm in swarms:
-            swarm.close()
+    each = kind.capabilities.processes
+    with starting(kind, redis_server, tmp_path, 2 // each) as servers:
+        swarms = [Swarm(server) for server in servers]
+        try:
+            for swarm in swarms:
+                swarm.connect([("news",)] * 10)
+                swarm.connect([("news",)] * 10, "/handler/")
+                reach_processes(swarm, each, ("news",))
+            clients = [client for swarm in swarms for client in swarm.clients]
+            by_pid = {client.pid: client for client in clients}
+            assert len(by_pid) == 2
+            reach_all(swarms, clients, by_pid)
+            redis_server.kill()
+            await_lines(servers, "broker is away")
+            redis_server.start()
+            await_lines(servers, "broker is back")
+            reach_all(swarms, clients, by_pid)
+        finally:
+            for swarm in swarms:
+                swarm.close()
 
 
 def reach_all(swarms: list[Swarm], clients: list[Client], by_pid: dict[int, Client]) -> None:

@@ -12,7 +12,8 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from tests.support.server import Certificate, die_with_parent, find_port, wait_until
+
+from flask_ws.testing.suite.process import Certificate, die_with_parent, find_port, wait_until
 
 START_SECONDS = 20.0
 

@@ -11,8 +11,17 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from .raw import CLOSE, PING, PONG, TEXT, build_request, encode_frame, handshake_headers, make_key
-from .server import Server, wait_until
+from flask_ws.testing.suite.process import Server, wait_until
+from flask_ws.testing.suite.raw import (
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    build_request,
+    encode_frame,
+    handshake_headers,
+    make_key,
+)
 
 #: More than anything here takes on a busy machine.
 PATIENCE = 30.0

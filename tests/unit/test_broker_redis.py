@@ -15,11 +15,11 @@ import pytest
 import redis
 import trustme
 from tests.support.redis import RedisServer
-from tests.support.server import Certificate, wait_until
 
 from flask_ws import Broker, BrokerError, ConfigurationError
 from flask_ws.testing import BrokerSuite
 from flask_ws.testing.brokers import PATIENCE, Process
+from flask_ws.testing.suite.process import Certificate, wait_until
 from flask_ws_redis import flask_ws_open_broker
 from flask_ws_redis.health import LONGEST_DELAY, Health, backoff
 from flask_ws_redis.settings import Settings

@@ -68,4 +68,7 @@ def serve_eventlet(port):
 
 if __name__ == "__main__":
     # With nothing monkey-patched.
-    {"gevent": serve_gevent, "eventlet": serve_eventlet}[sys.argv[1]](int(sys.argv[2]))
+    try:
+        {"gevent": serve_gevent, "eventlet": serve_eventlet}[sys.argv[1]](int(sys.argv[2]))
+    except KeyboardInterrupt:
+        pass

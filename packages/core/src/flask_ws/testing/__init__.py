@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
+if "pytest" in sys.modules:
+    # Before it is imported: failing assertions then show their values.
+    sys.modules["pytest"].register_assert_rewrite(f"{__name__}.brokers")
+
+from .brokers import BrokerSuite
 from .client import ClientWebSocket, HandshakeRefused, connect
 
 if TYPE_CHECKING:
-    from .brokers import BrokerSuite
     from .suite.server_suite import ServerSuite
     from .suite.setups import Capabilities, Setup
 
@@ -25,17 +30,12 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         # Not before an author asks: the client must work where nothing of the extra is installed.
-        if name not in ("BrokerSuite", "Capabilities", "ServerSuite", "Setup"):
+        if name not in ("Capabilities", "ServerSuite", "Setup"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
             # Before the suite, which tells it to rewrite its assertions.
-            import pytest
+            import pytest  # noqa: F401
 
-            if name == "BrokerSuite":
-                pytest.register_assert_rewrite(f"{__name__}.brokers")
-                from .brokers import BrokerSuite
-
-                return BrokerSuite
             from .suite import server_suite, setups
         except ModuleNotFoundError as error:
             raise ImportError(

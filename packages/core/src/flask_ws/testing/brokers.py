@@ -92,7 +92,7 @@ class BrokerSuite:
 
     def check(self, process: Process, channel: str, payloads: list[bytes]) -> None:
         """Check what a process has got of the others' publications, when no more is to come."""
-        last = END + os.urandom(8)
+        last = END + os.urandom(8).hex().encode()
         with self.process() as publisher:
             publisher.broker.publish(channel, last)
         if self.reaches_others:
