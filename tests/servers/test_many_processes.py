@@ -65,7 +65,8 @@ def starting(
         for server in servers:
             server.stop()
     for server in servers:
-        assert not TRACEBACK.findall(server.log.read())
+        # Gevent shows how Ctrl-C ended its loop; that is no fault.
+        assert set(TRACEBACK.findall(server.log.read())) <= {"KeyboardInterrupt"}
 
 
 @pytest.fixture(scope="module")
