@@ -38,6 +38,8 @@ def sock(app: Flask) -> Sock:
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> plugins.Plugins:
     """The process's plugins, of which none is installed."""
     monkeypatch.setattr(plugins.plugins, "_found", [])
+    # Another test may have loaded those that are installed here.
+    monkeypatch.setattr(plugins.plugins, "manager", plugins.Plugins().manager)
     return plugins.plugins
 
 

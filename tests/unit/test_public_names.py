@@ -25,6 +25,7 @@ NAMES = {
 }
 
 TESTING_NAMES = {
+    "BrokerSuite",
     "Capabilities",
     "ClientWebSocket",
     "HandshakeRefused",
