@@ -68,7 +68,4 @@ def serve_eventlet(port):
 
 if __name__ == "__main__":
     # With nothing monkey-patched.
-    try:
-        {"gevent": serve_gevent, "eventlet": serve_eventlet}[sys.argv[1]](int(sys.argv[2]))
-    except KeyboardInterrupt:
-        pass
+    {"gevent": serve_gevent, "eventlet": serve_eventlet}[sys.argv[1]](int(sys.argv[2]))
