@@ -287,7 +287,9 @@ class ClusterBroker(Broker):
 
     def _give_up(self, changed: dict[str, None], error: Exception) -> None:
         """Keep nobody waiting, and try later."""
-        self._whole.fail_to_listen(error)
+        # What :meth:`_connect` raises has been taken note of; again, it would be tried ever later.
+        if not isinstance(error, BrokerError):
+            self._whole.fail_to_listen(error)
         with self._lock:
             self._is_outdated = True
             self._changed = {**changed, **self._changed}
