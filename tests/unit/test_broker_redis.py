@@ -96,7 +96,7 @@ OpenProcess = Callable[..., Process]
 
 def publish_until_received(publisher: Process, receiver: Process, payload: bytes) -> None:
     """Publish when the broker is not away any more."""
-    wait_until(lambda: not receiver.broker.is_away, timeout=PATIENCE, what="it to be back")
+    wait_until(lambda: not receiver.broker.is_away, timeout=3 * PATIENCE, what="it back")
 
     def is_published() -> bool:
         try:
