@@ -26,7 +26,9 @@ def find_group(item: pytest.Item) -> str | None:
     if folder == "unit":
         return None
     params = getattr(getattr(item, "callspec", None), "params", {})
-    servers = [f"{folder} {params[name]}" for name in SERVERS if name in params]
+    # A name with a "]" would be none to pytest-xdist, and a dataclass's repr may have one.
+    found = [params[name] for name in SERVERS if name in params]
+    servers = [f"{folder} {getattr(param, 'name', param)}" for param in found]
     return servers[0] if servers else str(item.path.relative_to(TESTS))
 
 
