@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 import types
@@ -59,7 +60,12 @@ def module(request: pytest.FixtureRequest) -> Iterator[types.ModuleType]:
     module = types.ModuleType("a_page_of_the_documentation")
     module.__file__ = __file__
     sys.modules[module.__name__] = module
+    # What a page configures of logging is for its own app.
+    root, logger = logging.getLogger(), logging.getLogger("flask_ws")
+    handlers, level = root.handlers[:], logger.level
     yield module
+    root.handlers[:] = handlers
+    logger.setLevel(level)
     del sys.modules[module.__name__]
 
 

@@ -37,9 +37,14 @@ def sock(app: Flask) -> Sock:
 @pytest.fixture
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> plugins.Plugins:
     """The process's plugins, of which none is installed."""
-    monkeypatch.setattr(plugins.plugins, "_found", [])
     # Another test may have loaded those that are installed here.
-    monkeypatch.setattr(plugins.plugins, "manager", plugins.Plugins().manager)
+    installed = {found.module for found in plugins.plugins._found or ()}
+    manager = plugins.Plugins().manager
+    for name, plugin in plugins.plugins.manager.list_name_plugin():
+        if name not in installed:
+            manager.register(plugin, name)
+    monkeypatch.setattr(plugins.plugins, "_found", [])
+    monkeypatch.setattr(plugins.plugins, "manager", manager)
     return plugins.plugins
 
 
