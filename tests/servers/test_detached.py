@@ -72,6 +72,19 @@ class TestDetached(OurServers):
         server.wait()
         assert time.monotonic() - began < 3 + 2
 
+    @on(lambda setup: setup.gunicorn)
+    def test_a_handler_at_work_has_the_graceful_timeout_of_gunicorn(
+        self, launch_other: Launch, few: OurSetup, peers: list[Peer]
+    ) -> None:
+        """And is waited for no longer than it takes, by default."""
+        server, tag = launch_other(few, app=APP), "busy"
+        peers.append(server.connect("/finish", tag=tag))
+        server.log.event("begin", tag)
+        server.signal(few.stop_signal)
+        assert peers[0].answer_close().close_code == 1001
+        server.log.event("finished", tag)
+        server.wait()
+
     def test_teardown_functions_run_when_the_handler_ends(
         self, launch_other: Launch, few: OurSetup, peers: list[Peer]
     ) -> None:

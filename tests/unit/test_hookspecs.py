@@ -12,11 +12,13 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask
-from tests.support.memory import PATIENCE, MemoryServer, tcp_pair
+from tests.support.memory import PATIENCE, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import encode_message
 
 from flask_ws import Concurrency, ServerSocket, Sock, WebSocket, hookimpl, hookspecs
+from flask_ws import monitor as monitor_module
 from flask_ws.concurrency import threads
+from flask_ws.monitor import monitor_for
 from flask_ws.plugins import Plugins
 
 NONE: socket.socket = object()  # type: ignore[assignment]
@@ -174,10 +176,44 @@ def test_field_concurrency_makes_the_locks_of_a_connection(
     peer.close()
 
 
+def test_field_stop_timeout_is_two_seconds_unless_the_server_says_so() -> None:
+    assert ServerSocket(NONE).stop_timeout == 2
+
+
+def test_field_stop_timeout_is_what_the_end_of_the_process_leaves_to_a_handler(
+    app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_module, "FAREWELL", 0.05)
+    released, returned = threading.Event(), threading.Event()
+
+    @sock.route("/busy")
+    def busy(ws: WebSocket) -> None:
+        released.wait(PATIENCE)
+        returned.set()
+
+    with server.connect(app, "/busy", stop_timeout=PATIENCE) as peer:
+        saying = in_thread(monitor_for(threads).say_goodbye)
+        peer.answer_close()
+        # Ten times as long as a connection has on which no handler is at work.
+        assert not returned.wait(0.5)
+        assert not saying.done()
+        released.set()
+        saying.result(PATIENCE)
+        assert returned.is_set()
+
+
 # Versions: what plugins of version 0.1 were written for
 
 
-FIELDS_OF_0_1 = ["sock", "read_ahead", "detach", "detachable", "is_stopping", "concurrency"]
+FIELDS_OF_0_1 = [
+    "sock",
+    "read_ahead",
+    "detach",
+    "detachable",
+    "is_stopping",
+    "concurrency",
+    "stop_timeout",
+]
 HOOKS_OF_0_1 = {"flask_ws_get_socket": ["environ"]}
 
 

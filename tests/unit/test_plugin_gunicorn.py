@@ -52,7 +52,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.alive = True
-        self.cfg = object()
+        self.cfg = SimpleNamespace(graceful_timeout=30)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.alive = False
@@ -176,6 +176,14 @@ def test_all_connections_of_a_worker_ask_the_same_function(
     assert first is not None
     assert second is not None
     assert first.is_stopping is second.is_stopping
+
+
+def test_handlers_have_the_graceful_timeout_of_the_worker(
+    request_: Request, worker: Worker
+) -> None:
+    server_socket = request_.claim()
+    assert server_socket is not None
+    assert server_socket.stop_timeout == 30
 
 
 def test_without_a_worker_nothing_is_stopping(request_: Request) -> None:

@@ -1,8 +1,9 @@
-"""The app under test, and a handler whose request tells of its end."""
+"""The app under test, and handlers that others of it have no use for."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 from flask import g, request
 
@@ -22,3 +23,12 @@ def teardown(ws: WebSocket) -> None:
     for message in ws:
         ws.send(message)
     g.done = True
+
+
+@route("/finish")
+def finish(ws: WebSocket) -> None:
+    """Have some more to do when the server stops: more than a server of its own would allow."""
+    while ws.connected:
+        time.sleep(0.02)
+    time.sleep(3)
+    record("finished")

@@ -67,6 +67,7 @@ class Connection:
         "_sent_close",
         "_transport",
         "_writing",
+        "at_work",
         "bytes_received",
         "close_code",
         "close_reason",
@@ -120,6 +121,8 @@ class Connection:
         self.linger_until: float | None = None
         #: Whether the socket has been closed.
         self.released = False
+        #: Whether a handler, or a method of an event view, is running.
+        self.at_work = False
         #: The file descriptor.
         self.fd = transport.fd
         #: The primitives that go with the socket.

@@ -54,6 +54,9 @@ class ServerSocket:
     is_stopping: Callable[[], bool] = _never
     #: The primitives that go with the socket.
     concurrency: Concurrency = threads
+    #: Seconds that a stopping process leaves to a handler that is at work, on a thread that the
+    #: server does not wait for itself.
+    stop_timeout: float = 2.0
 
     def take_read_ahead(self) -> bytes:
         """Take the bytes that the server has read past the request head; once."""

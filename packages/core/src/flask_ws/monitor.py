@@ -31,7 +31,7 @@ GOODBYE = "the server is stopping"
 TICK = 0.4
 #: The shortest that becomes for options in fractions of a second.
 SHORTEST_TICK = 0.02
-#: Seconds that the end of the process waits for handlers to end.
+#: Seconds that the end of the process waits for connections to end on which no handler is at work.
 FAREWELL = 2.0
 
 
@@ -43,6 +43,7 @@ class Watch:
     :param ping_timeout: seconds until a ping without any answer means that the peer is dead.
     :param is_stopping: tells whether the connection's server wants to stop.
     :param close_timeout: seconds that the goodbye may take.
+    :param stop_timeout: seconds that the end of the process leaves to a handler at work.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Watch:
         "quiet_since",
         "received",
         "sent",
+        "stop_timeout",
         "timeout",
         "unattended",
         "wait_for_goodbye",
@@ -69,9 +71,11 @@ class Watch:
         ping_timeout: float | None,
         close_timeout: float,
         is_stopping: Callable[[], bool],
+        stop_timeout: float = 0.0,
         unattended: bool,
     ) -> None:
         self.connection = connection
+        self.stop_timeout = stop_timeout
         self.interval = ping_interval
         self.timeout = ping_timeout
         self.wait_for_goodbye = close_timeout
@@ -185,14 +189,22 @@ class Monitor:
         """Send every connection a close frame, and give the handlers a moment to end."""
         for watch in list(self._watches.values()):
             self._say_goodbye_to(watch)
-        deadline = time.monotonic() + FAREWELL
-        while self._watches and time.monotonic() < deadline:
+        began = time.monotonic()
+        deadline = began + FAREWELL
+        while self._watches:
             # A second signal to a server with greenlets ends up in whichever of them is waiting.
             with contextlib.suppress(SystemExit):
                 # Set when the last connection has ended.
                 self._wake.wait(0.05)
-            for connection in list(self._watches):
-                connection.service()
+            now = time.monotonic()
+            watches = list(self._watches.values())
+            for watch in watches:
+                watch.connection.service()
+            at_work = [watch for watch in watches if watch.connection.at_work]
+            if any(now < began + watch.stop_timeout for watch in at_work):
+                deadline = now + FAREWELL
+            elif now >= deadline or len(at_work) == len(watches):
+                break
 
     def _say_goodbye_to(self, watch: Watch) -> None:
         if watch.goodbye_until is None:

@@ -176,6 +176,7 @@ class Link:
             ping_timeout=options.ping_timeout,
             close_timeout=options.close_timeout,
             is_stopping=server_socket.is_stopping,
+            stop_timeout=server_socket.stop_timeout,
             unattended=True,
         )
         try:
@@ -200,8 +201,12 @@ class Link:
         ws = self.ws
         handler: Callable[..., object] = self._upgrade.target
         session = SessionWatch()
+        ws.at_work = True
         try:
-            result = handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
+            try:
+                result = handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
+            finally:
+                ws.at_work = False
             check_result(handler, result)
         except ConnectionClosed:
             # Also where the handler has opened a connection elsewhere and lost that one.

@@ -118,7 +118,7 @@ class Conversation:
         :param kwargs: the URL's variables.
         """
         if type(self.view).on_open is not WebSocketView.on_open:
-            self._enter().run(self._call, self.view.on_open, *args, **kwargs)
+            self._run(self._call, self.view.on_open, *args, **kwargs)
             self._context = None
 
     def receive(self, *, read: bool, wait: bool, cork: Cork | None) -> None:
@@ -133,11 +133,11 @@ class Conversation:
             # Idle, but for a ping or a pong.
             self._context = None
         elif cork is None or not self.ws.has_more:
-            self._enter().run(self._deliver, message)
+            self._run(self._deliver, message)
         else:
             corks.current = cork
             try:
-                self._enter().run(self._deliver, message)
+                self._run(self._deliver, message)
             finally:
                 corks.current = None
                 cork.release()
@@ -153,8 +153,15 @@ class Conversation:
         self.closed = True
         ws = self.ws
         if type(self.view).on_close is not WebSocketView.on_close:
-            self._enter().run(self._call, self.view.on_close, ws.close_code, ws.close_reason)
+            self._run(self._call, self.view.on_close, ws.close_code, ws.close_reason)
         self._context = None
+
+    def _run(self, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+        self.ws.at_work = True
+        try:
+            self._enter().run(function, *args, **kwargs)
+        finally:
+            self.ws.at_work = False
 
     def _enter(self) -> contextvars.Context:
         """Return a context in which the request context is pushed.

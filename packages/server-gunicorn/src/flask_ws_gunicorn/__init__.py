@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask_ws import ServerSocket, hookimpl
@@ -33,13 +32,18 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         unreader.buf = type(unreader.buf)()
         return data
 
-    return ServerSocket(
+    server_socket = ServerSocket(
         sock,
         read_ahead=take_read_ahead,
         # sync has one thread, gthread a few; a greenlet of the other workers is cheap.
         detach=native,
-        is_stopping=_find_is_stopping(),
     )
+    is_stopping = _find_is_stopping()
+    if is_stopping is not None:
+        server_socket.is_stopping = is_stopping
+        # The worker waits for its own threads and greenlets, and not for ours.
+        server_socket.stop_timeout = is_stopping.graceful_timeout
+    return server_socket
 
 
 class _IsStopping:
@@ -47,6 +51,7 @@ class _IsStopping:
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
+        self.graceful_timeout: float = worker.cfg.graceful_timeout
 
     def __call__(self) -> bool:
         return not self._worker.alive
@@ -55,14 +60,10 @@ class _IsStopping:
 _asked: dict[int, _IsStopping] = {}
 
 
-def _find_is_stopping() -> Callable[[], bool]:
+def _find_is_stopping() -> _IsStopping | None:
     # The worker handles its own SIGTERM, which is how it is found without any configuration.
     worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if not (hasattr(worker, "alive") and hasattr(worker, "cfg")):
-        return _never
+        return None
     # One object for all connections of the worker.
     return _asked.setdefault(id(worker), _IsStopping(worker))
-
-
-def _never() -> bool:
-    return False

@@ -25,7 +25,16 @@ def open_some(server: Server, peers: list[Peer], per_kind: int = 2) -> list[str]
         tags.append(server.tag())
         peers.append(server.connect(path, tag=tags[-1]))
         server.log.event("begin", tags[-1])
+    settle(server)
     return tags
+
+
+def settle(server: Server) -> None:
+    """Let the server be done with accepting: it takes connections one after the other.
+
+    A Ctrl-C while Werkzeug hands a new connection to a thread makes it close that connection.
+    """
+    assert server.get("/http").status == 200
 
 
 def expect_goodbye(peers: list[Peer], began: float) -> None:
@@ -75,6 +84,7 @@ class Stopping(Subject):
         tag = server.tag()
         peers.append(server.connect(tag=tag))
         server.log.event("begin", tag)
+        settle(server)
         server.signal(setup.stop_signal)
         expect_goodbye(peers, time.monotonic())
         end = server.log.event("end", tag)
