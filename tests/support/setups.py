@@ -146,9 +146,6 @@ SETUPS: tuple[OurSetup, ...] = (
         name="eventlet-unix",
         command="python eventlet_unix.py {socket}",
         unix=True,
-        # Eventlet knows its connections by their addresses, and those of a unix socket have none:
-        # it tells the last one only.
-        capabilities=replace(GREEN, graceful_stop=False),
         main=False,
     ),
     replace(

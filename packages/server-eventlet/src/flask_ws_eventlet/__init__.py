@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -63,7 +63,30 @@ def _find_is_stopping(environ: WSGIEnvironment) -> Callable[[], bool]:
     for cell in set_idle.__closure__ or ():
         state = getattr(cell.cell_contents, "conn_state", None)
         if isinstance(state, list) and len(state) == 3:
+            if not state[0]:
+                _set_apart(state)
             return lambda: state[2] == "close"
     # The server then cuts idle connections off by itself: no close frame, but no waiting either.
     set_idle()
     return lambda: False
+
+
+def _set_apart(state: list[Any]) -> None:
+    """Give a connection of a Unix socket an address of its own.
+
+    By it the server finds the connections that it is to tell of its end; without one, it finds
+    the last of them only.
+    """
+    import greenlet
+
+    # The function that is called when the connection ends knows where the server keeps them.
+    for function, arguments, _ in getattr(greenlet.getcurrent(), "_exit_funcs", ()):
+        if not any(argument is state for argument in arguments):
+            continue
+        for cell in getattr(function, "__closure__", None) or ():
+            connections = cell.cell_contents
+            if isinstance(connections, dict):
+                if connections.get(state[0]) is state:
+                    del connections[state[0]]
+                state[0] = ("", id(state))
+                connections[state[0]] = state
