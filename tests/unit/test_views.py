@@ -183,10 +183,11 @@ def test_messages_in_the_segment_of_the_handshake_are_received(
 def test_a_close_in_the_segment_of_the_handshake_is_answered(
     sock: Sock, said: Said, connect: Any
 ) -> None:
+    """The view hears of the message in any case; its answer comes too late if the close is seen
+    before, by the monitor."""
     sock.route("/")(recording(said))
     peer = connect(read_ahead=encode_message("one") + encode_close(4001))
-    assert peer.read() == "one"
-    assert peer.read_close().close_code == 4001
+    assert peer.read_close(after="anything").close_code == 4001
     peer.expect_end()
     assert [said.next()[0] for _ in range(3)] == ["open", "message", "close"]
 
