@@ -369,6 +369,40 @@ def test_no_two_threads_serve_one_connection(
     assert overlaps == []
 
 
+class Masks:
+    """A poller that keeps count of what it leaves out."""
+
+    def __init__(self) -> None:
+        self.masked: set[int] = set()
+
+    def mask(self, fd: int) -> None:
+        self.masked.add(fd)
+
+    def unmask(self, fd: int) -> None:
+        self.masked.remove(fd)
+
+
+class Released(dict[int, object]):
+    """Claims, of which one is given up by another thread, which now waits for the lock."""
+
+    def setdefault(self, fd: int, claim: object = None) -> object:
+        return self.pop(fd, None) or super().setdefault(fd, claim)
+
+
+def test_a_socket_that_was_left_out_is_taken_in_again_by_whoever_lets_go_last() -> None:
+    """A second thread found it claimed; a third one does, too, and then claims it after all."""
+    reactor = Reactor(3)
+    masks = Masks()
+    reactor._poller = masks  # type: ignore[assignment]
+    reactor._claimed = {5: "first"}
+    assert not reactor._claim(5, "second")
+    assert masks.masked == {5}
+    reactor._claimed = Released({5: "first"})
+    assert reactor._claim(5, "third")
+    reactor._let_go(5)
+    assert masks.masked == set()
+
+
 def test_a_system_without_threads_makes_do_with_fewer(
     make: Callable[[int], Reactor],
     gate: Gate,

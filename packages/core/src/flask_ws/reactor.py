@@ -239,12 +239,16 @@ class Reactor:
         if self._claimed.setdefault(fd, claim) is claim:
             return True
         with self._lock:
+            masked = fd in self._masked
             # In this order, and in letting go the other way round: one of the two sees to it.
             self._masked.add(fd)
             if self._claimed.setdefault(fd, claim) is not claim:
-                self._poller.mask(fd)
+                if not masked:
+                    self._poller.mask(fd)
                 return False
-            self._masked.discard(fd)
+            # What another thread has masked is for whoever lets go to unmask.
+            if not masked:
+                self._masked.discard(fd)
             return True
 
     def _withdraw(self, fd: int, claim: object) -> None:
