@@ -19,6 +19,8 @@ from tests.support.server import find_port, wait_until
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
+from flask_ws.testing.suite.shared_tls import SharedTLSSocket
+
 NAME = "example.com"
 #: Where clients come from, so that it differs from where the proxy does.
 CLIENT = "127.0.0.2"
@@ -191,6 +193,7 @@ def run_proxy(
     authority.cert_pem.write_to_path(folder / "authority.pem")
     (folder / "both.pem").write_bytes(chain + issued.private_key_pem.bytes())
     context = ssl.create_default_context()
+    context.sslsocket_class = SharedTLSSocket
     authority.configure_trust(context)
 
     port = find_port()

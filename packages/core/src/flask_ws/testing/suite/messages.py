@@ -9,6 +9,7 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 from .base import Subject
 from .process import Server
 from .raw import encode_message
+from .shared_tls import SharedTLSSocket
 
 SIZES = (0, 1, 125, 126, 65_535, 65_536, 1_000_000)
 TEXT = "naïve 🧦🚀 — Ω"
@@ -24,7 +25,11 @@ def connect_websockets(server: Server, path: str) -> ClientConnection:
     url = server.url(path, server.tag())
     if server.setup.unix:
         return unix_connect(server.bind.removeprefix("unix:"), uri=url, close_timeout=5)
-    return connect(url, sock=server.dial_plain(), ssl=server.context(), close_timeout=5)
+    context = server.context()
+    if context is not None:
+        # Its client reads in a thread of its own.
+        context.sslsocket_class = SharedTLSSocket
+    return connect(url, sock=server.dial_plain(), ssl=context, close_timeout=5)
 
 
 class Messages(Subject):
