@@ -19,7 +19,7 @@ from .conftest import Connect, Ends, KeepingThreads
 
 #: More than the buffers of a socket pair hold.
 MUCH = bytes(range(256)) * 8000
-FRAME: list[BytesLike] = [b"\x82\x7f", len(MUCH).to_bytes(8, "big"), MUCH]
+FRAME: list[BytesLike] = [b"\x82\x7f" + len(MUCH).to_bytes(8, "big"), MUCH]
 
 
 class GreenThreads(KeepingThreads):

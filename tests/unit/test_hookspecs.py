@@ -184,16 +184,18 @@ def test_field_stop_timeout_is_what_the_end_of_the_process_leaves_to_a_handler(
     app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor_module, "FAREWELL", 0.05)
-    released, returned = threading.Event(), threading.Event()
+    begun, released, returned = threading.Event(), threading.Event(), threading.Event()
 
     @sock.route("/busy")
     def busy(ws: WebSocket) -> None:
+        begun.set()
         released.wait(PATIENCE)
         returned.set()
 
     with server.connect(app, "/busy", stop_timeout=PATIENCE) as peer:
+        assert begun.wait(PATIENCE)
         saying = in_thread(monitor_for(threads).say_goodbye)
-        peer.answer_close()
+        peer.send_close(peer.read_close().close_code)
         # Ten times as long as a connection has on which no handler is at work.
         assert not returned.wait(0.5)
         assert not saying.done()

@@ -64,6 +64,25 @@ def test_the_rest_of_a_frame_goes_before_the_last_one(outbox: Outbox) -> None:
     assert drain(outbox) == [b"ageclose"]
 
 
+def test_the_parts_of_a_frame_stay_together(outbox: Outbox) -> None:
+    outbox.append(b"a header and ", b"its payload")
+    outbox.append(b", and another")
+    assert outbox.size == len(b"a header and its payload, and another")
+    outbox.put_back(b"what the kernel did not take, ", b"in parts, ")
+    assert b"".join(drain(outbox)) == (
+        b"what the kernel did not take, in parts, a header and its payload, and another"
+    )
+
+
+def test_a_large_frame_is_not_copied_to_be_joined(outbox: Outbox) -> None:
+    large = bytes(JOINED_SIZE)
+    for frame in (b"one", b"two", large):
+        outbox.append(frame)
+    assert outbox.peek() == b"onetwo"
+    outbox.sent(6)
+    assert outbox.peek() is large
+
+
 def test_what_the_kernel_did_not_take_is_next(outbox: Outbox) -> None:
     outbox.append(b"message")
     outbox.peek()

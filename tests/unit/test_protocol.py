@@ -6,8 +6,18 @@ from collections.abc import Callable
 
 import pytest
 from tests.support import raw
-from tests.support.raw import CLOSE, CONTINUATION, PING, PONG, TEXT, encode_close, encode_frame
+from tests.support.raw import (
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    encode_close,
+    encode_frame,
+    encode_message,
+)
 
+from flask_ws import protocol as protocol_module
 from flask_ws.protocol import BytesLike, Close, Event, Ping, Pong, Protocol, Violation
 
 BINARY = raw.BINARY
@@ -409,6 +419,49 @@ def test_a_header_that_promises_much_costs_little(make: Make) -> None:
 
 
 # Receiving into place
+
+
+def receive_into(protocol: Protocol, data: bytes) -> list[Event]:
+    """Receive as a transport does that reads little at first, and then as much as there is room."""
+    events = receive(protocol, data[:1000])
+    data = data[1000:]
+    while data:
+        buffer = protocol.get_buffer()
+        if buffer is None:
+            return events + receive(protocol, data)
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        buffer.release()
+        protocol.buffer_updated(size)
+        events += drain(protocol)
+        data = data[size:]
+    return events
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("size", [70_000, 200_000, 200_001])
+def test_a_buffer_that_another_message_was_in_is_as_good_as_new(size: int, text: bool) -> None:
+    first = bytes(range(256)) * 800
+    second = "x" * size if text else b"y" * size
+    data = encode_frame(BINARY, first) + encode_message(second) + encode_message("small")
+    assert receive_into(Protocol(), data) == [first, second, "small"]
+    assert receive_into(Protocol(), data) == [first, second, "small"]
+
+
+def test_few_buffers_are_kept() -> None:
+    protocols = [Protocol() for _ in range(20)]
+    data = encode_frame(BINARY, bytes(100_000))
+    for protocol in protocols:
+        assert receive(protocol, data[:90_000]) == []
+    for protocol in protocols:
+        assert receive(protocol, data[90_000:]) == [bytes(100_000)]
+    assert len(protocol_module._spares) <= protocol_module.SPARES
+
+
+def test_very_large_buffers_are_not_kept() -> None:
+    size = protocol_module.LARGEST_SPARE + 1
+    assert receive_into(Protocol(), encode_frame(BINARY, bytes(size))) == [bytes(size)]
+    assert all(len(spare) < size for spare in protocol_module._spares)
 
 
 def test_a_part_of_a_payload_may_be_written_into_place() -> None:

@@ -14,7 +14,7 @@ from .frames import SharedMessage
 from .outbox import Outbox
 from .protocol import BytesLike, Close, Ping, Protocol, Violation
 from .protocol import Event as ProtocolEvent
-from .transport import Transport
+from .transport import Transport, coalesce
 
 __all__ = ["Connection"]
 
@@ -376,7 +376,7 @@ class Connection:
                     if self._outbox.frames:
                         self._queue([frame])
                     else:
-                        self._send_or_queue(frame)
+                        self._send_or_queue([frame])
                     self.messages_sent += 1
             finally:
                 writing.release()
@@ -414,15 +414,17 @@ class Connection:
         if self.close_code is None and self._outbox.append(frame):
             self.messages_sent += 1
 
-    def _send_or_queue(self, frame: BytesLike) -> None:
+    def _send_or_queue(self, parts: list[BytesLike]) -> None:
         """Send what the kernel takes of a frame; the rest goes out before anything else."""
-        try:
-            sent = self._transport.try_send(frame)
-        except (OSError, ValueError):
-            self.lose("the connection was lost while sending")
-            return
-        if sent < len(frame):
-            self._outbox.put_back(memoryview(frame)[sent:])
+        for number, part in enumerate(parts):
+            try:
+                sent = self._transport.try_send(part)
+            except (OSError, ValueError):
+                self.lose("the connection was lost while sending")
+                return
+            if sent < len(part):
+                self._outbox.put_back(memoryview(part)[sent:], *parts[number + 1 :])
+                return
 
     def _overflow(self) -> None:
         if self.close_code is not None:
@@ -443,7 +445,7 @@ class Connection:
 
     def _queue(self, buffers: list[BytesLike]) -> bool:
         """Put a frame into the outbox; ``False`` if a close frame is there, or was sent."""
-        return self._outbox.append(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+        return self._outbox.append(*(buffers if len(buffers) == 1 else keep(buffers)))
 
     def _queue_close(self, code: int, reason: str) -> None:
         """Put a close frame into the outbox, as its last."""
@@ -674,6 +676,14 @@ class Connection:
                 self._handle(event)
             elif self.released or not self._try_read():
                 break
+
+
+def keep(buffers: list[BytesLike]) -> list[BytesLike]:
+    """Return a header and its payload as parts that stay what they are until they are sent."""
+    header, payload = buffers
+    if not isinstance(payload, bytes):
+        payload = bytes(payload)
+    return coalesce([header, payload])
 
 
 def check_close(code: int, reason: str) -> None:

@@ -32,13 +32,16 @@ class Outbox:
         #: Their bytes.
         self.size = 0
 
-    def append(self, frame: BytesLike) -> bool:
-        """Put a frame in; ``False`` if a close frame has been put in already."""
+    def append(self, *parts: BytesLike) -> bool:
+        """Put a frame in; ``False`` if a close frame has been put in already.
+
+        :param parts: the frame, or its parts in their order.
+        """
         with self._lock:
             if self._closed:
                 return False
-            self._open().append(frame)
-            self.size += len(frame)
+            self._open().extend(parts)
+            self.size += sum(map(len, parts))
             return True
 
     def close(self, frame: BytesLike, announce: Callable[[], object]) -> None:
@@ -52,11 +55,11 @@ class Outbox:
             self.size += len(frame)
             announce()
 
-    def put_back(self, rest: BytesLike) -> None:
-        """Put what the kernel did not take of a frame before everything else."""
+    def put_back(self, *rest: BytesLike) -> None:
+        """Put what the kernel did not take of a frame, in its parts, before everything else."""
         with self._lock:
-            self._open().appendleft(rest)
-            self.size += len(rest)
+            self._open().extendleft(reversed(rest))
+            self.size += sum(map(len, rest))
 
     def holds(self, frame: BytesLike | None) -> bool:
         """Tell whether this very frame waits."""
@@ -83,8 +86,9 @@ class Outbox:
         frames = self._open()
         if len(frames) > 1 and len(frames[0]) < JOINED_SIZE:
             with self._lock:
-                parts, size = [], 0
-                while frames and size < JOINED_SIZE:
+                parts: list[BytesLike] = []
+                size = 0
+                while frames and (not parts or size + len(frames[0]) <= JOINED_SIZE):
                     size += len(frames[0])
                     parts.append(frames.popleft())
                 frames.appendleft(b"".join(parts))

@@ -61,6 +61,10 @@ SEPARATE_PAYLOAD = 2**16
 #: that a header alone, whatever it promises, costs no more than this.
 FIRST_BUFFER = 2**16
 
+#: How many buffers are kept for later frames, and how large ones, at the most.
+SPARES = 4
+LARGEST_SPARE = 2**20
+
 #: Small fragments of a message are joined when there are so many of them: an object for each
 #: takes more than ten times its two or three bytes.
 MANY_PARTS = 1000
@@ -346,6 +350,26 @@ def _too_big(size: int, limit: int) -> Violation:
     return Violation(MESSAGE_TOO_BIG, f"message too big: {size} bytes, the limit is {limit}")
 
 
+#: Buffers of large frames that have been read, for the next: the kernel takes longer to find that
+#: much memory for a new one than to fill it.
+_spares: list[bytearray] = []
+
+
+def _take_spare(size: int) -> bytearray | None:
+    if size <= FIRST_BUFFER:
+        return None
+    try:
+        spare = _spares.pop()
+    except IndexError:
+        return None
+    return spare if len(spare) >= size else None
+
+
+def _give_spare(buffer: bytearray) -> None:
+    if FIRST_BUFFER < len(buffer) <= LARGEST_SPARE and len(_spares) < SPARES:
+        _spares.append(buffer)
+
+
 class _PartialFrame:
     """A data frame in the fast lane, of which a part has arrived."""
 
@@ -354,7 +378,7 @@ class _PartialFrame:
     def __init__(self, text: bool, mask: bytes, size: int) -> None:
         self.mask = mask
         self.size = size
-        self.buffer = bytearray(min(size, FIRST_BUFFER))
+        self.buffer = _take_spare(size) or bytearray(min(size, FIRST_BUFFER))
         self.filled = 0
         # Text is decoded as it comes, so that what is not UTF-8 fails at once.
         self.decoder = codecs.getincrementaldecoder("utf-8")() if text else None
@@ -364,7 +388,7 @@ class _PartialFrame:
     def get_buffer(self) -> memoryview:
         if self.filled == len(self.buffer):
             self.buffer.extend(bytes(min(self.filled, self.size - self.filled)))
-        return memoryview(self.buffer)[self.filled :]
+        return memoryview(self.buffer)[self.filled : self.size]
 
     def add(self, data: memoryview) -> int:
         """Take what belongs to the frame; return how much that was."""
@@ -387,10 +411,14 @@ class _PartialFrame:
 
         :raises UnicodeDecodeError: it is not UTF-8.
         """
+        message: str | bytes
         if self.decoder is None:
-            return apply_mask(self.buffer, self.mask)
-        self._decode(final=True)
-        return "".join(self.text)
+            message = apply_mask(memoryview(self.buffer)[: self.size], self.mask)
+        else:
+            self._decode(final=True)
+            message = "".join(self.text)
+        _give_spare(self.buffer)
+        return message
 
     def _decode(self, *, final: bool) -> None:
         if self.decoder is not None and (final or self.decoded < self.filled):

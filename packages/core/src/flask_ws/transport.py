@@ -13,7 +13,7 @@ from typing import Any
 from .concurrency import Concurrency
 from .protocol import BytesLike
 
-__all__ = ["PlainTransport", "TLSTransport", "Transport"]
+__all__ = ["PlainTransport", "TLSTransport", "Transport", "coalesce"]
 
 #: The most that is read at once: as a rule little more than a packet carries, because every thread
 #: that waits has a buffer of that size at hand; much while there was more to read than that.
@@ -112,7 +112,7 @@ class Transport:
 
     def send(self, buffers: list[BytesLike]) -> None:
         """Send all of ``buffers``, and return when the kernel has it."""
-        for data in _coalesce(buffers):
+        for data in coalesce(buffers):
             view = memoryview(data)
             while view:
                 sent = self.try_send(view[:SEND_SIZE])
@@ -193,7 +193,7 @@ class PlainTransport(Transport):
             return super().recv_into(buffer, timeout)
 
         def send(self, buffers: list[BytesLike]) -> None:
-            for data in buffers if len(buffers) == 1 else _coalesce(buffers):
+            for data in buffers if len(buffers) == 1 else coalesce(buffers):
                 size = len(data)
                 if size <= SEND_SIZE:
                     sent = self._sock_send(data)
@@ -273,7 +273,7 @@ class TLSTransport(Transport):
         super().end()
 
 
-def _coalesce(buffers: list[BytesLike]) -> list[BytesLike]:
+def coalesce(buffers: list[BytesLike]) -> list[BytesLike]:
     """Join a frame's header with the beginning of its payload, so that they leave in one packet."""
     if len(buffers) == 1:
         return buffers

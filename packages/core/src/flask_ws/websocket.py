@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .channels import Channels
-from .connection import NORMAL_CLOSURE, Connection, check_close
+from .connection import NORMAL_CLOSURE, Connection, check_close, keep
 from .cork import ENOUGH, corks
 from .protocol import BytesLike
 
@@ -225,7 +225,7 @@ class EventWebSocket(WebSocket):
                 if not self._queue(buffers):
                     raise self._error()
             else:
-                self._send_or_queue(buffers[0] if len(buffers) == 1 else b"".join(buffers))
+                self._send_or_queue(buffers if len(buffers) == 1 else keep(buffers))
             self.messages_sent += count
         if cork is not None and self._outbox.size < ENOUGH:
             cork.hold(self)
