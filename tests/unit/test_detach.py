@@ -566,7 +566,7 @@ def test_the_limit_holds_while_many_start_at_once() -> None:
     started: list[bool] = []
 
     def start() -> None:
-        started.append(threads.start(lambda: go_on.wait(PATIENCE), 5))
+        started.append(threads.start(5, go_on.wait, PATIENCE))
 
     callers = [threading.Thread(target=start, daemon=True) for _ in range(20)]
     for caller in callers:
@@ -600,5 +600,5 @@ def test_a_thread_that_could_not_start_is_not_counted(monkeypatch: pytest.Monkey
     threads = detach.Threads()
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
-        assert not threads.start(lambda: None, 1)
+        assert not threads.start(1, lambda: None)
     assert len(threads) == 0

@@ -198,6 +198,8 @@ class SessionWatch:
     Made when the handler begins.
     """
 
+    __slots__ = ("_before", "_session")
+
     def __init__(self) -> None:
         self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
         # It has been saved, along with the response. Sessions of other kinds may not know that.

@@ -47,6 +47,8 @@ SERVER_KEYS = ("wsgi.early_hints", "gunicorn.", "werkzeug.s", SERVER_SOCKET)
 class Dispatch:
     """One request on a thread of its own, and a server's worker that waits for the answer."""
 
+    __slots__ = ("_app", "_environ", "_error", "_iterable", "_pending", "_started", "released")
+
     def __init__(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
         self._app = app
         self._environ = environ
@@ -63,8 +65,7 @@ class Dispatch:
     def start(self, max_threads: int) -> bool:
         """Start the thread; ``False`` where there are too many."""
         # In the context of the worker's thread, where middleware may have left something.
-        context = contextvars.copy_context()
-        return threads.start(lambda: context.run(self._run), max_threads)
+        return threads.start(max_threads, contextvars.copy_context().run, self._run)
 
     def answer(self, start_response: StartResponse) -> Iterable[bytes]:
         """Answer the server as the request says, when it does."""
@@ -102,20 +103,14 @@ class Dispatch:
         self._iterable = ()
 
     def _run(self) -> None:
-        started: list[tuple[Any, ...]] = []
-
-        def start_response(*arguments: Any) -> Callable[[bytes], object]:
-            started.append(arguments)
-            return _no_write
-
         try:
-            iterable = self._app(self._environ, start_response)
+            iterable = self._app(self._environ, self._start_response)
             if self.released:
                 close = getattr(iterable, "close", None)
                 if close is not None:
                     close()
             else:
-                self._started, self._iterable = started[-1], iterable
+                self._iterable = iterable
         except BaseException as error:
             if not self.released:
                 self._error = error
@@ -125,6 +120,11 @@ class Dispatch:
         finally:
             if not self.released:
                 self._pending.release()
+
+    def _start_response(self, *arguments: Any) -> Callable[[bytes], object]:
+        if not self.released:
+            self._started = arguments
+        return _no_write
 
 
 def _no_write(_data: bytes) -> object:
@@ -141,26 +141,27 @@ class Threads:
     def __len__(self) -> int:
         return self._count
 
-    def start(self, target: Callable[[], object], limit: int) -> bool:
-        """Run ``target`` on a new thread; ``False`` if there are ``limit`` threads already."""
-
-        def run() -> None:
-            try:
-                target()
-            finally:
-                self._add(-1)
-
+    def start(self, limit: int, function: Callable[..., object], *args: Any) -> bool:
+        """Call a function on a new thread; ``False`` if there are ``limit`` threads already."""
         with self._lock:
             if self._count >= limit:
                 return False
             self._count += 1
         try:
-            threading.Thread(target=run, name="flask_ws.handler", daemon=True).start()
+            threading.Thread(
+                target=self._run, args=(function, *args), name="flask_ws.handler", daemon=True
+            ).start()
         except RuntimeError:
             # The system has no more of them.
             self._add(-1)
             return False
         return True
+
+    def _run(self, function: Callable[..., object], *args: Any) -> None:
+        try:
+            function(*args)
+        finally:
+            self._add(-1)
 
     def _add(self, number: int) -> None:
         with self._lock:

@@ -92,7 +92,7 @@ def spare_hop_by_hop(start_response: StartResponse) -> StartResponse:
     return start
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Handshake:
     """What the client and the route agreed on."""
 

@@ -32,7 +32,7 @@ def _never() -> bool:
     return False
 
 
-@dataclass
+@dataclass(slots=True)
 class ServerSocket:
     """A server's socket for one request, and what flask-ws must know of it."""
 

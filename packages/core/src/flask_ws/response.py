@@ -51,7 +51,7 @@ ON_EXCEPTION = "flask_ws.on_exception"
 BODY_HEADERS = frozenset({"content-type", "content-length"})
 
 
-@dataclass
+@dataclass(slots=True)
 class Upgrade:
     """A handshake that was accepted, and what is to run on its connection."""
 
@@ -148,6 +148,8 @@ class WebSocketResponse(flask.Response):
 
 class Link:
     """A connection and what runs on it, from the 101 to the end of the TCP connection."""
+
+    __slots__ = ("_began", "_monitor", "_on_reactor", "_report", "_upgrade", "takeover", "ws")
 
     def __init__(
         self, upgrade: Upgrade, takeover: Takeover, environ: WSGIEnvironment, *, on_reactor: bool
