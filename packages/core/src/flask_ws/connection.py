@@ -202,15 +202,15 @@ class Connection:
             while True:
                 if self.close_code is not None:
                     raise self._error()
-                event = None if protocol.drained else protocol.next_event()
-                if event is None:
+                if protocol.drained or (event := protocol.next_event()) is None:
                     if not self._read(deadline):
                         return None
-                elif not isinstance(event, (bytes, str)):
+                elif type(event) is bytes or type(event) is str:
+                    if self._sent_close is None:
+                        self.messages_received += 1
+                        return event
+                else:
                     self._handle(event)
-                elif self._sent_close is None:
-                    self.messages_received += 1
-                    return event
         finally:
             self._attended = False
             self._reading.release()
@@ -236,15 +236,16 @@ class Connection:
     def _read(self, deadline: float | None) -> bool:
         """Read once; ``False`` when the time is up."""
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        protocol = self._protocol
         try:
-            if (buffer := self._protocol.get_buffer()) is None:
+            if protocol.partial is None:
                 data = self._transport.recv(timeout)
                 size = len(data)
                 if size:
-                    self._protocol.receive_data(data)
+                    protocol.receive_data(data)
             else:
-                size = self._transport.recv_into(buffer, timeout)
-                self._protocol.buffer_updated(size)
+                size = self._transport.recv_into(protocol.partial.get_buffer(), timeout)
+                protocol.buffer_updated(size)
         except TimeoutError as error:
             # The socket's own timeout, as for keepalive probes, is an error like any other.
             if error.errno is None and deadline is not None:
@@ -260,15 +261,16 @@ class Connection:
 
     def _try_read(self) -> bool:
         """Read once what is there; ``False`` if there was nothing."""
+        protocol = self._protocol
         try:
-            if (buffer := self._protocol.get_buffer()) is None:
+            if protocol.partial is None:
                 data = self._transport.try_recv()
                 if data:
-                    self._protocol.receive_data(data)
+                    protocol.receive_data(data)
                 size = None if data is None else len(data)
             else:
-                size = self._transport.try_recv_into(buffer)
-                self._protocol.buffer_updated(size or 0)
+                size = self._transport.try_recv_into(protocol.partial.get_buffer())
+                protocol.buffer_updated(size or 0)
         except (OSError, ValueError):
             size = 0
         if size:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import os
 import struct
+import sys
 from collections import deque
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -71,6 +72,11 @@ MANY_PARTS = 1000
 
 INVALID_DATA = 1007
 MESSAGE_TOO_BIG = 1009
+
+#: The headers of a server's small messages.
+SMALL_HEADERS = {
+    first: [header(first, size) for size in range(TWO_BYTES)] for first in (TEXT, BINARY)
+}
 
 _EXTENSION_FAULTS = {
     INVALID_DATA: "invalid compressed data",
@@ -136,11 +142,11 @@ class Protocol:
         "_ended",
         "_fast",
         "_has_fast_lane",
-        "_max_size",
-        "_partial",
+        "_limit",
         "_position",
         "_slow",
         "drained",
+        "partial",
     )
 
     def __init__(
@@ -152,7 +158,7 @@ class Protocol:
         fast_lane: bool = True,
     ) -> None:
         self._client = client
-        self._max_size = max_message_size
+        self._limit = sys.maxsize if max_message_size is None else max_message_size
         self._deflate = deflate
         # What has been received and not looked at: self._buffer[self._position:].
         self._buffer = b""
@@ -162,8 +168,8 @@ class Protocol:
         self._has_fast_lane = fast_lane and not client
         # Whether the next byte begins a frame, and no message is open.
         self._fast = self._has_fast_lane
-        # The fast lane's frame that has not arrived whole.
-        self._partial: _PartialFrame | None = None
+        #: The frame of the fast lane that has not arrived whole.
+        self.partial: PartialFrame | None = None
         # Made for the first frame that needs it: many connections never see one.
         self._slow: _SlowLane | None = None
         self._ended = False
@@ -185,20 +191,20 @@ class Protocol:
         Bytes that a transport writes there, announced by :meth:`buffer_updated`, are not copied
         again. The view must not outlive that call. :meth:`receive_data` would do as well.
         """
-        return self._partial.get_buffer() if self._partial is not None else None
+        return self.partial.get_buffer() if self.partial is not None else None
 
     def buffer_updated(self, size: int) -> None:
         """Take in the ``size`` bytes that a transport has written to :meth:`get_buffer`."""
-        if self._partial is not None:
-            self._partial.filled += size
+        if self.partial is not None:
+            self.partial.filled += size
             self.drained = False
 
     def next_event(self) -> Event | None:
         """Return the next event, or ``None`` if more bytes must come first."""
         if not self._fast:
             return self._next_slow()
-        if self._partial is not None:
-            return self._next_partial(self._partial)
+        if self.partial is not None:
+            return self._next_partial(self.partial)
         buffer = self._buffer
         position = self._position
         received = len(buffer)
@@ -219,16 +225,16 @@ class Protocol:
             if size < TWO_BYTES or (second == MASKED | EIGHT_BYTES and not 2**16 <= size < 2**63):
                 # wsproto says what is wrong with it.
                 return self._next_slow()
-        if start > received:
-            return None
-        if self._max_size is not None and size > self._max_size:
-            return self._end(_too_big(size, self._max_size))
         end = start + size
+        if end > received and start > received:
+            return None
+        if size > self._limit:
+            return self._end(_too_big(size, self._limit))
         mask = buffer[start - 4 : start]
         if end > received:
-            self._partial = _PartialFrame(first == TEXT, mask, size)
+            self.partial = PartialFrame(first == TEXT, mask, size)
             self._position = start
-            return self._next_partial(self._partial)
+            return self._next_partial(self.partial)
         self._position = end
         self.drained = end == received
         payload = apply_mask(buffer[start:end], mask)
@@ -239,7 +245,7 @@ class Protocol:
         except UnicodeDecodeError as error:
             return self._end(Violation(INVALID_DATA, str(error)))
 
-    def _next_partial(self, partial: _PartialFrame) -> Event | None:
+    def _next_partial(self, partial: PartialFrame) -> Event | None:
         if self._position < len(self._buffer):
             self._position += partial.add(memoryview(self._buffer)[self._position :])
         try:
@@ -249,7 +255,7 @@ class Protocol:
             message = partial.finish()
         except UnicodeDecodeError as error:
             return self._end(Violation(INVALID_DATA, str(error)))
-        self._partial = None
+        self.partial = None
         return message
 
     def _next_slow(self) -> Event | None:
@@ -259,7 +265,7 @@ class Protocol:
             return None
         slow = self._slow
         if slow is None:
-            slow = self._slow = _SlowLane(self._client, self._max_size, self._deflate)
+            slow = self._slow = _SlowLane(self._client, self._limit, self._deflate)
         while not slow.events:
             if self._position >= len(self._buffer):
                 self._fast = False
@@ -274,7 +280,7 @@ class Protocol:
     def _end(self, event: Close | Violation) -> Event:
         self._ended = True
         self._fast = False
-        self._partial = None
+        self.partial = None
         return event
 
     # Sending
@@ -286,9 +292,12 @@ class Protocol:
         :return: the buffers to send, in order.
         :raises TypeError: ``data`` is neither.
         """
-        first, payload = encode(data)
+        first, payload = (BINARY, data) if isinstance(data, bytes) else encode(data)
         if self._deflate is not None and len(payload) >= THRESHOLD:
             first, payload = first | RSV1, self._deflate.deflate(payload)
+        elif not self._client and (size := len(payload)) < TWO_BYTES:
+            # By far the most messages are small: without any further call.
+            return [SMALL_HEADERS[first][size] + payload]
         return self._frame(first, payload)
 
     @property
@@ -334,8 +343,7 @@ class Protocol:
     def _frame(self, first: int, payload: BytesLike) -> list[BytesLike]:
         size = len(payload)
         masked = MASKED if self._client else 0
-        # By far the most frames are small: without a call.
-        start = bytes((first, masked | size)) if size < TWO_BYTES else header(first, size, masked)
+        start = header(first, size, masked)
         if masked:
             # Section 5.3: a fresh key, from a strong source, for each frame.
             key = os.urandom(4)
@@ -370,7 +378,7 @@ def _give_spare(buffer: bytearray) -> None:
         _spares.append(buffer)
 
 
-class _PartialFrame:
+class PartialFrame:
     """A data frame in the fast lane, of which a part has arrived."""
 
     __slots__ = ("buffer", "decoded", "decoder", "filled", "mask", "size", "text")
@@ -434,12 +442,12 @@ class _PartialFrame:
 class _SlowLane:
     """wsproto, fed frame by frame, so that the fast lane knows where the next frame begins."""
 
-    def __init__(self, client: bool, max_size: int | None, deflate: Deflate | None) -> None:
+    def __init__(self, client: bool, limit: int, deflate: Deflate | None) -> None:
         self.wsproto = WSProtoConnection(
             ConnectionType.CLIENT if client else ConnectionType.SERVER,
             [] if deflate is None else [deflate],
         )
-        self.max_size = max_size
+        self.limit = limit
         self.events: deque[Event] = deque()
         # The frame: its header so far, and how much of its payload is to come.
         self.header = bytearray()
@@ -488,8 +496,8 @@ class _SlowLane:
             return
         self.open = not first & FIN
         self.size += size
-        if self.max_size is not None and self.size > self.max_size:
-            self.events.append(_too_big(self.size, self.max_size))
+        if self.size > self.limit:
+            self.events.append(_too_big(self.size, self.limit))
 
     def _translate(self, event: WSProtoEvent) -> None:
         if isinstance(event, (TextMessage, BytesMessage)):

@@ -193,15 +193,18 @@ class PlainTransport(Transport):
             return super().recv_into(buffer, timeout)
 
         def send(self, buffers: list[BytesLike]) -> None:
-            for data in buffers if len(buffers) == 1 else coalesce(buffers):
-                size = len(data)
-                if size <= SEND_SIZE:
-                    sent = self._sock_send(data)
-                    self.sent += sent
-                    if sent == size:
-                        continue
-                else:
-                    sent = 0
+            if len(buffers) == 1:
+                # By far the most messages are small, and go out whole.
+                data = buffers[0]
+                sent = self._sock_send(data) if len(data) <= SEND_SIZE else 0
+                self.sent += sent
+                if sent == len(data):
+                    return
+                buffers = [memoryview(data)[sent:]]
+            else:
+                buffers = coalesce(buffers)
+            for data in buffers:
+                sent, size = 0, len(data)
                 view = memoryview(data)
                 while sent < size:
                     taken = self._sock_send(view[sent : sent + SEND_SIZE])
