@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -16,6 +15,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from tests.support.server import wait_until
+
+from flask_ws.testing.suite.base import find_tracebacks
 
 from .tabs import OpenTab, Tab
 
@@ -50,12 +51,6 @@ SERVERS = {
     "gevent": (["-c", GEVENT], signal.SIGINT),
     "eventlet": (["-W", "ignore", "-c", EVENTLET], signal.SIGINT),
 }
-
-
-#: A traceback, and the name of the exception that ends it.
-TRACEBACK = re.compile(
-    r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*([\w.]*)", re.MULTILINE
-)
 
 
 class Site:
@@ -125,9 +120,7 @@ def site(
         yield site
     finally:
         site.stop()
-    # Gevent shows how Ctrl-C ended its loop; that is no fault.
-    tracebacks = set(TRACEBACK.findall(site.read_log())) - {"KeyboardInterrupt"}
-    assert not tracebacks, site.read_log()
+    assert not find_tracebacks(site.read_log()), site.read_log()
 
 
 @pytest.fixture(scope="session")

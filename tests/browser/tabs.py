@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
@@ -40,22 +41,27 @@ class Tab:
 
     def await_text(self, name: str, text: str) -> None:
         """Wait until the text of an element has this in it."""
-        wait_until(lambda: text in self.text(name), timeout=SECONDS, what=text, every=0.03)
+        self._await(lambda: text in self.text(name), text)
 
     def await_state(self, state: str) -> None:
         """Wait until the page says that the connection is in a state."""
-        wait_until(
-            lambda: self.find("status").get_attribute("data-state") == state,
-            timeout=SECONDS,
-            what=f"the state {state}",
-            every=0.03,
+        self._await(
+            lambda: self.find("status").get_attribute("data-state") == state, f"the state {state}"
         )
 
     def await_field(self, name: str) -> None:
         """Wait until the page has a field of this name."""
-        wait_until(
-            lambda: self.page.find_elements(By.NAME, name), timeout=SECONDS, what=name, every=0.03
-        )
+        self._await(lambda: bool(self.page.find_elements(By.NAME, name)), name)
+
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        def holds() -> bool:
+            try:
+                return condition()
+            except (NoSuchElementException, StaleElementReferenceException):
+                # The next page is just coming.
+                return False
+
+        wait_until(holds, timeout=SECONDS, what=what, every=0.03)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.page.execute_script(script, *arguments)

@@ -17,7 +17,7 @@ from tests.support.setups import GUNICORN
 from tests.support.swarm import PATIENCE, Client, Publisher, Swarm
 
 from flask_ws.testing import Capabilities, Setup
-from flask_ws.testing.suite.base import TRACEBACK, make_certificate
+from flask_ws.testing.suite.base import find_tracebacks, make_certificate
 from flask_ws.testing.suite.process import Server, start, wait_until
 
 from .ours import APPS
@@ -63,7 +63,7 @@ def starting(
             servers.append(server)
         yield servers
     for server in servers:
-        assert not TRACEBACK.findall(server.log.read())
+        assert not find_tracebacks(server.log.read())
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flask_ws.testing import Capabilities, ServerSuite, Setup, suite
-from flask_ws.testing.suite.base import LeftOut, Subject
+from flask_ws.testing.suite.base import LeftOut, Subject, find_tracebacks
 from flask_ws.testing.suite.process import Certificate, start
 from flask_ws.testing.suite.setups import on_keep_alive, on_main, on_tls
 
@@ -226,3 +226,25 @@ def test_without_the_extra_the_client_works_and_the_suite_names_the_extra(tmp_pa
     assert done.stdout == (
         "flask_ws.testing.ServerSuite needs pytest: pip install 'flask-ws[testing]'\n"
     )
+
+
+CHAIN = """\
+Traceback (most recent call last):
+  File "app.py", line 1, in close
+OSError: gone
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "app.py", line 2, in close
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "found"), [("KeyboardInterrupt", []), ("app.Error: no", ["app.Error"])]
+)
+def test_of_tracebacks_that_led_to_each_other_the_last_one_counts(
+    last: str, found: list[str]
+) -> None:
+    assert find_tracebacks(CHAIN.format(last)) == found

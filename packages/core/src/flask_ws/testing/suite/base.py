@@ -28,6 +28,11 @@ Launch = Callable[..., Server]
 TRACEBACK = re.compile(
     r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*([\w.]*)", re.MULTILINE
 )
+#: What follows one that led to the next.
+CHAINED = (
+    "\nDuring handling of the above exception, another exception occurred:",
+    "\nThe above exception was the direct cause of the following exception:",
+)
 #: The attribute in which a test has how many of them it causes.
 TRACEBACKS = "flask_ws_tracebacks"
 #: The attribute that a test has which is about a plugin, and not about each of its setups.
@@ -261,6 +266,16 @@ def check_tracebacks(server: Server, beginning: int, request: pytest.FixtureRequ
     """Find as many tracebacks in the log as the test has declared."""
     allowed = getattr(request.function, TRACEBACKS, 0)
     log = server.log.read(beginning)
-    # Gevent shows how Ctrl-C ended its loop; that is no fault.
-    found = [match[1] for match in TRACEBACK.finditer(log) if match[1] != "KeyboardInterrupt"]
+    found = find_tracebacks(log)
     assert len(found) == allowed, f"tracebacks {found}:\n{log[-6000:]}"
+
+
+def find_tracebacks(log: str) -> list[str]:
+    """Name the exceptions whose tracebacks are in a log."""
+    return [
+        match[1]
+        for match in TRACEBACK.finditer(log)
+        # Gevent shows how Ctrl-C ended its loop; that is no fault.
+        if match[1] != "KeyboardInterrupt"
+        and not log[match.end() :].partition("\n")[2].startswith(CHAINED)
+    ]
