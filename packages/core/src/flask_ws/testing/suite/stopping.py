@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import time
 
+import psutil
+
 from .base import Launch, Subject
-from .process import Server
+from .process import Server, wait_until
 from .raw import Peer
 from .setups import Setup, on_graceful_stop, on_main
 
@@ -30,11 +32,16 @@ def open_some(server: Server, peers: list[Peer], per_kind: int = 2) -> list[str]
 
 
 def settle(server: Server) -> None:
-    """Let the server be done with accepting: it takes connections one after the other.
+    """Let the server be done with what a Ctrl-C would hit in the wrong place.
 
-    A Ctrl-C while Werkzeug hands a new connection to a thread makes it close that connection.
+    While Werkzeug hands a new connection to a thread, it makes it close that connection. While
+    gevent closes the files of an HTTP connection, Python drops the exception.
     """
-    assert server.get("/http").status == 200
+    wait_until(
+        lambda: all(each.status() != psutil.STATUS_RUNNING for each in server.processes()),
+        what="the server to wait for something",
+        every=0.003,
+    )
 
 
 def expect_goodbye(peers: list[Peer], began: float) -> None:
@@ -51,7 +58,8 @@ def expect_goodbye(peers: list[Peer], began: float) -> None:
 def expect_handlers_to_end(server: Server, tags: list[str]) -> None:
     for tag in tags:
         end = server.log.event("end", tag)
-        assert end["connected"] is False
+        # Ctrl-C may come up in a greenlet's handler, which then ends before its connection does.
+        assert end["connected"] is False or str(end.get("error")).startswith("KeyboardInterrupt")
         # An event view counts how often it is told.
         assert end.get("times", 1) == 1
 
