@@ -29,8 +29,10 @@ class SharedTLSSocket(ssl.SSLSocket):
 
     def settimeout(self, value: float | None) -> None:
         """Say how long an operation may wait, in seconds."""
-        self.patience = value
-        super().settimeout(value)
+        # Not in the middle of an operation, which would wait then, and hold the lock.
+        with self.lock:
+            self.patience = value
+            super().settimeout(value)
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Receive; others may send meanwhile."""
