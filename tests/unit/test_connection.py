@@ -29,7 +29,8 @@ from tests.support.raw import (
 from flask_ws import ConnectionClosed
 from flask_ws.connection import Connection
 from flask_ws.deflate import Deflate, DeflateParameters
-from flask_ws.protocol import BytesLike, Protocol
+from flask_ws.frames import BytesLike
+from flask_ws.protocol import Protocol
 
 from .conftest import Connect, Ends
 

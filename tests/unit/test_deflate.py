@@ -21,7 +21,8 @@ from flask_ws.deflate import (
     negotiate,
     parse_agreed,
 )
-from flask_ws.protocol import Close, Event, Ping, Protocol, Violation
+from flask_ws.events import Close, Event, Ping, Violation
+from flask_ws.protocol import Protocol
 
 NAME = "permessage-deflate"
 OURS = f"{NAME}; server_max_window_bits=12"

@@ -13,7 +13,7 @@ from flask_ws import flusher as flusher_module
 from flask_ws.concurrency import threads
 from flask_ws.connection import Connection
 from flask_ws.flusher import Flusher, flusher_for
-from flask_ws.protocol import BytesLike
+from flask_ws.frames import BytesLike
 
 from .conftest import Connect, Ends, KeepingThreads
 

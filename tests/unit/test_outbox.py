@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from flask_ws.concurrency import threads
+from flask_ws.frames import BytesLike
 from flask_ws.outbox import JOINED_SIZE, Outbox
-from flask_ws.protocol import BytesLike
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from tests.support.raw import (
     encode_message,
 )
 
-from flask_ws import protocol as protocol_module
-from flask_ws.protocol import BytesLike, Close, Event, Ping, Pong, Protocol, Violation
+from flask_ws import partial
+from flask_ws.events import Close, Event, Ping, Pong, Violation
+from flask_ws.frames import BytesLike
+from flask_ws.protocol import Protocol
 
 BINARY = raw.BINARY
 
@@ -47,10 +49,11 @@ def drain(protocol: Protocol) -> list[Event]:
 
 def receive(protocol: Protocol, *chunks: bytes) -> list[Event]:
     """All events that come of the chunks."""
-    events = []
+    events: list[Event] = []
     for chunk in chunks:
-        protocol.receive_data(chunk)
-        events += drain(protocol)
+        event = protocol.next_event(chunk)
+        if event is not None:
+            events += [event, *drain(protocol)]
     return events
 
 
@@ -413,7 +416,7 @@ def test_a_header_that_promises_much_costs_little(make: Make) -> None:
     protocol = make()
     protocol.receive_data(long_header(BINARY, struct.pack("!Q", 2**40)))
     protocol.next_event()
-    buffer = protocol.get_buffer()
+    buffer = protocol.partial.get_buffer() if protocol.partial else None
 
     assert buffer is None or len(buffer) <= 65536
 
@@ -426,7 +429,7 @@ def receive_into(protocol: Protocol, data: bytes) -> list[Event]:
     events = receive(protocol, data[:1000])
     data = data[1000:]
     while data:
-        buffer = protocol.get_buffer()
+        buffer = protocol.partial.get_buffer() if protocol.partial else None
         if buffer is None:
             return events + receive(protocol, data)
         size = min(len(buffer), len(data))
@@ -455,13 +458,13 @@ def test_few_buffers_are_kept() -> None:
         assert receive(protocol, data[:90_000]) == []
     for protocol in protocols:
         assert receive(protocol, data[90_000:]) == [bytes(100_000)]
-    assert len(protocol_module._spares) <= protocol_module.SPARES
+    assert len(partial._spares) <= partial.SPARES
 
 
 def test_very_large_buffers_are_not_kept() -> None:
-    size = protocol_module.LARGEST_SPARE + 1
+    size = partial.LARGEST_SPARE + 1
     assert receive_into(Protocol(), encode_frame(BINARY, bytes(size))) == [bytes(size)]
-    assert all(len(spare) < size for spare in protocol_module._spares)
+    assert all(len(spare) < size for spare in partial._spares)
 
 
 def test_a_part_of_a_payload_may_be_written_into_place() -> None:
@@ -470,7 +473,7 @@ def test_a_part_of_a_payload_may_be_written_into_place() -> None:
     assert receive(protocol, data[:1000]) == []
     position = 1000
     while position < len(data):
-        buffer = protocol.get_buffer()
+        buffer = protocol.partial.get_buffer() if protocol.partial else None
         assert buffer is not None
         size = min(len(buffer), 7000, len(data) - position)
         buffer[:size] = data[position : position + size]
@@ -487,13 +490,13 @@ def test_between_frames_there_is_no_place_to_write_to() -> None:
     protocol = Protocol()
     receive(protocol, encode_frame(BINARY, b"hello"))
 
-    assert protocol.get_buffer() is None
+    assert protocol.partial is None
 
 
 def test_the_place_ends_with_the_frame() -> None:
     protocol = Protocol()
     receive(protocol, encode_frame(BINARY, bytes(1000))[:500])
-    buffer = protocol.get_buffer()
+    buffer = protocol.partial.get_buffer() if protocol.partial else None
 
     assert buffer is not None
     assert len(buffer) == 508

@@ -22,8 +22,9 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from flask_ws.deflate import Deflate, DeflateParameters
+from flask_ws.events import Event, Violation
 from flask_ws.masking import SPEEDUPS, apply_mask, apply_mask_python
-from flask_ws.protocol import Event, Protocol, Violation
+from flask_ws.protocol import Protocol
 
 # Two cores shared with whatever else runs say nothing about a deadline.
 settings.register_profile("properties", deadline=None)
@@ -213,13 +214,17 @@ def receive(
     protocol: Protocol, pieces: Iterable[bytes], *, into_buffer: bool = False
 ) -> list[Event]:
     """Feed the pieces; return all events. With `into_buffer`, use the frame's own buffer."""
-    events = []
-    for piece in pieces:
+    events: list[Event] = []
+    for number, piece in enumerate(pieces):
         rest = memoryview(piece)
         while rest:
-            buffer = protocol.get_buffer() if into_buffer else None
-            if buffer is None:
+            buffer = protocol.partial.get_buffer() if into_buffer and protocol.partial else None
+            if buffer is None and number % 2:
                 protocol.receive_data(bytes(rest))
+                rest = rest[len(rest) :]
+            elif buffer is None:
+                event = protocol.next_event(bytes(rest))
+                events += [] if event is None else [event]
                 rest = rest[len(rest) :]
             else:
                 size = min(len(buffer), len(rest))

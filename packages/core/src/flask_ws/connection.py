@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -9,11 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import overload
 
 from .concurrency import Concurrency, Event
+from .events import MESSAGE_TOO_BIG, Close, Ping, Violation
+from .events import Event as ProtocolEvent
 from .exceptions import ConnectionClosed
-from .frames import SharedMessage
+from .frames import BytesLike, SharedMessage
 from .outbox import Outbox
-from .protocol import BytesLike, Close, Ping, Protocol, Violation
-from .protocol import Event as ProtocolEvent
+from .protocol import Protocol
 from .transport import Transport, coalesce
 
 __all__ = ["Connection"]
@@ -23,7 +25,6 @@ logger = logging.getLogger("flask_ws")
 NORMAL_CLOSURE = 1000
 NO_STATUS = 1005
 ABNORMAL_CLOSURE = 1006
-MESSAGE_TOO_BIG = 1009
 TRY_AGAIN_LATER = 1013
 
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
@@ -199,18 +200,21 @@ class Connection:
                 return self._messages.popleft()
             deadline = None if timeout is None else time.monotonic() + timeout
             protocol = self._protocol
-            while True:
-                if self.close_code is not None:
-                    raise self._error()
-                if protocol.drained or (event := protocol.next_event()) is None:
-                    if not self._read(deadline):
-                        return None
-                elif type(event) is bytes or type(event) is str:
+            while self.close_code is None:
+                event = None if protocol.drained else protocol.next_event()
+                if event is None:
+                    event = self._read(
+                        None if deadline is None else max(0.0, deadline - time.monotonic())
+                    )
+                if type(event) is bytes or type(event) is str:
                     if self._sent_close is None:
                         self.messages_received += 1
                         return event
-                else:
+                elif event is not None:
                     self._handle(event)
+            raise self._error()
+        except TimeoutError:
+            return None
         finally:
             self._attended = False
             self._reading.release()
@@ -233,51 +237,35 @@ class Connection:
         # Whoever else reads does so without waiting.
         self._reading.acquire()
 
-    def _read(self, deadline: float | None) -> bool:
-        """Read once; ``False`` when the time is up."""
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+    def _read(self, timeout: float | None) -> ProtocolEvent | None:
+        """Read once, and return the next event, if that has brought one.
+
+        :param timeout: seconds to wait for something to read; ``None`` for ever.
+        :raises TimeoutError: the time is up.
+        """
         protocol = self._protocol
+        partial = protocol.partial
+        data = b""
         try:
-            if protocol.partial is None:
+            if partial is None:
                 data = self._transport.recv(timeout)
                 size = len(data)
-                if size:
-                    protocol.receive_data(data)
             else:
-                size = self._transport.recv_into(protocol.partial.get_buffer(), timeout)
-                protocol.buffer_updated(size)
+                size = self._transport.recv_into(partial.get_buffer(), timeout)
         except TimeoutError as error:
             # The socket's own timeout, as for keepalive probes, is an error like any other.
-            if error.errno is None and deadline is not None:
-                return False
+            if error.errno is None and timeout is not None:
+                raise
             size = 0
         except (OSError, ValueError):
             size = 0
-        if size:
-            self.bytes_received += size
-        else:
+        if not size:
             self.lose(NO_CLOSE_FRAME)
-        return True
-
-    def _try_read(self) -> bool:
-        """Read once what is there; ``False`` if there was nothing."""
-        protocol = self._protocol
-        try:
-            if protocol.partial is None:
-                data = self._transport.try_recv()
-                if data:
-                    protocol.receive_data(data)
-                size = None if data is None else len(data)
-            else:
-                size = self._transport.try_recv_into(protocol.partial.get_buffer())
-                protocol.buffer_updated(size or 0)
-        except (OSError, ValueError):
-            size = 0
-        if size:
-            self.bytes_received += size
-        elif size == 0:
-            self.lose(NO_CLOSE_FRAME)
-        return size is not None
+            return None
+        self.bytes_received += size
+        if partial is not None:
+            protocol.buffer_updated(size)
+        return protocol.next_event(data)
 
     def _handle(self, event: ProtocolEvent) -> None:
         """Do what an event other than a message asks for."""
@@ -447,7 +435,7 @@ class Connection:
 
     def _queue(self, buffers: list[BytesLike]) -> bool:
         """Put a frame into the outbox; ``False`` if a close frame is there, or was sent."""
-        return self._outbox.append(*(buffers if len(buffers) == 1 else keep(buffers)))
+        return self._outbox.append(*keep(buffers))
 
     def _queue_close(self, code: int, reason: str) -> None:
         """Put a close frame into the outbox, as its last."""
@@ -551,12 +539,13 @@ class Connection:
             try:
                 while self.close_code is None and time.monotonic() < deadline:
                     event = self._protocol.next_event()
+                    if event is None:
+                        # What could not be sent yet is tried again now and then.
+                        left = max(0.0, deadline - time.monotonic())
+                        with contextlib.suppress(TimeoutError):
+                            event = self._read(left if self.flush() else min(left, 0.05))
                     if event is not None:
                         self._handle(event)
-                    else:
-                        # What could not be sent yet is tried again now and then.
-                        done = self.flush()
-                        self._read(deadline if done else min(deadline, time.monotonic() + 0.05))
             finally:
                 self._reading.release()
         else:
@@ -668,6 +657,13 @@ class Connection:
     def _pump(self) -> None:
         while self.close_code is None and not self._queue_is_full():
             event = self._protocol.next_event()
+            if event is None:
+                if self.released:
+                    break
+                try:
+                    event = self._read(0)
+                except TimeoutError:
+                    break
             if isinstance(event, (bytes, str)):
                 if self._sent_close is None:
                     self.messages_received += 1
@@ -676,12 +672,12 @@ class Connection:
                     self._messages.append(event)
             elif event is not None:
                 self._handle(event)
-            elif self.released or not self._try_read():
-                break
 
 
 def keep(buffers: list[BytesLike]) -> list[BytesLike]:
-    """Return a header and its payload as parts that stay what they are until they are sent."""
+    """Return a frame in parts that stay what they are until they are sent."""
+    if len(buffers) == 1:
+        return buffers
     header, payload = buffers
     if not isinstance(payload, bytes):
         payload = bytes(payload)

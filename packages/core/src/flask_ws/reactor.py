@@ -198,19 +198,25 @@ class Reactor:
 
     def _serve_all(self, cork: Cork | None) -> bool:
         """Serve what is ready; whether that was quick."""
-        began, number = time.monotonic(), 0
+        # A thread serves one socket at a time, so one claim will do for all.
+        began, number, claim = time.monotonic(), 0, object()
         while True:
             try:
                 fd = self._ready.popleft()
             except IndexError:
                 break
-            self._serve(fd, cork)
+            self._serve(fd, claim, cork)
             number += 1
         return time.monotonic() - began < number * QUICK
 
-    def _serve(self, fd: int, cork: Cork | None) -> None:
-        claim = object()
-        if not self._claim(fd, claim):
+    def _serve(self, fd: int, claim: object, cork: Cork | None) -> None:
+        """Serve one socket, unless another thread does.
+
+        :param fd: its file descriptor.
+        :param claim: what keeps other threads from it.
+        :param cork: as for :func:`serve`.
+        """
+        if self._claimed.setdefault(fd, claim) is not claim and not self._claim(fd, claim):
             return
         found = self._conversations.get(fd)
         if found is None:
@@ -235,9 +241,7 @@ class Reactor:
             self._end(fd)
 
     def _claim(self, fd: int, claim: object) -> bool:
-        """Keep other threads from a socket, unless another has it."""
-        if self._claimed.setdefault(fd, claim) is claim:
-            return True
+        """Claim a socket that another thread had just now; ``False`` if that is not done yet."""
         with self._lock:
             masked = fd in self._masked
             # In this order, and in letting go the other way round: one of the two sees to it.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .concurrency import Concurrency
-from .protocol import BytesLike
+from .frames import BytesLike
 
 __all__ = ["PlainTransport", "TLSTransport", "Transport", "coalesce"]
 
@@ -91,7 +91,8 @@ class Transport:
     def recv(self, timeout: float | None = None) -> bytes:
         """Receive a part of what comes.
 
-        :param timeout: seconds to wait for the first byte; ``None`` waits for ever.
+        :param timeout: seconds to wait for the first byte; ``None`` waits for ever, and 0 not at
+            all.
         :raises TimeoutError: the time is up.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -99,6 +100,8 @@ class Transport:
             data = self.try_recv()
             if data is not None:
                 return data
+            if timeout == 0:
+                raise TimeoutError
             self._wait_to_receive(deadline)
 
     def recv_into(self, buffer: memoryview, timeout: float | None = None) -> int:
@@ -108,6 +111,8 @@ class Transport:
             size = self.try_recv_into(buffer)
             if size is not None:
                 return size
+            if timeout == 0:
+                raise TimeoutError
             self._wait_to_receive(deadline)
 
     def send(self, buffers: list[BytesLike]) -> None:
@@ -181,10 +186,18 @@ class PlainTransport(Transport):
     if DONTWAIT:
 
         def recv(self, timeout: float | None = None) -> bytes:
-            if timeout is not None:
+            data: bytes
+            size = self._recv_size
+            if timeout is None:
+                data = self._sock_recv(size)
+            elif timeout:
                 return super().recv(timeout)
-            data: bytes = self._sock_recv(self._recv_size)
-            self._recv_size = LARGE_RECV_SIZE if len(data) == self._recv_size else RECV_SIZE
+            else:
+                try:
+                    data = self._raw.recv(size, DONTWAIT)
+                except (BlockingIOError, InterruptedError):
+                    raise TimeoutError from None
+            self._recv_size = LARGE_RECV_SIZE if len(data) == size else RECV_SIZE
             return data
 
         def recv_into(self, buffer: memoryview, timeout: float | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flask
@@ -23,6 +23,10 @@ INTERNAL_ERROR = 1011
 
 #: What an idle connection need not keep of a request's environ: the server's own objects.
 HEAVY_KEYS = ("wsgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
+
+#: Who listens to the signals of the end of a request; old versions of Flask may have no signals.
+REQUEST_LISTENERS: Mapping[Any, Any] = getattr(flask.request_tearing_down, "receivers", {})
+APP_LISTENERS: Mapping[Any, Any] = getattr(flask.appcontext_tearing_down, "receivers", {})
 
 
 class WebSocketView:
@@ -128,11 +132,12 @@ class Conversation:
         :param wait: whether to wait for something to read.
         :param cork: holds back what is sent meanwhile, if there are several.
         """
-        message = self.ws.next_message(read=read, wait=wait)
+        ws = self.ws
+        message = ws.next_message(read=read, wait=wait)
         if message is None:
             # Idle, but for a ping or a pong.
             self._context = None
-        elif cork is None or not self.ws.has_more:
+        elif cork is None or not ws.has_more:
             self._run(self._deliver, message)
         else:
             corks.current = cork
@@ -159,7 +164,8 @@ class Conversation:
     def _run(self, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
         self.ws.at_work = True
         try:
-            self._enter().run(function, *args, **kwargs)
+            context = self._enter() if self._context is None else self._context
+            context.run(function, *args, **kwargs)
         finally:
             self.ws.at_work = False
 
@@ -169,14 +175,13 @@ class Conversation:
         To run something in it is cheap, whichever thread does; to push again for each message
         is not. So it is kept while messages come, and let go by an idle connection.
         """
-        if self._context is None:
-            self._context = contextvars.Context()
-            request_context = flask.ctx.RequestContext(
-                self._app, self._request.environ, self._request, self._session
-            )
-            self._context.run(request_context.push)
-            # Looked up once: the proxy takes its time.
-            self._g = self._context.run(flask.g._get_current_object)
+        self._context = contextvars.Context()
+        request_context = flask.ctx.RequestContext(
+            self._app, self._request.environ, self._request, self._session
+        )
+        self._context.run(request_context.push)
+        # Looked up once: the proxy takes its time.
+        self._g = self._context.run(flask.g._get_current_object)
         return self._context
 
     def _call(self, method: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
@@ -208,21 +213,18 @@ class Conversation:
         app = self._app
         try:
             try:
-                if app.teardown_request_funcs or _is_heard(flask.request_tearing_down):
+                if app.teardown_request_funcs or REQUEST_LISTENERS:
                     app.do_teardown_request(error)
             finally:
-                if app.teardown_appcontext_funcs or _is_heard(flask.appcontext_tearing_down):
+                if app.teardown_appcontext_funcs or APP_LISTENERS:
                     app.do_teardown_appcontext(error)
         except Exception as raised:
             self._fail(raised)
         finally:
-            for name in list(self._g):
-                self._g.pop(name)
-
-
-def _is_heard(signal: Any) -> bool:
-    """Tell whether anybody listens to a signal; old versions of Flask may have none."""
-    return bool(getattr(signal, "receivers", None))
+            # As a rule there is nothing in it, and that is quickest seen so.
+            if getattr(self._g, "__dict__", True):
+                for name in list(self._g):
+                    self._g.pop(name)
 
 
 def move_request(environ: dict[str, Any]) -> None:

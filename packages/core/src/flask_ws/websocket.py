@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .channels import Channels
 from .connection import NORMAL_CLOSURE, Connection, check_close, keep
 from .cork import ENOUGH, corks
-from .protocol import BytesLike
+from .frames import BytesLike
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -225,7 +225,7 @@ class EventWebSocket(WebSocket):
                 if not self._queue(buffers):
                     raise self._error()
             else:
-                self._send_or_queue(buffers if len(buffers) == 1 else keep(buffers))
+                self._send_or_queue(keep(buffers))
             self.messages_sent += count
         if cork is not None and self._outbox.size < ENOUGH:
             cork.hold(self)
@@ -253,26 +253,31 @@ class EventWebSocket(WebSocket):
         """
         with self._reading:
             self._busy = True
-            if read:
-                if wait:
-                    self._read(None)
-                else:
-                    self._try_read()
             while self._messages:
                 # What came while a method of the view ran.
                 message = self._messages.popleft()
                 if not self._dropping:
                     return message
-            while self.close_code is None:
-                event = None if self._protocol.drained else self._protocol.next_event()
-                if isinstance(event, (bytes, str)):
+            protocol = self._protocol
+            event = None
+            if read:
+                try:
+                    event = self._read(None if wait else 0)
+                except TimeoutError:
+                    # Another thread has read it.
+                    pass
+            while True:
+                if type(event) is bytes or type(event) is str:
                     if self._sent_close is None:
                         self.messages_received += 1
                         return event
-                elif event is None:
-                    break
-                else:
+                elif event is not None:
                     self._handle(event)
+                if self.close_code is not None or protocol.drained:
+                    break
+                event = protocol.next_event()
+                if event is None:
+                    break
             # From here on nobody but the caller reads.
             self._busy = False
             return None

@@ -20,7 +20,8 @@ from werkzeug.test import Client, TestResponse
 from flask_ws.connection import Connection
 from flask_ws.deflate import Deflate, parse_agreed
 from flask_ws.exceptions import ConnectionClosed, FlaskWSError
-from flask_ws.protocol import BytesLike, Protocol
+from flask_ws.frames import BytesLike
+from flask_ws.protocol import Protocol
 from flask_ws.transport import SEND_SIZE, PlainTransport
 from flask_ws.websocket import dump, load
 

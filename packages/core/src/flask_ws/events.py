@@ -1,0 +1,52 @@
+"""What the protocol tells of, besides messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["MESSAGE_TOO_BIG", "Close", "Event", "Ping", "Pong", "Violation", "too_big"]
+
+MESSAGE_TOO_BIG = 1009
+
+
+@dataclass(frozen=True)
+class Ping:
+    """The peer has sent a ping; a pong with the same payload is due."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Pong:
+    """The peer has sent a pong."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Close:
+    """The peer has sent a close frame; the last event."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Violation:
+    """The peer has broken the protocol or a limit, and the connection must fail; the last event.
+
+    ``code`` and ``reason`` are for the close frame that tells the peer so.
+    """
+
+    code: int
+    reason: str
+
+
+#: What the protocol returns. A message is a plain ``str`` or ``bytes``.
+Event: TypeAlias = "str | bytes | Ping | Pong | Close | Violation"
+
+
+def too_big(size: int, limit: int) -> Violation:
+    """Tell of a message of ``size`` bytes where ``limit`` are allowed."""
+    return Violation(MESSAGE_TOO_BIG, f"message too big: {size} bytes, the limit is {limit}")
