@@ -14,7 +14,8 @@ from tests.support.raw import Peer
 from werkzeug.exceptions import HTTPException, Unauthorized
 from werkzeug.wsgi import ClosingIterator
 
-from flask_ws import Sock, WebSocket, WebSocketView, detach
+from flask_ws import Sock, WebSocket, WebSocketView, pool
+from flask_ws.pool import ThreadPool
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -23,10 +24,10 @@ THREAD = "flask_ws.handler"
 
 
 @pytest.fixture(autouse=True)
-def threads(monkeypatch: pytest.MonkeyPatch) -> detach.Threads:
+def threads(monkeypatch: pytest.MonkeyPatch) -> ThreadPool:
     """No threads of other tests."""
-    threads = detach.Threads()
-    monkeypatch.setattr(detach, "threads", threads)
+    threads = ThreadPool()
+    monkeypatch.setattr(pool, "_pool", threads)
     return threads
 
 
@@ -140,7 +141,7 @@ def test_a_handler_that_is_kept_in_the_worker_holds_it_to_its_end(
 
 
 def test_the_thread_ends_with_the_handler(
-    sock: Sock, connect: Callable[..., Peer], threads: detach.Threads
+    sock: Sock, connect: Callable[..., Peer], threads: ThreadPool
 ) -> None:
     sock.route("/")(echo)
     peer = connect()
@@ -151,7 +152,7 @@ def test_the_thread_ends_with_the_handler(
 
 
 def test_a_handler_that_asks_for_the_end_of_its_thread_says_goodbye(
-    sock: Sock, connect: Callable[..., Peer], threads: detach.Threads
+    sock: Sock, connect: Callable[..., Peer], threads: ThreadPool
 ) -> None:
     @sock.route("/")
     def leave(ws: WebSocket) -> None:
@@ -394,7 +395,7 @@ def test_after_request_functions_act_on_the_101(
 
 
 def test_what_waits_for_the_end_of_the_response_runs_once_when_the_handler_ends(
-    app: Flask, sock: Sock, connect: Callable[..., Peer], threads: detach.Threads
+    app: Flask, sock: Sock, connect: Callable[..., Peer], threads: ThreadPool
 ) -> None:
     closed: list[str] = []
 
@@ -413,7 +414,7 @@ def test_what_waits_for_the_end_of_the_response_runs_once_when_the_handler_ends(
 
 
 def test_inner_middleware_sees_the_end_of_the_handler(
-    app: Flask, server: MemoryServer, threads: detach.Threads
+    app: Flask, server: MemoryServer, threads: ThreadPool
 ) -> None:
     closed: list[str] = []
     inner = app.wsgi_app
@@ -433,7 +434,7 @@ def test_an_error_after_the_handler_is_logged(
     app: Flask,
     sock: Sock,
     connect: Callable[..., Peer],
-    threads: detach.Threads,
+    threads: ThreadPool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The server would log it, but has been given its answer."""
@@ -490,7 +491,7 @@ def test_an_exception_that_is_to_reach_the_server_does(
 
 
 def test_a_refused_request_leaves_no_thread(
-    app: Flask, sock: Sock, server: MemoryServer, threads: detach.Threads
+    app: Flask, sock: Sock, server: MemoryServer, threads: ThreadPool
 ) -> None:
     sock.route("/")(echo)
     assert server.refuse(app, "/nowhere", detach=True).status == 404
@@ -542,7 +543,7 @@ def test_an_event_view_is_accepted_past_the_limit(full: Peer, connect: Callable[
 
 
 def test_there_is_room_once_a_handler_has_ended(
-    full: Peer, connect: Callable[..., Peer], threads: detach.Threads
+    full: Peer, connect: Callable[..., Peer], threads: ThreadPool
 ) -> None:
     full.close()
     until(lambda: len(threads) == 0)
@@ -550,7 +551,7 @@ def test_there_is_room_once_a_handler_has_ended(
 
 
 def test_event_views_do_not_count(
-    app: Flask, sock: Sock, connect: Callable[..., Peer], threads: detach.Threads
+    app: Flask, sock: Sock, connect: Callable[..., Peer], threads: ThreadPool
 ) -> None:
     app.config["SOCK_MAX_THREADS"] = 1
     sock.route("/")(echo)
@@ -559,22 +560,6 @@ def test_event_views_do_not_count(
         connect("/view")
         until(lambda: len(threads) == 0)
     assert connect().echo("hello") == "hello"
-
-
-def test_the_limit_holds_while_many_start_at_once() -> None:
-    threads, go_on = detach.Threads(), threading.Event()
-    started: list[bool] = []
-
-    def start() -> None:
-        started.append(threads.start(5, go_on.wait, PATIENCE))
-
-    callers = [threading.Thread(target=start, daemon=True) for _ in range(20)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(PATIENCE)
-    go_on.set()
-    assert sorted(started) == [False] * 15 + [True] * 5
 
 
 def test_a_system_without_threads_gives_503(
@@ -591,14 +576,3 @@ def test_a_system_without_threads_gives_503(
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
         assert server.refuse(app, detach=True).status == 503
-
-
-def test_a_thread_that_could_not_start_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    threads = detach.Threads()
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", fail)
-        assert not threads.start(1, lambda: None)
-    assert len(threads) == 0

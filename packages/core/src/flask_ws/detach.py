@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextvars
 import io
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from .exceptions import NoSocket
 from .handshake import is_upgrade, spare_hop_by_hop
 from .hookspecs import ServerSocket
 from .plugins import plugins
+from .pool import thread_pool
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -65,7 +65,7 @@ class Dispatch:
     def start(self, max_threads: int) -> bool:
         """Start the thread; ``False`` where there are too many."""
         # In the context of the worker's thread, where middleware may have left something.
-        return threads.start(max_threads, contextvars.copy_context().run, self._run)
+        return thread_pool().start(max_threads, contextvars.copy_context().run, self._run)
 
     def answer(self, start_response: StartResponse) -> Iterable[bytes]:
         """Answer the server as the request says, when it does."""
@@ -76,22 +76,26 @@ class Dispatch:
         start_response(*self._started)
         return self._iterable
 
-    def release(self, drain: Callable[[], None]) -> WSGIEnvironment:
-        """Give the server its worker back, with a 101 to log.
+    def copy_environ(self) -> WSGIEnvironment:
+        """Copy the environ for the rest of the request, without the server's own objects.
 
-        :param drain: called when the server is done with the connection's dead socket.
-        :return: the environ for the rest of the request, without the server's own objects: the
-            server goes through its environ, to log it, while this thread may change its own.
+        The server goes through its environ, to log it, while this thread may change its own.
         """
         environ = {
             key: value for key, value in self._environ.items() if not key.startswith(SERVER_KEYS)
         }
         environ["wsgi.input"] = io.BytesIO()
+        return environ
+
+    def release(self, drain: Callable[[], None]) -> None:
+        """Give the server its worker back, with a 101 to log.
+
+        :param drain: called when the server is done with the connection's dead socket.
+        """
         self._started = ("101 Switching Protocols", [])
         self._iterable = ClosingIterator(NOTHING, [drain, self._let_go])
         self.released = True
         self._pending.release()
-        return environ
 
     def _let_go(self) -> None:
         # The thread lives as long as the connection, and its callers hold on to the server's
@@ -129,55 +133,6 @@ class Dispatch:
 
 def _no_write(_data: bytes) -> object:
     raise RuntimeError("Flask's responses do not use write()")
-
-
-class Threads:
-    """The threads of flask-ws's own that run requests: how many there are."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def start(self, limit: int, function: Callable[..., object], *args: Any) -> bool:
-        """Call a function on a new thread; ``False`` if there are ``limit`` threads already."""
-        with self._lock:
-            if self._count >= limit:
-                return False
-            self._count += 1
-        try:
-            threading.Thread(
-                target=self._run, args=(function, *args), name="flask_ws.handler", daemon=True
-            ).start()
-        except RuntimeError:
-            # The system has no more of them.
-            self._add(-1)
-            return False
-        return True
-
-    def _run(self, function: Callable[..., object], *args: Any) -> None:
-        try:
-            function(*args)
-        finally:
-            self._add(-1)
-
-    def _add(self, number: int) -> None:
-        with self._lock:
-            self._count += number
-
-
-threads = Threads()
-
-
-def _start_anew() -> None:
-    global threads  # noqa: PLW0603
-    threads = Threads()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
 
 
 class Detacher:

@@ -127,13 +127,18 @@ class WebSocketResponse(flask.Response):
             and takeover.sslobj is None
             and (server_socket.detach or server_socket.detachable)
         )
-        if on_reactor or (dispatch is not None and upgrade.options.detach):
+        detached = on_reactor or (dispatch is not None and upgrade.options.detach)
+        if detached:
             takeover.detach()
             if dispatch is not None:
-                environ = dispatch.release(takeover.drain)
+                environ = dispatch.copy_environ()
                 move_request(environ)
         link = Link(upgrade, takeover, environ, on_reactor=on_reactor)
         link.begin(self._head(environ), early)
+        if detached and dispatch is not None:
+            # Not earlier: until this thread waits for something, the two would only be in each
+            # other's way.
+            dispatch.release(takeover.drain)
         return link
 
     def _head(self, environ: WSGIEnvironment) -> bytes:
