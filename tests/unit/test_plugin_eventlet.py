@@ -56,9 +56,11 @@ OTHERS: dict[str, dict[str, Any]] = {
 class Server:
     """A real server in this thread. What it is asked, it answers within the request."""
 
-    def __init__(self) -> None:
-        self._listener = eventlet.listen(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+    def __init__(self, path: str | None = None) -> None:
+        self._family = socket.AF_INET if path is None else socket.AF_UNIX
+        self._listener = eventlet.listen(path or ("127.0.0.1", 0), family=self._family)
+        self._address = self._listener.getsockname()
+        self.port = self._address[1]
         self._look: Look = flask_ws_get_socket
         self._interrupted = False
         self._serving = eventlet.spawn(
@@ -74,7 +76,7 @@ class Server:
         """Make a request, and return what `look` makes of its environ."""
         self._look = look
         self._found = eventlet.Event()
-        client = eventlet.connect(("127.0.0.1", self.port))
+        client = eventlet.connect(self._address, family=self._family)
         try:
             client.sendall(REQUEST + early)
             found = self._found.wait(TIMEOUT)
@@ -143,6 +145,30 @@ def test_a_server_that_was_interrupted_is_stopping(server: Server) -> None:
         return is_stopping()
 
     assert server.ask(look)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
+def test_all_connections_of_a_unix_socket_hear_that_the_server_stops(tmp_path: Path) -> None:
+    """Their clients have one address, by which the server would find but the last of them."""
+
+    with eventlet.Timeout(TIMEOUT):
+        unix = Server(str(tmp_path / "socket"))
+
+        def look(environ: dict[str, Any]) -> list[bool]:
+            first = claim(environ).is_stopping
+
+            def look_again(environ: dict[str, Any]) -> list[bool]:
+                second = claim(environ).is_stopping
+                unix.interrupt()
+                return [first(), second()]
+
+            answers: list[bool] = unix.ask(look_again)
+            return answers
+
+        try:
+            assert unix.ask(look) == [True, True]
+        finally:
+            unix.interrupt()
 
 
 def test_a_server_that_hides_its_state_may_cut_the_connection_off() -> None:
