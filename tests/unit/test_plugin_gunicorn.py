@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from gunicorn.http.unreader import SocketUnreader
 
+import flask_ws_gunicorn
 from flask_ws import ServerSocket
 from flask_ws_gunicorn import flask_ws_get_socket
 
@@ -89,6 +90,14 @@ def request_() -> Iterator[Request]:
     request = Request()
     yield request
     request.close()
+
+
+@pytest.fixture(autouse=True)
+def new_process() -> Iterator[None]:
+    """In which no worker has been looked for."""
+    flask_ws_gunicorn._find_is_stopping.cache_clear()
+    yield
+    flask_ws_gunicorn._find_is_stopping.cache_clear()
 
 
 @pytest.fixture

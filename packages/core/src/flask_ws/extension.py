@@ -223,6 +223,9 @@ class AppState:
 
     def __init__(self, app: flask.Flask) -> None:
         self._config = app.config
+        # Its keys, and those that are ours: to compare is quicker than to look for them anew.
+        self._keys: set[str] = set()
+        self._own: list[str] = []
         self._seen: dict[str, Any] = {}
         self._options = Options()
         #: What the app was initialised with.
@@ -248,7 +251,12 @@ class AppState:
 
     def read(self) -> Options:
         """Return the options as they are now."""
-        seen = {key: value for key, value in self._config.items() if key.startswith(PREFIX)}
+        config = self._config
+        if config.keys() != self._keys:
+            keys = set(config)
+            self._own = [key for key in keys if key.startswith(PREFIX)]
+            self._keys = keys
+        seen = {key: config[key] for key in self._own if key in config}
         if seen != self._seen:
             self._options = Options.from_config(seen)
             self._seen = seen

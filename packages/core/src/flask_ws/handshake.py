@@ -10,7 +10,6 @@ import binascii
 import hashlib
 import logging
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
@@ -125,11 +124,11 @@ def check(request: Request, options: Options) -> Handshake:
         refuse(request, MethodNotAllowed(["GET"], "A WebSocket handshake is a GET request."))
     if not is_upgrade(environ):
         refuse(request, UpgradeRequired())
-    if request.headers.get("Sec-WebSocket-Version", "").strip() != VERSION:
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != VERSION:
         refuse(request, UpgradeRequired())
     if environ.get("HTTP_TRANSFER_ENCODING") or (request.content_length or 0) > 0:
         refuse(request, BadRequest("A WebSocket handshake has no body."))
-    key = request.headers.get("Sec-WebSocket-Key", "").strip()
+    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
     if not _is_key(key):
         refuse(request, BadRequest("Sec-WebSocket-Key must be 16 bytes in base64."))
     _check_origin(request, options)
@@ -145,7 +144,8 @@ def check(request: Request, options: Options) -> Handshake:
         headers.append(("Sec-WebSocket-Protocol", subprotocol))
     deflate = None
     if options.compression:
-        agreed = negotiate(",".join(request.headers.getlist("Sec-WebSocket-Extensions")))
+        # Of several such headers a server makes one, with commas.
+        agreed = negotiate(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
         if agreed is not None:
             deflate, header = agreed
             headers.append(("Sec-WebSocket-Extensions", header))
@@ -202,8 +202,8 @@ def _is_key(key: str) -> bool:
 
 
 def _choose_subprotocol(request: Request, options: Options) -> str | None:
-    offered: Iterable[str] = ",".join(request.headers.getlist("Sec-WebSocket-Protocol")).split(",")
-    for name in offered:
+    offered: str = request.environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+    for name in offered.split(","):
         if name.strip() in options.subprotocols:
             return name.strip()
     return None
@@ -211,7 +211,7 @@ def _choose_subprotocol(request: Request, options: Options) -> str | None:
 
 def _check_origin(request: Request, options: Options) -> None:
     """Refuse a browser that runs another site's page (section 10.2)."""
-    origin = request.headers.get("Origin")
+    origin = request.environ.get("HTTP_ORIGIN")
     allowed = options.allowed_origins
     # Only browsers send the header, and they cannot be made to leave it out.
     if origin is None or allowed == "*":

@@ -32,6 +32,9 @@ SHADOWED = (
     "detach",
 )
 
+#: Bytes of the server's own response that are swallowed at once.
+DRAINED = 2**13
+
 
 class Takeover:
     """The change of hands of one connection.
@@ -66,7 +69,6 @@ class Takeover:
         # Of the server's own kind, native or green; but what is ours is not borrowed.
         make = socket.socket if isinstance(sock, BorrowedSocket) else type(sock)
         self.sock = make(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
-        self.sock.settimeout(sock.gettimeout())
         self._replace_fd()
         # The server's objects may go with its request.
         self._server_sock = None
@@ -93,7 +95,7 @@ class Takeover:
             return
         far.setblocking(False)
         with contextlib.suppress(OSError):
-            while far.recv(65536):
+            while len(far.recv(DRAINED)) == DRAINED:
                 pass
         far.close()
 
@@ -101,7 +103,8 @@ class Takeover:
         # C-level sockets, which no monkey-patching makes green.
         dead, self._far = _socket.socketpair()
         self._far.shutdown(_socket.SHUT_WR)
-        os.set_blocking(dead.fileno(), os.get_blocking(self._server_sock.fileno()))
+        if not os.get_blocking(self._server_sock.fileno()):
+            dead.setblocking(False)
         return dead
 
     def _replace_fd(self) -> None:

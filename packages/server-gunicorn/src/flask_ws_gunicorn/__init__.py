@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +59,14 @@ class _IsStopping:
         return not self._worker.alive
 
 
-_asked: dict[int, _IsStopping] = {}
-
-
+@functools.cache
 def _find_is_stopping() -> _IsStopping | None:
+    """Find the worker that this process is: one object for all its connections."""
     # The worker handles its own SIGTERM, which is how it is found without any configuration.
     worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if not (hasattr(worker, "alive") and hasattr(worker, "cfg")):
         return None
-    # One object for all connections of the worker.
-    return _asked.setdefault(id(worker), _IsStopping(worker))
+    return _IsStopping(worker)
+
+
+os.register_at_fork(after_in_child=_find_is_stopping.cache_clear)
