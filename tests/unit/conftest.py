@@ -87,12 +87,13 @@ class Ends:
         concurrency: Concurrency = threads,
         close_timeout: float = 5.0,
         max_queue: int = 16,
+        kind: type[Connection] = Connection,
         **options: Any,
     ) -> None:
         client_sock, self.sock = pair
         self.peer = Peer(client_sock)
         self.transport = WatchedTransport(self.sock, concurrency, self.sock.close)
-        self.connection = Connection(
+        self.connection = kind(
             self.transport,
             protocol or Protocol(),
             concurrency=concurrency,

@@ -17,6 +17,7 @@ from tests.support.raw import CLOSE, PING, PONG, Frame, Peer, encode_frame, enco
 from flask_ws import ConnectionClosed
 from flask_ws import monitor as monitor_module
 from flask_ws.concurrency import threads
+from flask_ws.connection import Connection
 from flask_ws.monitor import Monitor, Watch, monitor_for
 
 from .conftest import Connect, Ends, KeepingThreads
@@ -35,7 +36,6 @@ def make_watch(
     ping_timeout: float | None = None,
     close_timeout: float = 5.0,
     is_stopping: Callable[[], bool] = never,
-    unattended: bool = True,
 ) -> Watch:
     return Watch(
         ends.connection,
@@ -43,7 +43,6 @@ def make_watch(
         ping_timeout=ping_timeout,
         close_timeout=close_timeout,
         is_stopping=is_stopping,
-        unattended=unattended,
     )
 
 
@@ -328,8 +327,12 @@ def test_the_monitor_answers_a_close_for_a_busy_handler(connect: Connect, monito
 def test_the_monitor_leaves_the_socket_of_an_event_view_alone(
     connect: Connect, monitor: Monitor
 ) -> None:
-    view, other = connect(), connect()
-    monitor.add(make_watch(view, unattended=False))
+    class Idle(Connection):
+        __slots__ = ()
+        unattended = False
+
+    view, other = connect(kind=Idle), connect()
+    monitor.add(make_watch(view))
     monitor.add(make_watch(other))
     view.peer.send_frame(PING)
     for _ in range(3):
@@ -537,6 +540,54 @@ def test_a_server_is_asked_once_for_all_its_connections(connect: Connect, monito
     assert asked == [1]
 
 
+def test_others_may_run_between_many_pings(
+    connect: Connect, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of connections, their messages would have to wait for all pings."""
+    pauses: list[tuple[float | None, int]] = []
+    several = [connect() for _ in range(2 * monitor_module.BATCH + 1)]
+
+    def wait(timeout: float | None = None) -> bool:
+        pauses.append((timeout, sum(ends.connection.bytes_sent > 0 for ends in several)))
+        return False
+
+    monitor._running = True
+    watches = [make_watch(ends, ping_interval=1000) for ends in several]
+    for watch in watches:
+        monitor.add(watch)
+    monitor._look()
+    for watch in watches:
+        watch.quiet_since -= 1000
+    monitor._due = [(0.0, number, reference) for _, number, reference in monitor._due]
+    monkeypatch.setattr(monitor._wake, "wait", wait)
+    monitor._look()
+
+    batch = monitor_module.BATCH
+    assert pauses == [(monitor_module.PAUSE, batch), (monitor_module.PAUSE, 2 * batch)]
+    for ends in several:
+        assert ends.peer.read_frame().opcode == PING
+
+
+def test_a_server_without_connections_is_not_asked(connect: Connect, monitor: Monitor) -> None:
+    asked: list[str] = []
+
+    def ask(name: str) -> Callable[[], bool]:
+        def is_stopping() -> bool:
+            asked.append(name)
+            return False
+
+        return is_stopping
+
+    monitor._running = True
+    first, second = connect(), connect()
+    monitor.add(make_watch(first, is_stopping=ask("first")))
+    monitor.add(make_watch(second, is_stopping=ask("second")))
+    monitor.remove(first.connection)
+    monitor._look()
+
+    assert asked == ["second"]
+
+
 def test_the_end_of_the_process_is_a_goodbye_to_all(connect: Connect, monitor: Monitor) -> None:
     several = [connect(), connect()]
     for ends in several:
@@ -604,7 +655,7 @@ def watch():
     )
     monitor_for(threads).add(Watch(
         connection, ping_interval=None, ping_timeout=None, close_timeout=5,
-        is_stopping=lambda: False, unattended=True,
+        is_stopping=lambda: False,
     ))
     return connection
 """

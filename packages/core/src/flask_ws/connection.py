@@ -52,6 +52,9 @@ class Connection:
     :param label: the name of the connection in logs.
     """
 
+    #: Whether the monitor is to see to what the peer sends: a handler may be busy elsewhere.
+    unattended = True
+
     __slots__ = (
         "_attended",
         "_close_timeout",

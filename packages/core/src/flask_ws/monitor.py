@@ -31,6 +31,10 @@ GOODBYE = "the server is stopping"
 TICK = 0.4
 #: The shortest that becomes for options in fractions of a second.
 SHORTEST_TICK = 0.02
+#: After so many pings, or looks for an answer to one, others may run for so many seconds: with
+#: thousands of connections their messages would wait for all of it.
+BATCH = 32
+PAUSE = 0.001
 #: Seconds that the end of the process waits for connections to end on which no handler is at work.
 FAREWELL = 2.0
 
@@ -59,7 +63,6 @@ class Watch:
         "sent",
         "stop_timeout",
         "timeout",
-        "unattended",
         "wait_for_goodbye",
     )
 
@@ -72,7 +75,6 @@ class Watch:
         close_timeout: float,
         is_stopping: Callable[[], bool],
         stop_timeout: float = 0.0,
-        unattended: bool,
     ) -> None:
         self.connection = connection
         self.stop_timeout = stop_timeout
@@ -80,7 +82,6 @@ class Watch:
         self.timeout = ping_timeout
         self.wait_for_goodbye = close_timeout
         self.is_stopping = is_stopping
-        self.unattended = unattended
         self.active = True
         self.received = connection.bytes_received
         self.sent = 0
@@ -127,6 +128,8 @@ class Monitor:
         self._wake = concurrency.event()
         self._running = False
         self._watches: dict[Connection, Watch] = {}
+        # How many connections there are of each server that is to be asked.
+        self._servers: dict[Callable[[], bool], int] = {}
         # How many were admitted and have not been added yet.
         self._admitted = 0
         # Weak: of a connection that has ended, nothing is kept until its time would have come.
@@ -167,14 +170,19 @@ class Monitor:
                 self._concurrency.spawn(self._run, "flask_ws.Monitor")
                 self._running = True
             self._watches[watch.connection] = watch
+            self._servers[watch.is_stopping] = self._servers.get(watch.is_stopping, 0) + 1
             self._admitted -= admitted
             self._arrived.append(weakref.ref(watch))
 
     def remove(self, connection: Connection) -> None:
         """Watch no more; the connection has ended."""
-        watch = self._watches.pop(connection, None)
-        if watch is not None:
-            watch.active = False
+        with self._lock:
+            watch = self._watches.pop(connection, None)
+            if watch is not None:
+                watch.active = False
+                self._servers[watch.is_stopping] -= 1
+                if not self._servers[watch.is_stopping]:
+                    del self._servers[watch.is_stopping]
         if not self._watches:
             self._wake.set()
 
@@ -234,14 +242,18 @@ class Monitor:
         now = time.monotonic()
         self._welcome(now)
         self._ask_servers()
-        for watch in list(self._watches.values()):
-            if watch.unattended:
-                watch.connection.service()
+        for connection in list(self._watches):
+            if connection.unattended:
+                connection.service()
+        checked = 0
         while self._due and self._due[0][0] <= now:
             _, number, reference = heapq.heappop(self._due)
             due = reference()
             if due is not None and due.active and due.connection.close_code is None:
                 heapq.heappush(self._due, (due.check(now), number, reference))
+                checked += 1
+                if checked % BATCH == 0:
+                    self._wake.wait(PAUSE)
         # Others may add to them at any time.
         for _ in range(len(self._timers)):
             timer = self._timers.popleft()
@@ -281,13 +293,10 @@ class Monitor:
             return False
 
     def _ask_servers(self) -> None:
-        answers: dict[Callable[[], bool], bool] = {}
-        for watch in list(self._watches.values()):
-            if watch.goodbye_until is None:
-                stopping = answers.get(watch.is_stopping)
-                if stopping is None:
-                    stopping = answers[watch.is_stopping] = self._ask(watch.is_stopping)
-                if stopping:
+        stopping = {is_stopping for is_stopping in list(self._servers) if self._ask(is_stopping)}
+        if stopping:
+            for watch in list(self._watches.values()):
+                if watch.is_stopping in stopping:
                     self._say_goodbye_to(watch)
 
 

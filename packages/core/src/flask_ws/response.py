@@ -184,7 +184,6 @@ class Link:
             close_timeout=options.close_timeout,
             is_stopping=server_socket.is_stopping,
             stop_timeout=server_socket.stop_timeout,
-            unattended=True,
         )
         try:
             self._monitor.add(watch, admitted=True)

@@ -167,7 +167,7 @@ class EventWebSocket(WebSocket):
     :param at: calls a function at a time.
     """
 
-    __slots__ = ("_at", "_busy", "_dropping", "_pinged")
+    __slots__ = ("_at", "_dropping", "_pinged", "unattended")
 
     def __init__(
         self,
@@ -177,8 +177,8 @@ class EventWebSocket(WebSocket):
     ) -> None:
         super().__init__(*args, **kwargs)
         self._at = at
-        # Whether a method of the view runs, or is about to: others may read meanwhile.
-        self._busy = True
+        #: Whether a method of the view runs, or is about to: others may read meanwhile.
+        self.unattended = True
         # Whether the view has closed the connection, and wants no more messages.
         self._dropping = False
         # How much had been received when a ping went out.
@@ -252,7 +252,7 @@ class EventWebSocket(WebSocket):
         :param wait: whether to wait for something to read.
         """
         with self._reading:
-            self._busy = True
+            self.unattended = True
             while self._messages:
                 # What came while a method of the view ran.
                 message = self._messages.popleft()
@@ -279,7 +279,7 @@ class EventWebSocket(WebSocket):
                 if event is None:
                     break
             # From here on nobody but the caller reads.
-            self._busy = False
+            self.unattended = False
             return None
 
     @property
@@ -300,9 +300,9 @@ class EventWebSocket(WebSocket):
         """Read what is there while a method of the view runs: never waits."""
         if self._outbox.frames:
             self.flush()
-        if self._busy and self._reading.acquire(False):
+        if self.unattended and self._reading.acquire(False):
             try:
-                if self._busy:
+                if self.unattended:
                     self._pump()
             finally:
                 self._reading.release()
