@@ -334,9 +334,12 @@ def test_each_message_has_the_whole_limit_after_inflation() -> None:
     assert receive(make(max_size=1000), frames) == [bytes(1000)] * 2
 
 
-def test_a_bomb_is_not_inflated_past_the_limit() -> None:
+@pytest.mark.parametrize("fast_lane", [True, False], ids=["fast-lane", "wsproto"])
+def test_a_bomb_is_not_inflated_past_the_limit(fast_lane: bool) -> None:
     class Counting:
         """A decompressor that counts what comes out."""
+
+        eof = False
 
         def __init__(self) -> None:
             self.inner = zlib.decompressobj(-15)
@@ -348,7 +351,7 @@ def test_a_bomb_is_not_inflated_past_the_limit() -> None:
             return out
 
     deflate = Deflate(PLAIN, client=False, max_size=100_000)
-    protocol = Protocol(max_message_size=100_000, deflate=deflate)
+    protocol = Protocol(max_message_size=100_000, deflate=deflate, fast_lane=fast_lane)
     counting = Counting()
     deflate._decompressor = counting  # type: ignore[assignment]
     receive(protocol, compressed(bytes(20_000_000)))
@@ -358,6 +361,23 @@ def test_a_bomb_is_not_inflated_past_the_limit() -> None:
 
 def test_without_a_limit_any_size_is_received() -> None:
     assert receive(make(), compressed(bytes(3_000_000))) == [bytes(3_000_000)]
+
+
+def test_a_compressed_message_that_came_whole_is_not_wsprotos() -> None:
+    protocol = make()
+
+    assert receive(protocol, compressed(TEXT_DATA)) == [TEXT_DATA]
+    assert protocol._slow is None
+
+
+def test_a_compressed_message_that_comes_in_pieces_is_inflated_as_it_comes() -> None:
+    """And the next one, whole again, refers to it."""
+    peer, protocol = Peer(), make()
+    first, second = compressed(TEXT_DATA, peer=peer), compressed(TEXT_DATA, peer=peer)
+    assert receive(protocol, first[:20]) == []
+    assert protocol._slow is not None
+
+    assert receive(protocol, first[20:] + second) == [TEXT_DATA, TEXT_DATA]
 
 
 # Sending

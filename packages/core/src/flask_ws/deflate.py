@@ -13,7 +13,7 @@ from wsproto.frame_protocol import CloseReason, Opcode, RsvBits
 if TYPE_CHECKING:
     from wsproto.frame_protocol import FrameDecoder, FrameProtocol
 
-__all__ = ["Deflate", "DeflateParameters", "negotiate"]
+__all__ = ["FAULTS", "Deflate", "DeflateParameters", "negotiate"]
 
 NAME = "permessage-deflate"
 
@@ -27,6 +27,9 @@ WINDOW_BITS = 12
 MEMORY_LEVEL = 5
 #: zlib cannot make raw deflate streams with a window of 2**8 bytes.
 SMALLEST_WINDOW_BITS = 9
+
+#: What is wrong with a message, by the close code that says so.
+FAULTS = {1007: "invalid compressed data", 1009: "message too big"}
 
 _TAIL = b"\x00\x00\xff\xff"
 _DATA = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONTINUATION})
@@ -212,13 +215,23 @@ class Deflate(Extension):
         if not (fin and self._in_data):
             return None
         compressed, self._in_compressed = self._in_compressed, None
-        if not compressed:
-            return None
-        data = self._inflate(_TAIL)
+        return self._inflate_end(_TAIL) if compressed else None
+
+    def inflate_message(self, data: bytes) -> bytes | CloseReason:
+        """Inflate a message that has come in one frame, past wsproto.
+
+        :param data: the payload.
+        :return: the message, or what is wrong with it.
+        """
+        self._inflated = 0
+        return self._inflate_end(data + _TAIL)
+
+    def _inflate_end(self, data: bytes) -> bytes | CloseReason:
+        inflated = self._inflate(data)
         # A final block ends the stream: what follows starts a new one.
         if self._in_resets or (self._decompressor is not None and self._decompressor.eof):
             self._decompressor = None
-        return data
+        return inflated
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         if self._decompressor is None:

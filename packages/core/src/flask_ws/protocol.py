@@ -1,9 +1,9 @@
 """The WebSocket protocol after the handshake: bytes in, events out, and no socket in sight.
 
 wsproto is the authority on what arrives (RFC 6455). In front of it stands the *fast lane*, for
-what nearly every frame from a client is: a masked, final, uncompressed text or binary frame while
-no message is open. Everything else, and everything that is wrong in such a frame's header, goes
-to wsproto.
+what nearly every frame from a client is: a masked, final text or binary frame while no message is
+open. Everything else, and everything that is wrong in such a frame's header, goes to wsproto; and
+so does a compressed frame that has not arrived whole.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import os
 import struct
 import sys
 
-from .deflate import THRESHOLD, Deflate
+from .deflate import FAULTS, THRESHOLD, Deflate
 from .events import Close, Event, Violation, too_big
 from .frames import (
     BINARY,
     CLOSE,
     EIGHT_BYTES,
     MASKED,
+    OPCODE,
     PING,
     PONG,
     RSV1,
@@ -42,6 +43,8 @@ SEPARATE_PAYLOAD = 2**16
 
 INVALID_DATA = 1007
 
+#: The first bytes of whole messages that are compressed.
+COMPRESSED = (TEXT | RSV1, BINARY | RSV1)
 #: The headers of a server's small messages.
 SMALL_HEADERS = {
     first: [header(first, size) for size in range(TWO_BYTES)] for first in (TEXT, BINARY)
@@ -120,7 +123,7 @@ class Protocol:
             self.drained = False
 
     # All in one, because calls would cost more than the rest.
-    def next_event(self, data: bytes = b"") -> Event | None:  # noqa: C901
+    def next_event(self, data: bytes = b"") -> Event | None:
         """Return the next event, or ``None`` if more bytes must come first.
 
         :param data: bytes from the peer, to take in before that.
@@ -141,7 +144,11 @@ class Protocol:
             return None
         first = buffer[position]
         second = buffer[position + 1]
-        if (first != BINARY and first != TEXT) or second < MASKED:  # noqa: PLR1714
+        if second < MASKED or (
+            first != BINARY  # noqa: PLR1714 - the quickest way
+            and first != TEXT
+            and (self._deflate is None or first not in COMPRESSED)
+        ):
             self._keep(buffer, position)
             return self._next_slow()
         size = second - MASKED
@@ -159,11 +166,8 @@ class Protocol:
                 return self._next_slow()
         end = start + size
         if end > received or size > self._limit:
-            if start > received:
-                self._keep(buffer, position)
-                return None
-            self._keep(buffer, start)
-            return self._begin_partial(first, size, buffer[start - 4 : start])
+            self._keep(buffer, position)
+            return None if start > received else self._begin_partial(first, size, start)
         payload = apply_mask(buffer[start:end], buffer[start - 4 : start])
         if end == received:
             # An idle connection holds on to nothing.
@@ -173,6 +177,17 @@ class Protocol:
         else:
             self._keep(buffer, end)
         if first == BINARY:
+            return payload
+        return self._finish(first, payload)
+
+    def _finish(self, first: int, payload: bytes) -> Event:
+        """Inflate and decode, as the first byte of a frame says."""
+        if first & RSV1 and self._deflate is not None:
+            inflated = self._deflate.inflate_message(payload)
+            if isinstance(inflated, int):
+                return self._end(Violation(int(inflated), FAULTS[inflated]))
+            payload = inflated
+        if first & OPCODE == BINARY & OPCODE:
             return payload
         try:
             return payload.decode()
@@ -185,9 +200,20 @@ class Protocol:
         self._position = position
         self.drained = False
 
-    def _begin_partial(self, first: int, size: int, mask: bytes) -> Event | None:
+    def _begin_partial(self, first: int, size: int, start: int) -> Event | None:
+        """Begin with a frame whose header is there.
+
+        :param first: its first byte.
+        :param size: the size of its payload.
+        :param start: where that begins.
+        """
         if size > self._limit:
             return self._end(too_big(size, self._limit))
+        if first & RSV1:
+            # Inflated as it comes, so that no more of it is kept than the limit.
+            return self._next_slow()
+        mask = self._buffer[start - 4 : start]
+        self._position = start
         self._fast = False
         self.partial = PartialFrame(first == TEXT, mask, size)
         return self._next_partial(self.partial)

@@ -12,8 +12,8 @@ from wsproto.events import Event as WSProtoEvent
 from wsproto.events import Ping as WSProtoPing
 from wsproto.events import Pong as WSProtoPong
 
-from .deflate import Deflate
-from .events import MESSAGE_TOO_BIG, Close, Event, Ping, Pong, Violation, too_big
+from .deflate import FAULTS, Deflate
+from .events import Close, Event, Ping, Pong, Violation, too_big
 from .frames import CONTROL, EIGHT_BYTES, FIN, MASKED, TWO_BYTES
 
 __all__ = ["SlowLane"]
@@ -21,11 +21,6 @@ __all__ = ["SlowLane"]
 #: Small fragments of a message are joined when there are so many of them: an object for each
 #: takes more than ten times its two or three bytes.
 MANY_PARTS = 1000
-
-_EXTENSION_FAULTS = {
-    1007: "invalid compressed data",
-    MESSAGE_TOO_BIG: "message too big",
-}
 
 
 class SlowLane:
@@ -114,7 +109,7 @@ class SlowLane:
                 self.events.append(Close(code, reason))
             else:
                 # wsproto says no more of a fault in an extension than that.
-                reason = _EXTENSION_FAULTS.get(code, reason) if "extension" in reason else reason
+                reason = FAULTS.get(code, reason) if "extension" in reason else reason
                 self.events.append(Violation(code, reason))
 
 
