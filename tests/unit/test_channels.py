@@ -18,6 +18,7 @@ import pytest
 from flask import Flask
 from tests.support.memory import PATIENCE, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import BINARY, TEXT, Peer
+from tests.support.waiting import until
 
 from flask_ws import (
     Broker,
@@ -249,15 +250,6 @@ def test_the_end_of_a_connection_ends_its_subscriptions(
     until(lambda: not app.extensions["flask_ws"].channels._subscriptions)
     assert not app.extensions["flask_ws"].channels._channels
     assert sock.publish("news", "hello")
-
-
-def until(predicate: Callable[[], object]) -> None:
-    pause = threading.Event()
-    for _ in range(int(PATIENCE / 0.005)):
-        if predicate():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it did not happen")
 
 
 class Kept:

@@ -4,7 +4,6 @@ import errno
 import logging
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -25,6 +24,7 @@ from tests.support.raw import (
     encode_frame,
     encode_message,
 )
+from tests.support.waiting import until
 
 from flask_ws import ConnectionClosed
 from flask_ws.connection import Connection
@@ -71,15 +71,6 @@ def answer(ends: Ends) -> Frame:
     frame = ends.peer.read_close()
     ends.peer.send_bytes(encode_frame(CLOSE, frame.payload))
     return frame
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what tells nobody when it happens."""
-    deadline = time.monotonic() + PATIENCE
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        pause.wait(0.002)
 
 
 # The beginning

@@ -11,6 +11,7 @@ import pytest
 from flask import Flask, g, request, session
 from tests.support.memory import PATIENCE, MemoryServer
 from tests.support.raw import Peer
+from tests.support.waiting import until
 from werkzeug.exceptions import HTTPException, Unauthorized
 from werkzeug.wsgi import ClosingIterator
 
@@ -37,16 +38,6 @@ def connect(server: MemoryServer, app: Flask) -> Callable[..., Peer]:
         return server.connect(app, target, detach=True, **kwargs)
 
     return connect
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what tells nobody when it happens."""
-    pause = threading.Event()
-    for _ in range(int(PATIENCE / 0.002)):
-        if condition():
-            return
-        pause.wait(0.002)
-    raise AssertionError("it never came true")
 
 
 def echo(ws: WebSocket) -> None:

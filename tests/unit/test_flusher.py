@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.support.memory import PATIENCE
 from tests.support.raw import BINARY, Peer
+from tests.support.waiting import until
 
 from flask_ws import flusher as flusher_module
 from flask_ws.concurrency import threads
@@ -59,16 +60,6 @@ def block(flusher: Flusher, connect: Connect) -> Callable[..., Ends]:
         return ends
 
     return block
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what tells nobody when it happens."""
-    pause = threading.Event()
-    for _ in range(int(PATIENCE / 0.002)):
-        if condition():
-            return
-        pause.wait(0.002)
-    raise AssertionError("it never came true")
 
 
 def is_drained(peer: Peer) -> bool:

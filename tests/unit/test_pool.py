@@ -5,10 +5,11 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from tests.support.memory import PATIENCE
+from tests.support.waiting import until
 
 from flask_ws import pool
 from flask_ws.pool import ThreadPool
@@ -30,17 +31,8 @@ def run(threads: ThreadPool, limit: int = 100) -> threading.Thread:
     ran: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
     assert threads.start(limit, lambda: ran.put(threading.current_thread()))
     thread = ran.get(timeout=PATIENCE)
-    wait_for(lambda: not len(threads))
+    until(lambda: not len(threads))
     return thread
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    pause = threading.Event()
-    for _ in range(int(PATIENCE / 0.002)):
-        if condition():
-            return
-        pause.wait(0.002)
-    raise AssertionError("it never came true")
 
 
 @contextlib.contextmanager
@@ -67,13 +59,13 @@ def test_a_thread_has_a_name_and_does_not_hold_up_the_process(threads: ThreadPoo
 
 def test_an_idle_thread_is_used_again(threads: ThreadPool) -> None:
     first = run(threads)
-    wait_for(lambda: threads._idle)
+    until(lambda: threads._idle)
     assert run(threads) is first
 
 
 def test_each_function_has_a_thread_to_itself(threads: ThreadPool) -> None:
     run(threads)
-    wait_for(lambda: threads._idle)
+    until(lambda: threads._idle)
     with busy(threads, 3):
         assert len(threads) == 3
 
@@ -88,7 +80,7 @@ def test_an_idle_thread_ends_after_a_while(threads: ThreadPool, quick: None) -> 
 def test_few_threads_are_kept_idle(threads: ThreadPool) -> None:
     with busy(threads, 3 * pool.MOST_IDLE):
         pass
-    wait_for(lambda: not len(threads) and len(threads._idle) == pool.MOST_IDLE)
+    until(lambda: not len(threads) and len(threads._idle) == pool.MOST_IDLE)
 
 
 def test_work_that_comes_as_an_idle_thread_leaves_is_done(
@@ -100,7 +92,7 @@ def test_work_that_comes_as_an_idle_thread_leaves_is_done(
     for number in range(500):
         assert threads.start(1000, done.put, number)
     assert sorted(done.get(timeout=PATIENCE) for _ in range(500)) == list(range(500))
-    wait_for(lambda: not len(threads))
+    until(lambda: not len(threads))
 
 
 def test_a_thread_that_is_called_back_as_it_leaves_stays(
@@ -143,8 +135,8 @@ def test_an_idle_thread_holds_on_to_nothing(threads: ThreadPool) -> None:
     reference = weakref.ref(thing)
     assert threads.start(1, lambda _thing: None, thing)
     del thing
-    wait_for(lambda: threads._idle)
-    wait_for(lambda: reference() is None)
+    until(lambda: threads._idle)
+    until(lambda: reference() is None)
 
 
 def test_a_function_that_raises_is_counted_no_more(
@@ -158,7 +150,7 @@ def test_a_function_that_raises_is_counted_no_more(
 
     assert threads.start(1, fail)
     assert seen.get(timeout=PATIENCE) is RuntimeError
-    wait_for(lambda: not len(threads))
+    until(lambda: not len(threads))
     run(threads, limit=1)
 
 

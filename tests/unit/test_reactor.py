@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 from tests.support.memory import PATIENCE, MemoryServer
 from tests.support.raw import Peer, encode_message
+from tests.support.waiting import until
 
 from flask_ws import Sock, WebSocket, WebSocketView
 from flask_ws import reactor as reactor_module
@@ -59,16 +60,6 @@ def connect(server: MemoryServer, app: Flask) -> Iterator[Callable[..., Peer]]:
     server.close()
     until(lambda: not len(monitor_for(threads)))
     until(lambda: not reactor_threads())
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what tells nobody when it happens."""
-    pause = threading.Event()
-    for _ in range(int(PATIENCE / 0.005)):
-        if condition():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it never came true")
 
 
 def reactor_threads() -> list[str]:
