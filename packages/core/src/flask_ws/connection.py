@@ -217,6 +217,9 @@ class Connection:
                     self._handle(event)
             raise self._error()
         except TimeoutError:
+            if timeout is None:
+                # Not ours: a signal's handler has raised it.
+                raise
             return None
         finally:
             self._attended = False
