@@ -140,7 +140,7 @@ LOADS: dict[str, Load] = {
         options={"connections": 1000},
         quick={"connections": 300},
         columns=(
-            ("used", "after a message each", ".1f"),
+            ("used", "after a message and a pong each", ".1f"),
             ("threads", "threads a connection", ".2f"),
             ("opened_per_second", "opened/s", ",.0f"),
         ),

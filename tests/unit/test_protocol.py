@@ -211,6 +211,20 @@ def test_control_frames_come_in_order_with_messages(make: Make) -> None:
     assert receive(make(), data) == ["a", Ping(b"1"), "b", Pong(b"2"), "c"]
 
 
+def test_a_control_frame_leaves_nothing_behind() -> None:
+    """wsproto takes 3 KiB, and every idle connection gets a pong now and then."""
+    protocol = Protocol()
+    assert receive(protocol, encode_frame(PONG, b"!")) == [Pong(b"!")]
+    assert protocol._slow is None
+
+
+def test_fragments_leave_nothing_behind() -> None:
+    protocol = Protocol()
+    first = encode_frame(TEXT, b"a", fin=False)
+    assert receive(protocol, first, encode_frame(CONTINUATION, b"b")) == ["ab"]
+    assert protocol._slow is None
+
+
 # Close
 
 

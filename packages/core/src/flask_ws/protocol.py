@@ -101,7 +101,7 @@ class Protocol:
         self._fast = self._has_fast_lane
         #: The frame of the fast lane that has not arrived whole.
         self.partial: PartialFrame | None = None
-        # Made for the first frame that needs it: many connections never see one.
+        # Made for a frame that needs it, and gone when the next may be the fast lane's.
         self._slow: SlowLane | None = None
         self._ended = False
 
@@ -249,6 +249,9 @@ class Protocol:
         if isinstance(event, (Close, Violation)):
             return self._end(event)
         self._fast = self._has_fast_lane and slow.between_messages
+        if self._fast:
+            # It takes 3 KiB, and most connections need it for a pong now and then.
+            self._slow = None
         return event
 
     def _end(self, event: Close | Violation) -> Event:
