@@ -544,6 +544,29 @@ def test_who_does_not_read_delays_nobody_and_is_closed_with_1013(
     assert reader.read() == "goes on"
 
 
+def test_two_that_find_a_reader_too_slow_say_so_once(
+    app: Flask, sock: Sock, open_: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    declare(sock, "handler")
+    stalled = open_()
+    (ws,) = app.extensions["flask_ws"].channels._subscriptions
+
+    class Other(logging.Handler):
+        """Another publisher, at the same time."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            ws._overflow()
+
+    other = Other()
+    logging.getLogger("flask_ws").addHandler(other)
+    try:
+        ws._overflow()
+    finally:
+        logging.getLogger("flask_ws").removeHandler(other)
+    (_record,) = [record for record in caplog.records if "SOCK_MAX_OUTBOX" in record.getMessage()]
+    assert stalled.read_close().close_code == 1013
+
+
 def test_a_handler_that_is_stuck_in_send_is_closed_with_1013_as_well(
     sock: Sock, server: MemoryServer, app: Flask
 ) -> None:

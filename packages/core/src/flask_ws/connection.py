@@ -423,7 +423,8 @@ class Connection:
                 return
 
     def _overflow(self) -> None:
-        if self.close_code is not None:
+        # Others may find it too full at the same time. Behind a close frame it does not grow.
+        if self.close_code is not None or not self._closing.acquire(False):
             return
         logger.warning(
             "%s: the peer reads too slowly: %d bytes wait for it, the limit is %d "
@@ -432,7 +433,7 @@ class Connection:
             self._outbox.size,
             self._max_outbox,
         )
-        self.fail(TRY_AGAIN_LATER, "you read too slowly")
+        self._fail(TRY_AGAIN_LATER, "you read too slowly", closing=True)
 
     def post(self, buffers: list[BytesLike]) -> None:
         """Send a frame without waiting: what cannot go now goes as soon as it can."""
@@ -565,11 +566,16 @@ class Connection:
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (section 7.1.7): tell the peer why, and hear no more of it."""
         if self.close_code is None:
-            self._set_closed(code, reason)
-            self._begin_lingering()
-            self._post_close(code, reason)
-            if not self._outbox.frames:
-                self._transport.end()
+            self._fail(code, reason, closing=self._closing.acquire(False))
+
+    def _fail(self, code: int, reason: str, *, closing: bool) -> None:
+        self._set_closed(code, reason)
+        self._begin_lingering()
+        if closing:
+            self._queue_close(code, reason)
+            self.flush()
+        if not self._outbox.frames:
+            self._transport.end()
 
     def _begin_lingering(self) -> None:
         """Give the peer time to read the close frame."""
