@@ -248,11 +248,22 @@ def test_a_client_that_does_not_read_delays_no_other(many: Server, swarm: Swarm)
 def measure(swarm: Swarm, publisher: Publisher) -> float:
     """Publish what fills any buffer; return the 99th percentile of the seconds it took."""
     swarm.latencies.clear()
-    for _ in range(200):
+
+    def await_publications(number: int) -> None:
+        expected = number * len(swarm.clients)
+        wait_until(
+            lambda: len(swarm.latencies) >= expected,
+            timeout=PATIENCE,
+            what="the deliveries",
+            every=0.001,
+        )
+
+    for number in range(200):
         assert publisher.publish("x" * 20_000)
-    expected = 200 * len(swarm.clients)
-    wait_until(lambda: len(swarm.latencies) >= expected, timeout=PATIENCE, what="the deliveries")
-    return sorted(swarm.latencies)[expected * 99 // 100]
+        # On a busy machine the swarm itself may be slow to read; it must not be given up for that.
+        await_publications(number - 5)
+    await_publications(200)
+    return sorted(swarm.latencies)[len(swarm.latencies) * 99 // 100]
 
 
 def test_workers_are_replaced_under_load(many: Server, swarm: Swarm) -> None:
