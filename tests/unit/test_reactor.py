@@ -360,6 +360,40 @@ def test_no_two_threads_serve_one_connection(
     assert overlaps == []
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_a_ctrl_c_while_a_connection_is_handed_over_does_not_end_it(
+    make: Callable[[int], Reactor],
+    sock: Sock,
+    app: Flask,
+    server: MemoryServer,
+    connect: Callable[..., Peer],
+    late: bool,
+) -> None:
+    """Before or after the reactor may read from it; what ends it is the end of the process."""
+    reactor = make(2)
+    let_go = reactor._let_go
+
+    def interrupt(fd: int) -> None:
+        reactor._let_go = let_go  # type: ignore[method-assign]
+        if late:
+            let_go(fd)
+        raise KeyboardInterrupt
+
+    reactor._let_go = interrupt  # type: ignore[method-assign]
+
+    @sock.route("/")
+    class Echo(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            ws.send(message)
+
+    call = server.call(app, detachable=True)
+    server.accepted(call)
+    with pytest.raises(KeyboardInterrupt):
+        call.wait()
+    assert call.peer.echo("hello") == "hello"
+    call.peer.close()
+
+
 class Masks:
     """A poller that keeps count of what it leaves out."""
 

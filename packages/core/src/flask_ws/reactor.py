@@ -85,10 +85,20 @@ class Reactor:
         except BaseException:
             del self._conversations[fd], self._claimed[fd]
             raise
-        if more:
-            self._let_go(fd)
-        else:
+        if not more:
             self._end(fd)
+            return
+        try:
+            self._let_go(fd)
+        except BaseException:
+            # Ctrl-C in the thread that hands it over; nobody else lets go of what that claimed.
+            if self._claimed.get(fd) is conversation:
+                del self._claimed[fd]
+            raise
+
+    def serves(self, conversation: Conversation) -> bool:
+        """Tell whether a conversation is the reactor's, also where :meth:`add` has raised."""
+        return self._conversations.get(conversation.ws.fd, (None, None))[0] is conversation
 
     def _start_threads(self) -> None:
         with self._lock:

@@ -256,7 +256,7 @@ class Link:
 
     def hand_to_reactor(self) -> None:
         """Let the reactor call an event view's methods."""
-        conversation = None
+        conversation = reactor = None
         try:
             conversation = self._converse()
             conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
@@ -266,6 +266,9 @@ class Link:
             reactor.add(conversation, end)
         except BaseException:
             if conversation is not None:
+                if reactor is not None and reactor.serves(conversation):
+                    # Ctrl-C came when it had been handed over already.
+                    raise
                 give_up(conversation)
             self.end()
             raise
