@@ -20,12 +20,6 @@ def threads() -> ThreadPool:
     return ThreadPool()
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that hardly wait for more to do."""
-    monkeypatch.setattr(pool, "LINGER", 0.01)
-
-
 def run(threads: ThreadPool, limit: int = 100) -> threading.Thread:
     """Run something; return the thread that did, once that is done with it."""
     ran: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
@@ -70,7 +64,8 @@ def test_each_function_has_a_thread_to_itself(threads: ThreadPool) -> None:
         assert len(threads) == 3
 
 
-def test_an_idle_thread_ends_after_a_while(threads: ThreadPool, quick: None) -> None:
+def test_an_idle_thread_ends_after_a_while() -> None:
+    threads = ThreadPool(linger=0.01)
     thread = run(threads)
     thread.join(PATIENCE)
     assert not thread.is_alive()
@@ -83,11 +78,9 @@ def test_few_threads_are_kept_idle(threads: ThreadPool) -> None:
     until(lambda: not len(threads) and len(threads._idle) == pool.MOST_IDLE)
 
 
-def test_work_that_comes_as_an_idle_thread_leaves_is_done(
-    threads: ThreadPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_that_comes_as_an_idle_thread_leaves_is_done() -> None:
     """Each thread waits no time at all, so that it leaves while the next function comes."""
-    monkeypatch.setattr(pool, "LINGER", 0)
+    threads = ThreadPool(linger=0)
     done: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(500):
         assert threads.start(1000, done.put, number)
@@ -95,36 +88,30 @@ def test_work_that_comes_as_an_idle_thread_leaves_is_done(
     until(lambda: not len(threads))
 
 
-def test_a_thread_that_is_called_back_as_it_leaves_stays(
-    threads: ThreadPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_thread_that_is_called_back_as_it_leaves_stays() -> None:
     """Its time is up, and then it sees that somebody has taken its seat."""
-    came_back = threading.Event()
+    threads = ThreadPool(linger=0)
+    lock = threads._lock
 
-    class Seat(pool._Seat):
-        __slots__ = ()
+    def work() -> None:
+        raise AssertionError("nobody does this")
 
-        def __init__(self) -> None:
-            super().__init__()
-            lock = self.taken
+    class Late:
+        """Lets somebody come once a thread sits down idle and wants the lock again."""
 
-            class Late:
-                def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-                    if timeout < 0:
-                        return lock.acquire()
-                    # Somebody comes just now.
-                    assert threads.start(1, came_back.set)
-                    return False
+        def __enter__(self) -> None:
+            if threads._idle:
+                threads._lock = lock
+                assert threads.start(1, work)
+            lock.acquire()
 
-                def release(self) -> None:
-                    lock.release()
+        def __exit__(self, *exc_info: object) -> None:
+            lock.release()
 
-            self.taken = Late()  # type: ignore[assignment]
-
-    monkeypatch.setattr(pool, "_Seat", Seat)
-    assert threads.start(1, lambda: monkeypatch.setattr(pool, "LINGER", 0))
-    assert came_back.wait(PATIENCE)
-    monkeypatch.undo()
+    threads._lock = Late()  # type: ignore[assignment]
+    # On this thread, as if it were one of the pool's.
+    assert threads._wait() == (work, ())
+    assert not threads._idle
 
 
 def test_an_idle_thread_holds_on_to_nothing(threads: ThreadPool) -> None:

@@ -28,9 +28,13 @@ class _Seat:
 
 
 class ThreadPool:
-    """Threads that run a function each. To wake an idle one takes a third of starting another."""
+    """Threads that run a function each. To wake an idle one takes a third of starting another.
 
-    def __init__(self) -> None:
+    :param linger: seconds for which a thread waits for more to do.
+    """
+
+    def __init__(self, linger: float = LINGER) -> None:
+        self._linger = linger
         self._lock = threading.Lock()
         self._busy = 0
         self._idle: list[_Seat] = []
@@ -88,7 +92,7 @@ class ThreadPool:
             if len(self._idle) >= MOST_IDLE:
                 return None
             self._idle.append(seat)
-        if not seat.taken.acquire(True, LINGER):
+        if not seat.taken.acquire(True, self._linger):
             with self._lock:
                 if seat in self._idle:
                     self._idle.remove(seat)
