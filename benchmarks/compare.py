@@ -21,7 +21,7 @@ if not __package__:  # run as a file
 
 from benchmarks.catalogue import LOADS
 from benchmarks.measuring import Measured, Side, run_load
-from benchmarks.report import heading, load_table, number, table
+from benchmarks.report import heading_of_rounds, load_table, number, table
 from benchmarks.run import arguments, chosen_rows, dump
 from benchmarks.serving import ROOT, Place
 
@@ -86,7 +86,7 @@ def main() -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flask-ws-")))
             python = stack.enter_context(environment(revision, folder))
             sides.append(Side(str(python), label))
-        intro = heading(sides[0].python, place, rounds)
+        intro = heading_of_rounds(sides[0].python, place, rounds)
         for name in options.only:
             load = LOADS[name]
             rows = chosen_rows(load, options.rows)

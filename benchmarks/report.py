@@ -125,18 +125,23 @@ def versions(python: str) -> dict[str, str]:
     return found
 
 
-def heading(python: str, place: Place, rounds: int) -> str:
+def heading(python: str, place: Place, how: str) -> str:
+    """What was measured with, as a list."""
     facts = machine.describe()
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     lines.append("- " + ", ".join(f"{name} {value}" for name, value in versions(python).items()))
     cores = f"server on core {place.server_core}, load generator on core {place.client_core}"
     lines.append(
-        f"- {datetime.date.today().isoformat()}; medians of {rounds} "
-        f"round{'s' if rounds > 1 else ''}, contenders in turn; {cores}"
+        f"- {datetime.date.today().isoformat()}; {how}; {cores}"
         + ("; both at high priority" if place.urgent else "")
     )
-    lines.append(
+    return "\n".join(lines)
+
+
+def heading_of_rounds(python: str, place: Place, rounds: int) -> str:
+    how = f"medians of {rounds} round{'s' if rounds > 1 else ''}, contenders in turn"
+    return (
+        f"{heading(python, place, how)}\n"
         "- CPU in shares of one core. *others*: what else the machine did, at worst; "
         f"past {QUIET:.0%} a run was repeated, and is to be distrusted."
     )
-    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """flask-ws beside its peers, as Markdown tables.
 
-python -m benchmarks            everything: about twenty minutes
-python -m benchmarks --quick    one short round: about three
+python -m benchmarks            everything: about half an hour
+python -m benchmarks --quick    one short round of each: some minutes
 python -m benchmarks --only small large --contenders flask-ws flask-sock/gunicorn
 """
 
@@ -17,18 +17,23 @@ if not __package__:  # run as a file
 
 from benchmarks.catalogue import LOADS, Load, Row
 from benchmarks.measuring import Measured, Side, run_load
-from benchmarks.report import goal_table, heading, load_table
+from benchmarks.report import goal_table, heading_of_rounds, load_table
 from benchmarks.serving import Place
 
 
+def place_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command understands."""
+    parser.add_argument("--cores", default="", metavar="SERVER,CLIENT", help="numbers of cores")
+    parser.add_argument("--urgent", action="store_true", help="raise the priority (root only)")
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What both commands understand."""
+    """What the commands that measure in rounds understand."""
     parser.add_argument("--only", nargs="+", metavar="LOAD", choices=LOADS, default=list(LOADS))
     parser.add_argument("--rounds", type=int, help="rounds to take the medians of")
     parser.add_argument("--quick", action="store_true", help="short loads, one round")
     parser.add_argument("--tries", type=int, default=3, help="for a run that others disturb")
-    parser.add_argument("--cores", default="", metavar="SERVER,CLIENT", help="numbers of cores")
-    parser.add_argument("--urgent", action="store_true", help="raise the priority (root only)")
+    place_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every result")
 
 
@@ -60,7 +65,7 @@ def main() -> int:
     options = parser.parse_args()
     place = Place.choose(options.cores, options.urgent)
     rounds = options.rounds or (1 if options.quick else 5)
-    intro = heading(options.python, place, rounds)
+    intro = heading_of_rounds(options.python, place, rounds)
 
     found: dict[str, list[Measured]] = {}
     for name in options.only:

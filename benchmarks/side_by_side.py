@@ -13,13 +13,14 @@ import contextlib
 import statistics
 import sys
 
-from benchmarks.catalogue import LOADS, Load, Row
+from benchmarks.catalogue import LOADS, SHORT, Load, Row
 from benchmarks.contenders import CONTENDERS
-from benchmarks.report import heading
+from benchmarks.report import heading, number, table
+from benchmarks.run import place_arguments
 from benchmarks.serving import Place, generate, serving
 
-#: The loads that last as long as they are told to.
-TIMED = ("small", "large", "compressed", "opening", "round-trip")
+#: The loads that are nothing but so many seconds of the same.
+TIMED = [name for name, load in LOADS.items() if load.quick == SHORT]
 TURN = {"seconds": 0.6, "warm_up": 0.15}
 
 
@@ -48,20 +49,15 @@ def measure(load: Load, rows: list[Row], place: Place, turns: int) -> dict[str, 
     return found
 
 
-def table(load: Load, found: dict[str, list[float]]) -> str:
-    lines = [
-        f"|  | {load.unit} | ratio | half of the turns |",
-        "| --- | --: | --: | --: |",
-    ]
+def ratio_table(load: Load, found: dict[str, list[float]]) -> str:
+    rows = []
     first = next(iter(found.values()))
     for name, values in found.items():
         ratios = [value / other for value, other in zip(values, first, strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
-        lines.append(
-            f"| {name} | {statistics.median(values):{load.value_format}} | {middle:.3f} "
-            f"| {low:.3f}-{high:.3f} |"
-        )
-    return "\n".join(lines)
+        median = number(statistics.median(values), load.value_format)
+        rows.append([name, median, f"{middle:.3f}", f"{low:.3f}-{high:.3f}"])
+    return table(["", load.unit, "ratio", "half of the turns"], rows, words=1)
 
 
 def main() -> int:
@@ -73,15 +69,15 @@ def main() -> int:
     parser.add_argument("load", choices=TIMED)
     parser.add_argument("contenders", nargs="+", metavar="CONTENDER")
     parser.add_argument("--turns", type=int, default=20, help="of each, at least 2")
-    parser.add_argument("--cores", default="", metavar="SERVER,CLIENT", help="numbers of cores")
-    parser.add_argument("--urgent", action="store_true", help="raise the priority (root only)")
+    place_arguments(parser)
     options = parser.parse_args()
+    if options.turns < 2:
+        parser.error("--turns: at least 2")
     load = LOADS[options.load]
     rows = [find_row(load, name) for name in options.contenders]
     place = Place.choose(options.cores, options.urgent)
-    # Its last line is about runs that are repeated.
-    print(heading(sys.executable, place, options.turns).rpartition("\n")[0])
-    print(f"\n### {load.title}\n\n{table(load, measure(load, rows, place, options.turns))}")
+    print(heading(sys.executable, place, f"medians of {options.turns} turns, side by side"))
+    print(f"\n### {load.title}\n\n{ratio_table(load, measure(load, rows, place, options.turns))}")
     return 0
 
 
