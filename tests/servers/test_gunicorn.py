@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+from collections.abc import Iterator
 
 import psutil
 import pytest
 from tests.support.setups import OurSetup, on
 
 from flask_ws.testing.suite.base import Launch
-from flask_ws.testing.suite.process import wait_until
+from flask_ws.testing.suite.process import Server, wait_until
 from flask_ws.testing.suite.raw import PING, Peer
 from flask_ws.testing.suite.stopping import (
     GONE,
@@ -21,6 +23,17 @@ from flask_ws.testing.suite.stopping import (
 )
 
 from .ours import OurServers
+
+
+@contextlib.contextmanager
+def others_suspended(server: Server, worker: psutil.Process) -> Iterator[None]:
+    """Leave all connections to one worker: the system may give them to any that accepts."""
+    with contextlib.ExitStack() as stack:
+        for other in server.processes()[1:]:
+            if other != worker:
+                other.suspend()
+                stack.callback(other.resume)
+        yield
 
 
 class TestGunicorn(OurServers):
@@ -93,28 +106,16 @@ class TestGunicorn(OurServers):
         # Eventlet complains at length about objects that were there before it patched.
         check = "eventlet" not in setup.name
         server = launch(extra=f"--preload --workers {workers}", check=check)
-        pids, viewed = set(), set()
-        peers = []
-        try:
-            for _ in range(40):
-                tag = server.tag()
-                peer = server.connect("/pinged", tag=tag)
-                peers.append(peer)
-                pid = server.log.event("begin", tag)["pid"]
-                if pid not in pids:
-                    pids.add(pid)
+        wait_until(lambda: len(server.processes()) == 1 + workers, what="the workers to start")
+        for worker in server.processes()[1:]:
+            with others_suspended(server, worker):
+                tags = server.tag(), server.tag()
+                with server.connect("/pinged", tag=tags[0]) as peer:
                     peer.read_opcode(PING)
-                tag = server.tag()
-                view = server.connect("/events/echo", tag=tag)
-                peers.append(view)
-                assert view.echo("hello") == "hello"
-                viewed.add(server.log.event("begin", tag)["pid"])
-                if len(pids) == len(viewed) == workers:
-                    break
-            assert len(pids) == len(viewed) == workers
-        finally:
-            for peer in peers:
-                peer.sock.close()
+                with server.connect("/events/echo", tag=tags[1]) as peer:
+                    assert peer.echo("hello") == "hello"
+                    peer.close()
+                assert {server.log.event("begin", tag)["pid"] for tag in tags} == {worker.pid}
 
     @on(lambda setup: setup.gunicorn)
     def test_15_idle_socket_is_told_at_sigterm(self, launch: Launch) -> None:
