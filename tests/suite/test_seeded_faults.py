@@ -81,7 +81,8 @@ FAULTS = (
         "leaves the socket to the server at once",
         "        sock,\n        read_ahead",
         "        sock.dup(),\n        detach=True,\n        read_ahead",
-        "test_101_has_nothing_that_belongs_to_a_body[plain]",
+        # Quiet until the server has its worker back: a busy one may be gone before.
+        "test_quiet_peer_is_pinged[plain]",
     ),
 )
 
