@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -69,6 +70,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="module")
 def shared_cluster(start_redis: StartRedis) -> RedisServer:
+    """One that no test kills."""
     return start_redis(cluster_of=())
 
 
@@ -361,12 +363,11 @@ def test_a_wrong_password_is_said_and_not_shown(
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
 def test_after_it_was_killed_all_goes_on_and_two_lines_are_logged(
     start_redis: StartRedis,
-    shared_cluster: RedisServer,
     open_process: OpenProcess,
     caplog: pytest.LogCaptureFixture,
     scheme: str,
 ) -> None:
-    server = start_redis() if scheme == "redis" else shared_cluster
+    server = start_redis(cluster_of=() if scheme == "redis+cluster" else None)
     url = f"{scheme}://127.0.0.1:{server.port}"
     receiver = open_process(url, "a", "b")
     publisher = open_process(url)
@@ -391,6 +392,48 @@ def test_after_it_was_killed_all_goes_on_and_two_lines_are_logged(
     assert sum("is away" in line for line in lines) == 2
     assert sum("is back" in line for line in lines) == 2
     assert len(lines) == 4
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_a_publication_under_way_survives_the_end_of_its_broker(
+    shared: RedisServer,
+    shared_cluster: RedisServer,
+    open_process: OpenProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+) -> None:
+    """Its connection is closed when it is done, and not while it waits for the answer."""
+    server = shared if scheme == "redis" else shared_cluster
+    url = f"{scheme}://127.0.0.1:{server.port}"
+    receiver, publisher = open_process(url, "a"), open_process(url)
+    publish_until_received(publisher, receiver, b"before")
+    before = _connections_to(server)
+    sent, closed = threading.Event(), threading.Event()
+    read_response = redis.Connection.read_response
+
+    def read_late(connection: redis.Connection, *args: Any, **kwargs: Any) -> Any:
+        if threading.current_thread().name.startswith("late"):
+            sent.set()
+            assert closed.wait(PATIENCE)
+        return read_response(connection, *args, **kwargs)
+
+    monkeypatch.setattr(redis.Connection, "read_response", read_late)
+    with ThreadPoolExecutor(1, thread_name_prefix="late") as pool:
+        publication = pool.submit(publisher.broker.publish, "a", b"under way")
+        assert sent.wait(PATIENCE)
+        publisher.broker.close()
+        closed.set()
+        publication.result(PATIENCE)
+    receiver.await_payload(b"under way")
+    assert _connections_to(server) < before
+
+
+def _connections_to(server: RedisServer) -> int:
+    """Count the connections that this process has to a server."""
+    return sum(
+        bool(connection.raddr) and connection.raddr.port == server.port
+        for connection in psutil.Process().net_connections("tcp")
+    )
 
 
 def test_one_that_was_not_there_at_the_start_is_found(

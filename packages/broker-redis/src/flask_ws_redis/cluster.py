@@ -16,6 +16,7 @@ from .health import LONGEST_DELAY, Health, backoff
 from .listener import CLOSE_SECONDS, CONFIRM_SECONDS, Listener, Wish
 from .server import decode, escape
 from .settings import Settings
+from .shared import SharedClient
 
 __all__ = ["ClusterBroker"]
 
@@ -41,7 +42,7 @@ class ClusterBroker(Broker):
         self._settings = settings
         self._lock = threading.Lock()
         self._connecting = threading.Lock()
-        self._cluster: Any = None
+        self._client: SharedClient | None = None
         # That of the cluster is about finding its servers; theirs go by their names.
         self._whole = self._make_health(settings.name, WHOLE)
         self._healths: dict[str, Health] = {}
@@ -70,14 +71,15 @@ class ClusterBroker(Broker):
         :param payload: what the subscribers get.
         :raises BrokerError: the channel's server cannot be reached.
         """
-        cluster = self._connect()
+        client = self._connect()
         attempt = self._whole.check()
         try:
-            node = cluster.get_node_from_key(channel)
+            with client as cluster:
+                node = cluster.get_node_from_key(channel)
         except ERRORS as error:
             self._whole.fail(error, attempt)
             raise BrokerError(f"Redis at {self._settings.name}: {error}") from error
-        self._ask(cluster, node, "SPUBLISH", channel.encode(), payload)
+        self._ask(client, node, "SPUBLISH", channel.encode(), payload)
 
     def subscribe(self, channel: str) -> None:
         """Subscribe; returns when the channel's server has confirmed it, or is away.
@@ -103,12 +105,13 @@ class ClusterBroker(Broker):
         :raises BrokerError: one of the servers cannot be reached.
         """
         found: dict[str, int] = {}
-        cluster = self._connect()
-        for node in cluster.get_primaries():
-            names = self._ask(cluster, node, "PUBSUB SHARDCHANNELS", escape(prefix) + b"*")
-            if names:
-                numbers = self._ask(cluster, node, "PUBSUB SHARDNUMSUB", *names)
-                found |= {decode(name): number for name, number in _pair_up(numbers) if number}
+        client = self._connect()
+        with client as cluster:
+            for node in cluster.get_primaries():
+                names = self._ask(client, node, "PUBSUB SHARDCHANNELS", escape(prefix) + b"*")
+                if names:
+                    numbers = self._ask(client, node, "PUBSUB SHARDNUMSUB", *names)
+                    found |= {decode(name): number for name, number in _pair_up(numbers) if number}
         return found
 
     def went_away(self, reason: str) -> None:
@@ -127,55 +130,59 @@ class ClusterBroker(Broker):
             placer.join(CLOSE_SECONDS)
         for listener in list(self._listeners.values()):
             listener.close()
-        self._disconnect(self._cluster)
+        client = self._client
+        if client is not None:
+            self._give_up_client(client)
 
     # The servers
 
-    def _connect(self) -> Any:
+    def _connect(self) -> SharedClient:
         """Return redis-py's client of the cluster, which has asked for its servers."""
-        cluster = self._cluster
-        if cluster is not None:
-            return cluster
+        client = self._client
+        if client is not None:
+            return client
         health = self._whole
         with self._connecting:
-            cluster = self._cluster
-            if cluster is None:
+            client = self._client
+            if client is None:
                 attempt = health.check()
                 try:
-                    cluster = self._cluster = RedisCluster(
+                    cluster = RedisCluster(
                         startup_nodes=[ClusterNode(*node) for node in self._settings.nodes],
                         **self._settings.cluster_arguments(),
                     )
                 except ERRORS as error:
                     health.fail(error, attempt)
                     raise BrokerError(f"Redis at {health.name}: {error}") from error
+                client = SharedClient(cluster, cluster.disconnect_connection_pools)
+                self._client = client
         health.succeed()
-        return cluster
+        return client
 
-    def _disconnect(self, cluster: Any) -> None:
+    def _give_up_client(self, client: SharedClient) -> None:
         """Begin anew with the servers that the URL names."""
         with self._connecting:
-            if self._cluster is cluster:
-                self._cluster = None
-        if cluster is not None:
-            cluster.disconnect_connection_pools()
+            if self._client is client:
+                self._client = None
+        client.give_up()
 
-    def _ask(self, cluster: Any, node: Any, *command: str | bytes) -> Any:
+    def _ask(self, client: SharedClient, node: Any, *command: str | bytes) -> Any:
         health = self._health(node.name)
         attempt = health.check()
-        try:
-            # To a server that is named it goes once, or to the one that has its channel now.
-            answer = cluster.execute_command(*command, target_nodes=node)
-        except ERRORS as error:
-            if isinstance(error, RedisClusterException):
-                # Some versions of redis-py forget servers that they could not reach.
-                self._disconnect(cluster)
-            health.fail(error, attempt)
-            raise BrokerError(f"Redis at {health.name}: {error}") from error
-        health.succeed()
-        if self.is_away:
-            self._whole.succeed()
-            self._forget_strangers(cluster)
+        with client as cluster:
+            try:
+                # To a server that is named it goes once, or to the one that has its channel now.
+                answer = cluster.execute_command(*command, target_nodes=node)
+            except ERRORS as error:
+                if isinstance(error, RedisClusterException):
+                    # Some versions of redis-py forget servers that they could not reach.
+                    self._give_up_client(client)
+                health.fail(error, attempt)
+                raise BrokerError(f"Redis at {health.name}: {error}") from error
+            health.succeed()
+            if self.is_away:
+                self._whole.succeed()
+                self._forget_strangers(cluster)
         return answer
 
     def _health(self, name: str) -> Health:
@@ -250,18 +257,19 @@ class ClusterBroker(Broker):
                 attempts = attempts + 1 if now - next_time < 2 * LONGEST_DELAY else 1
                 next_time = now + backoff(attempts)
             try:
-                cluster = self._connect()
-                if refreshes:
-                    self._refresh(cluster)
-                    is_outdated = self._is_outdated
-                wishes = [self._place(channel, cluster) for channel in changed]
+                client = self._connect()
+                with client as cluster:
+                    if refreshes:
+                        self._refresh(client, cluster)
+                        is_outdated = self._is_outdated
+                    wishes = [self._place(channel, cluster) for channel in changed]
             except (BrokerError, *ERRORS) as error:
                 is_outdated = True
                 self._give_up(changed, error)
             else:
                 self._settle(wishes)
 
-    def _refresh(self, cluster: Any) -> None:
+    def _refresh(self, client: SharedClient, cluster: Any) -> None:
         """Ask for the servers, and follow the channels that have moved to others."""
         with self._lock:
             self._is_outdated = False
@@ -273,7 +281,7 @@ class ClusterBroker(Broker):
                 self._place(channel, cluster, again=channel in misplaced)
         except ERRORS as error:
             if isinstance(error, RedisClusterException):
-                self._disconnect(cluster)
+                self._give_up_client(client)
             with self._lock:
                 self._is_outdated = True
                 self._misplaced = {**misplaced, **self._misplaced}

@@ -14,6 +14,7 @@ from flask_ws import Broker, BrokerError
 from .health import Health
 from .listener import CONFIRM_SECONDS, Listener, Wish
 from .settings import Settings
+from .shared import SharedClient
 
 __all__ = ["ServerBroker", "decode", "escape"]
 
@@ -32,7 +33,7 @@ class ServerBroker(Broker):
         self._settings = settings
         self._lock = threading.Lock()
         self._listener: Listener | None = None
-        self._client: Any = None
+        self._client: SharedClient | None = None
 
     def start(self, deliver: Callable[[str, bytes], object]) -> None:
         """Get ready; connections are made when they are needed."""
@@ -45,7 +46,7 @@ class ServerBroker(Broker):
             timeout=TURN_SECONDS,
             **settings.arguments,
         )
-        self._client = redis.Redis(connection_pool=pool)
+        self._client = SharedClient(redis.Redis(connection_pool=pool), pool.disconnect)
 
     def publish(self, channel: str, payload: bytes) -> None:
         """Publish, once: what fails is not tried again, since it might arrive twice.
@@ -57,10 +58,12 @@ class ServerBroker(Broker):
         self._ask("PUBLISH", channel.encode(), payload)
 
     def _ask(self, *command: str | bytes) -> Any:
+        assert self._client is not None
         health = self._health
         attempt = health.check()
         try:
-            answer = self._client.execute_command(*command)
+            with self._client as client:
+                answer = client.execute_command(*command)
         except (RedisError, OSError) as error:
             health.fail(error, attempt)
             raise BrokerError(f"Redis at {health.name}: {error}") from error
@@ -117,7 +120,7 @@ class ServerBroker(Broker):
         if listener is not None:
             listener.close()
         if self._client is not None:
-            self._client.connection_pool.disconnect()
+            self._client.give_up()
 
 
 def escape(prefix: str) -> bytes:

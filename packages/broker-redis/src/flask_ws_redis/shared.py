@@ -1,0 +1,48 @@
+"""SharedClient: a client of redis-py's that is given up while others may be using it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["SharedClient"]
+
+
+class SharedClient:
+    """A client of redis-py's, which any thread may use, in a ``with`` statement.
+
+    redis-py closes a connection without asking whether another thread is at it, and what that
+    one then raises may be anything. So who gives a client up leaves that to its last user.
+
+    :param client: the client.
+    :param disconnect: closes its connections; it makes new ones if it is used once more.
+    """
+
+    def __init__(self, client: Any, disconnect: Callable[[], object]) -> None:
+        self._client = client
+        self._disconnect = disconnect
+        self._lock = threading.Lock()
+        self._users = 0
+        self._is_given_up = False
+
+    def __enter__(self) -> Any:
+        with self._lock:
+            self._users += 1
+        return self._client
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._lock:
+            self._users -= 1
+            self._disconnect_if_unused()
+
+    def give_up(self) -> None:
+        """Have the connections closed as soon as nobody uses them."""
+        with self._lock:
+            self._is_given_up = True
+            self._disconnect_if_unused()
+
+    def _disconnect_if_unused(self) -> None:
+        # With the lock held, so that nobody takes up what is being closed.
+        if self._is_given_up and not self._users:
+            self._disconnect()
