@@ -4,6 +4,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from flask import Flask
 from tests.support.memory import PATIENCE, MemoryPlugin, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import Peer
 
-from flask_ws import Concurrency, Sock, plugins
+from flask_ws import Concurrency, ConnectionClosed, Sock, plugins
 from flask_ws import monitor as monitor_module
 from flask_ws.concurrency import threads
 from flask_ws.connection import Connection
@@ -124,6 +125,38 @@ def connect() -> Iterator[Connect]:
     yield connect
     for ends in made:
         ends.close()
+
+
+#: More than any socket's buffers hold.
+MUCH = bytes(8_000_000)
+
+
+def in_receive(ends: Ends, timeout: float | None = None) -> Future[Any]:
+    """Let a thread wait in receive()."""
+    future: Future[Any] = in_thread(ends.connection.receive, timeout)
+    assert ends.transport.waiting.wait(PATIENCE)
+    return future
+
+
+def in_send(ends: Ends, data: bytes = MUCH) -> Future[None]:
+    """Let a thread be stuck in the middle of a message."""
+    future = in_thread(ends.connection.send, data)
+    # The beginning of the frame has arrived, and the rest fits nowhere.
+    ends.peer.fill(10)
+    return future
+
+
+def closed(future: Future[Any]) -> ConnectionClosed:
+    """Wait for a call to end as on a closed connection."""
+    error = future.exception(PATIENCE)
+    assert isinstance(error, ConnectionClosed)
+    return error
+
+
+def closed_now(function: Callable[..., object], *args: object) -> ConnectionClosed:
+    with pytest.raises(ConnectionClosed) as caught:
+        function(*args)
+    return caught.value
 
 
 class KeepingThreads(Concurrency):

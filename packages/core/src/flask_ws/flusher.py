@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .concurrency import Concurrency
-from .connection import Connection
+from .sender import Sender
 
 __all__ = ["Flusher", "flusher_for"]
 
@@ -32,12 +32,12 @@ class Flusher:
     def __init__(self, concurrency: Concurrency) -> None:
         self._concurrency = concurrency
         self._lock = concurrency.lock()
-        self._arrived: deque[Connection] = deque()
-        self._watched: set[Connection] = set()
+        self._arrived: deque[Sender] = deque()
+        self._watched: set[Sender] = set()
         # While the thread runs: what is written here wakes it.
         self._waker: socket.socket | None = None
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: Sender) -> None:
         """Flush a connection's outbox as its socket becomes writable."""
         with self._lock:
             if connection in self._watched:
@@ -71,7 +71,7 @@ class Flusher:
             stack.pop_all()
         self._waker = waker
 
-    def _follow(self, connection: Connection) -> Callable[[], None]:
+    def _follow(self, connection: Sender) -> Callable[[], None]:
         def run() -> None:
             while not connection.flush(later=False):
                 if connection.released or not connection.wait_writable(1.0):
@@ -111,7 +111,7 @@ class Flusher:
                 self._waker = None
             return True
 
-    def _register(self, selector: selectors.BaseSelector, connection: Connection) -> None:
+    def _register(self, selector: selectors.BaseSelector, connection: Sender) -> None:
         if self._flush(connection):
             return
         try:
@@ -130,7 +130,7 @@ class Flusher:
         selector.unregister(fd)
         os.close(fd)
 
-    def _flush(self, connection: Connection) -> bool:
+    def _flush(self, connection: Sender) -> bool:
         """Flush; whether the connection needs no watching any more."""
         if not connection.flush(later=False):
             return False

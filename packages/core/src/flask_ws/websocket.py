@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .channels import Channels
-from .connection import NORMAL_CLOSURE, Connection, check_close, keep
+from .connection import NORMAL_CLOSURE, Connection, check_close
 from .cork import ENOUGH, corks
 from .frames import BytesLike
+from .sender import keep
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
