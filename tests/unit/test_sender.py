@@ -4,13 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.support.memory import PATIENCE, in_thread, tcp_pair
-from tests.support.raw import (
-    BINARY,
-    PING,
-    PONG,
-    Frame,
-    encode_frame,
-)
+from tests.support.raw import BINARY, PING, PONG, Frame, encode_frame
 from tests.support.waiting import until
 
 from flask_ws.deflate import Deflate, DeflateParameters

@@ -169,20 +169,20 @@ class ClusterBroker(Broker):
     def _ask(self, client: SharedClient, node: Any, *command: str | bytes) -> Any:
         health = self._health(node.name)
         attempt = health.check()
-        with client as cluster:
-            try:
+        try:
+            with client as cluster:
                 # To a server that is named it goes once, or to the one that has its channel now.
                 answer = cluster.execute_command(*command, target_nodes=node)
-            except ERRORS as error:
-                if isinstance(error, RedisClusterException):
-                    # Some versions of redis-py forget servers that they could not reach.
-                    self._give_up_client(client)
-                health.fail(error, attempt)
-                raise BrokerError(f"Redis at {health.name}: {error}") from error
-            health.succeed()
-            if self.is_away:
-                self._whole.succeed()
-                self._forget_strangers(cluster)
+        except ERRORS as error:
+            if isinstance(error, RedisClusterException):
+                # Some versions of redis-py forget servers that they could not reach.
+                self._give_up_client(client)
+            health.fail(error, attempt)
+            raise BrokerError(f"Redis at {health.name}: {error}") from error
+        health.succeed()
+        if self.is_away:
+            self._whole.succeed()
+            self._forget_strangers(cluster)
         return answer
 
     def _health(self, name: str) -> Health:

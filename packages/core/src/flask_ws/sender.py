@@ -13,7 +13,7 @@ from .outbox import Outbox
 from .protocol import Protocol
 from .transport import Transport, coalesce
 
-__all__ = ["ABNORMAL_CLOSURE", "Sender", "keep"]
+__all__ = ["Sender", "keep"]
 
 logger = logging.getLogger("flask_ws")
 
