@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from flask_ws import ServerSocket, hookspecs
+from flask_ws import ServerSocket
+from flask_ws.plugin import hookspecs
 
 from .markdown import ROOT, Block, read_blocks
 
 PAGE = ROOT / "docs" / "plugins.md"
 TEXT = PAGE.read_text()
 BLOCKS = read_blocks(PAGE)
-UNIT_TESTS = "\n".join(path.read_text() for path in ROOT.glob("tests/unit/test_*.py"))
+UNIT_TESTS = "\n".join(path.read_text() for path in ROOT.glob("tests/unit/**/test_*.py"))
 
 FIELDS = [field.name for field in dataclasses.fields(ServerSocket)]
 HOOKS = [name for name in vars(hookspecs) if name.startswith("flask_ws_")]

@@ -11,7 +11,7 @@ import pytest
 from tests.support.redis import RedisServer
 from tests.support.server import wait_until
 
-from flask_ws.plugins import plugins
+from flask_ws.plugin.manager import plugins
 from flask_ws.testing.brokers import Process
 
 from .markdown import ROOT

@@ -13,14 +13,15 @@ from flask import Flask
 from tests.support.memory import PATIENCE, MemoryPlugin, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import Peer
 
-from flask_ws import Concurrency, ConnectionClosed, Sock, plugins
-from flask_ws import monitor as monitor_module
+from flask_ws import Concurrency, ConnectionClosed, Sock
 from flask_ws.concurrency import threads
-from flask_ws.connection import Connection
-from flask_ws.flusher import Flusher
-from flask_ws.monitor import Monitor
-from flask_ws.protocol import Protocol
-from flask_ws.transport import PlainTransport
+from flask_ws.connection.connection import Connection
+from flask_ws.connection.transport import PlainTransport
+from flask_ws.loop import monitor as monitor_module
+from flask_ws.loop.flusher import Flusher
+from flask_ws.loop.monitor import Monitor
+from flask_ws.plugin import manager as plugins
+from flask_ws.protocol.protocol import Protocol
 
 
 @pytest.fixture

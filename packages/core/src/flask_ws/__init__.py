@@ -20,9 +20,6 @@ command line.
 
 from __future__ import annotations
 
-from .borrowed import borrow_socket
-from .brokers import Broker
-from .buffered import take_buffered
 from .concurrency import Concurrency, HomeThread
 from .exceptions import (
     BrokerError,
@@ -31,11 +28,13 @@ from .exceptions import (
     FlaskWSError,
     NoSocket,
 )
-from .extension import Sock
-from .hookspecs import ServerSocket, hookimpl
 from .options import Options
-from .views import WebSocketView
-from .websocket import WebSocket
+from .plugin.brokers import Broker
+from .plugin.hookspecs import ServerSocket, hookimpl
+from .plugin.sockets import borrow_socket, take_buffered
+from .routes.extension import Sock
+from .views.view import WebSocketView
+from .views.websocket import WebSocket
 
 __all__ = [
     "Broker",

@@ -18,14 +18,14 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 import click
 from markupsafe import Markup
 
-from flask_ws.buffered import take_buffered
 from flask_ws.concurrency import threads
-from flask_ws.connection import Connection
-from flask_ws.deflate import Deflate, parse_agreed
+from flask_ws.connection.connection import Connection
+from flask_ws.connection.transport import PlainTransport, TLSTransport
 from flask_ws.exceptions import ConnectionClosed
-from flask_ws.handshake import accept_value
-from flask_ws.protocol import Protocol
-from flask_ws.transport import PlainTransport, TLSTransport
+from flask_ws.http.handshake import accept_value
+from flask_ws.plugin.sockets import take_buffered
+from flask_ws.protocol.deflate import Deflate, parse_agreed
+from flask_ws.protocol.protocol import Protocol
 from flask_ws.wording import describe_close, printable
 
 __all__ = ["connect", "exit_code"]

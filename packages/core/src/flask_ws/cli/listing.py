@@ -13,10 +13,11 @@ import flask
 from flask.cli import with_appcontext
 from werkzeug.routing import Rule
 
-from flask_ws.advice import describe_unregistered, has_lost_decorator
-from flask_ws.extension import AppState
 from flask_ws.options import PROCESS_NAMES, Options
-from flask_ws.plugins import BROKER_EXTRAS, HINTS, FoundPlugin, plugins
+from flask_ws.plugin.manager import BROKER_EXTRAS, HINTS, FoundPlugin, plugins
+from flask_ws.routes.advice import describe_unregistered
+from flask_ws.routes.extension import AppState
+from flask_ws.views.advice import has_lost_decorator
 
 from .tables import show
 

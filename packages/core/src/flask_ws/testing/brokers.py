@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ClassVar
 
-from flask_ws.brokers import Broker
 from flask_ws.exceptions import BrokerError
-from flask_ws.plugins import plugins
+from flask_ws.plugin.brokers import Broker
+from flask_ws.plugin.manager import plugins
 
 __all__ = ["BrokerSuite"]
 

@@ -17,13 +17,13 @@ from markupsafe import Markup
 from werkzeug.datastructures import Headers
 from werkzeug.test import Client, TestResponse
 
-from flask_ws.connection import Connection
-from flask_ws.deflate import Deflate, parse_agreed
+from flask_ws.connection.connection import Connection
+from flask_ws.connection.transport import SEND_SIZE, PlainTransport
 from flask_ws.exceptions import ConnectionClosed, FlaskWSError
-from flask_ws.frames import BytesLike
-from flask_ws.protocol import Protocol
-from flask_ws.transport import SEND_SIZE, PlainTransport
-from flask_ws.websocket import dump, load
+from flask_ws.protocol.deflate import Deflate, parse_agreed
+from flask_ws.protocol.frames import BytesLike
+from flask_ws.protocol.protocol import Protocol
+from flask_ws.views.websocket import dump, load
 
 from .memory import Call, threads
 

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask_ws.concurrency import Concurrency
-from flask_ws.hookspecs import ServerSocket, hookimpl
-from flask_ws.monitor import monitor_for
-from flask_ws.plugins import plugins
-from flask_ws.response import ON_EXCEPTION
-from flask_ws.response import __file__ as response_file
-from flask_ws.views import __file__ as views_file
+from flask_ws.http.response import ON_EXCEPTION
+from flask_ws.http.response import __file__ as response_file
+from flask_ws.loop.monitor import monitor_for
+from flask_ws.plugin.hookspecs import ServerSocket, hookimpl
+from flask_ws.plugin.manager import plugins
+from flask_ws.views.view import __file__ as views_file
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

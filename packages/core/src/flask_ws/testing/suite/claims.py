@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from flask_ws.plugins import Plugins
+from flask_ws.plugin.manager import Plugins
 
 from .base import Subject, once_a_plugin
 from .foreign import FOREIGN, Foreign

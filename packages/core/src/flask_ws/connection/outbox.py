@@ -1,0 +1,116 @@
+"""What a connection has to send, and the kernel has not taken yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from ..concurrency import Concurrency
+from ..protocol.frames import BytesLike
+
+__all__ = ["Outbox"]
+
+#: Frames that wait are given to the kernel together until they have so many bytes: each call
+#: costs as much as copying these.
+JOINED_SIZE = 2**14
+
+
+class Outbox:
+    """Frames in their order. Any thread may put some in; one at a time may take them out.
+
+    :param concurrency: the primitives of the connection.
+    """
+
+    __slots__ = ("_closed", "_lock", "frames", "size")
+
+    def __init__(self, concurrency: Concurrency) -> None:
+        # Nobody holds it for long.
+        self._lock = concurrency.lock()
+        self._closed = False
+        #: The frames; empty or ``None``, as with most connections for ever, if nothing waits.
+        self.frames: deque[BytesLike] | None = None
+        #: Their bytes.
+        self.size = 0
+
+    def append(self, *parts: BytesLike) -> bool:
+        """Put a frame in; ``False`` if a close frame has been put in already.
+
+        :param parts: the frame, or its parts in their order.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            self._open().extend(parts)
+            self.size += sum(map(len, parts))
+            return True
+
+    def close(self, frame: BytesLike, announce: Callable[[], object]) -> None:
+        """Put a close frame in, which nothing may follow.
+
+        :param announce: called with the frame on its way in, so that whoever hears of it finds it.
+        """
+        with self._lock:
+            self._closed = True
+            self._open().append(frame)
+            self.size += len(frame)
+            announce()
+
+    def put_back(self, *rest: BytesLike) -> None:
+        """Put what the kernel did not take of a frame, in its parts, before everything else."""
+        with self._lock:
+            self._open().extendleft(reversed(rest))
+            self.size += sum(map(len, rest))
+
+    def holds(self, frame: BytesLike | None) -> bool:
+        """Tell whether this very frame waits."""
+        with self._lock:
+            return any(other is frame for other in self.frames or ())
+
+    def call_if_any(self, function: Callable[[], object]) -> bool:
+        """Call a function if anything waits, and before the last of it is gone."""
+        with self._lock:
+            if not self.frames:
+                return False
+            function()
+            return True
+
+    def take(self) -> BytesLike:
+        """Take the next frame out."""
+        with self._lock:
+            frame = self._open().popleft()
+            self.size -= len(frame)
+            return frame
+
+    def peek(self) -> BytesLike:
+        """Return what is to go out next: the next frame, with those behind it if it is small."""
+        frames = self._open()
+        if len(frames) > 1 and len(frames[0]) < JOINED_SIZE:
+            with self._lock:
+                parts: list[BytesLike] = []
+                size = 0
+                while frames and (not parts or size + len(frames[0]) <= JOINED_SIZE):
+                    size += len(frames[0])
+                    parts.append(frames.popleft())
+                frames.appendleft(b"".join(parts))
+        return frames[0]
+
+    def sent(self, size: int) -> None:
+        """Take out what the kernel has taken of :meth:`peek`, in bytes."""
+        with self._lock:
+            frames = self._open()
+            self.size -= size
+            if size == len(frames[0]):
+                frames.popleft()
+            elif size:
+                frames[0] = memoryview(frames[0])[size:]
+
+    def clear(self) -> None:
+        """Throw it all away: it cannot be sent any more."""
+        with self._lock:
+            self.frames = None
+            self.size = 0
+
+    def _open(self) -> deque[BytesLike]:
+        if self.frames is None:
+            self.frames = deque()
+        return self.frames

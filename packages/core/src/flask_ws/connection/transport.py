@@ -1,0 +1,298 @@
+"""What a connection needs of its socket, whatever kind of socket it is."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..concurrency import Concurrency
+from ..protocol.frames import BytesLike
+
+__all__ = ["PlainTransport", "TLSTransport", "Transport", "coalesce"]
+
+#: The most that is read at once: as a rule little more than a packet carries, because every thread
+#: that waits has a buffer of that size at hand; much while there was more to read than that.
+RECV_SIZE = 2**11
+LARGE_RECV_SIZE = 2**16
+#: The most that is given to the kernel at once, so that the progress of a long send is seen.
+SEND_SIZE = 2**18
+#: Makes one call non-blocking whatever the socket is set to; Windows has no such flag.
+DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+
+
+class Transport:
+    """A stream socket: calls that wait, and calls that never do.
+
+    One thread may receive while another sends. End of stream is ``b""``; a connection that
+    failed raises :exc:`OSError`.
+
+    :param sock: the socket.
+    :param concurrency: the primitives to wait with.
+    :param close: closes the connection for good.
+    """
+
+    __slots__ = ("_close", "_concurrency", "_raw", "_recv_size", "fd", "sent", "sock")
+
+    def __init__(
+        self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
+    ) -> None:
+        self.sock = sock
+        # At C level: once detached, a TLS socket's own fileno() is that of a dead one.
+        native = isinstance(sock, _socket.socket)
+        self.fd = _socket.socket.fileno(sock) if native else sock.fileno()
+        self._concurrency = concurrency
+        self._close = close
+        # The same descriptor at C level: never green, and never closed here.
+        self._raw = _socket.socket(fileno=self.fd)
+        self._recv_size = RECV_SIZE
+        #: Bytes that the kernel has taken.
+        self.sent = 0
+        # Absent on Unix sockets. Without it, a small message waits for the last one's ACK.
+        with contextlib.suppress(OSError):
+            self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    # Without waiting
+
+    def try_recv(self) -> bytes | None:
+        """Receive what is there; ``None`` if nothing is."""
+        raise NotImplementedError
+
+    def try_recv_into(self, buffer: memoryview) -> int | None:
+        """Receive what is there into a buffer; ``None`` if nothing is, 0 at the end."""
+        raise NotImplementedError
+
+    def try_send(self, data: BytesLike) -> int:
+        """Send what the kernel takes; what it took nothing of must be the next thing sent."""
+        raise NotImplementedError
+
+    def is_readable(self) -> bool:
+        """Tell whether anything, or the end of the stream, is there to be received."""
+        try:
+            # At C level: eventlet allows no second greenlet to wait for a socket, not even for 0 s.
+            self._raw.recv(1, DONTWAIT | socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            # Which recv() tells whoever reads.
+            return True
+        return True
+
+    def _adapt(self, data: bytes) -> bytes:
+        self._recv_size = LARGE_RECV_SIZE if len(data) == self._recv_size else RECV_SIZE
+        return data
+
+    # Waiting
+
+    def recv(self, timeout: float | None = None) -> bytes:
+        """Receive a part of what comes.
+
+        :param timeout: seconds to wait for the first byte; ``None`` waits for ever, and 0 not at
+            all.
+        :raises TimeoutError: the time is up.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            data = self.try_recv()
+            if data is not None:
+                return data
+            if timeout == 0:
+                raise TimeoutError
+            self._wait_to_receive(deadline)
+
+    def recv_into(self, buffer: memoryview, timeout: float | None = None) -> int:
+        """Receive into a buffer; otherwise as :meth:`recv`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            size = self.try_recv_into(buffer)
+            if size is not None:
+                return size
+            if timeout == 0:
+                raise TimeoutError
+            self._wait_to_receive(deadline)
+
+    def send(self, buffers: list[BytesLike]) -> None:
+        """Send all of ``buffers``, and return when the kernel has it."""
+        for data in coalesce(buffers):
+            view = memoryview(data)
+            while view:
+                sent = self.try_send(view[:SEND_SIZE])
+                view = view[sent:]
+                if not sent:
+                    self._concurrency.wait_writable(self.fd, None)
+
+    def _wait_to_receive(self, deadline: float | None) -> None:
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._concurrency.wait_readable(self.fd, timeout):
+            raise TimeoutError
+
+    # Ending
+
+    def end(self) -> None:
+        """Tell the peer that nothing more will be sent (a FIN, after TLS's own goodbye)."""
+        with contextlib.suppress(OSError):
+            self._raw.shutdown(socket.SHUT_WR)
+
+    def abort(self) -> None:
+        """End the connection both ways: whoever waits for it, here or there, wakes up."""
+        with contextlib.suppress(OSError):
+            self._raw.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; nobody may be using it any more."""
+        self._raw.detach()
+        self._close()
+
+
+class PlainTransport(Transport):
+    """A plain socket."""
+
+    __slots__ = ("_sock_recv", "_sock_send")
+
+    def __init__(
+        self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
+    ) -> None:
+        super().__init__(sock, concurrency, close)
+        # Where one call can be made non-blocking, waiting is left to the socket's own methods:
+        # the kernel's on a native socket, the hub's on a green one.
+        sock.settimeout(None if DONTWAIT else 0)
+        self._sock_recv = sock.recv
+        self._sock_send = sock.send
+
+    def try_recv(self) -> bytes | None:
+        try:
+            return self._adapt(self._raw.recv(self._recv_size, DONTWAIT))
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def try_recv_into(self, buffer: memoryview) -> int | None:
+        try:
+            return self._raw.recv_into(buffer, len(buffer), DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def try_send(self, data: BytesLike) -> int:
+        try:
+            sent = self._raw.send(data, DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        self.sent += sent
+        return sent
+
+    if DONTWAIT:
+
+        def recv(self, timeout: float | None = None) -> bytes:
+            data: bytes
+            size = self._recv_size
+            if timeout is None:
+                data = self._sock_recv(size)
+            elif timeout:
+                return super().recv(timeout)
+            else:
+                try:
+                    data = self._raw.recv(size, DONTWAIT)
+                except (BlockingIOError, InterruptedError):
+                    raise TimeoutError from None
+            self._recv_size = LARGE_RECV_SIZE if len(data) == size else RECV_SIZE
+            return data
+
+        def recv_into(self, buffer: memoryview, timeout: float | None = None) -> int:
+            if timeout is None:
+                return self.sock.recv_into(buffer)
+            return super().recv_into(buffer, timeout)
+
+        def send(self, buffers: list[BytesLike]) -> None:
+            if len(buffers) == 1:
+                # By far the most messages are small, and go out whole.
+                data = buffers[0]
+                sent = self._sock_send(data) if len(data) <= SEND_SIZE else 0
+                self.sent += sent
+                if sent == len(data):
+                    return
+                buffers = [memoryview(data)[sent:]]
+            else:
+                buffers = coalesce(buffers)
+            for data in buffers:
+                sent, size = 0, len(data)
+                view = memoryview(data)
+                while sent < size:
+                    taken = self._sock_send(view[sent : sent + SEND_SIZE])
+                    self.sent += taken
+                    sent += taken
+
+
+class TLSTransport(Transport):
+    """A TLS socket, whose C-level object is used by one thread at a time."""
+
+    __slots__ = ("_lock", "_sslobj", "_wants_write")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        concurrency: Concurrency,
+        close: Callable[[], None],
+    ) -> None:
+        super().__init__(sock, concurrency, close)
+        # At C level: eventlet's own settimeout() does not reach the descriptor. gevent's socket
+        # is no native one, and non-blocking already.
+        if isinstance(sock, _socket.socket):
+            _socket.socket.settimeout(sock, 0)
+        self._sslobj: Any = sock._sslobj  # type: ignore[attr-defined]
+        self._lock = concurrency.lock()
+        self._wants_write = False
+
+    def try_recv(self) -> bytes | None:
+        data: bytes | None = self._read(LARGE_RECV_SIZE)
+        return data
+
+    def try_recv_into(self, buffer: memoryview) -> int | None:
+        size: int | None = self._read(len(buffer), buffer)
+        return size
+
+    def _read(self, *arguments: Any) -> Any:
+        nothing = b"" if len(arguments) == 1 else 0
+        with self._lock:
+            self._wants_write = False
+            try:
+                return self._sslobj.read(*arguments)
+            except ssl.SSLWantReadError:
+                return None
+            except ssl.SSLWantWriteError:
+                self._wants_write = True
+                return None
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return nothing
+
+    def try_send(self, data: BytesLike) -> int:
+        with self._lock:
+            try:
+                sent: int = self._sslobj.write(data)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return 0
+        self.sent += sent
+        return sent
+
+    def _wait_to_receive(self, deadline: float | None) -> None:
+        # A change of keys can make a read wait for a write.
+        if self._wants_write:
+            self._concurrency.wait_writable(self.fd, 1.0)
+        else:
+            super()._wait_to_receive(deadline)
+
+    def end(self) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            self._sslobj.shutdown()
+        super().end()
+
+
+def coalesce(buffers: list[BytesLike]) -> list[BytesLike]:
+    """Join a frame's header with the beginning of its payload, so that they leave in one packet."""
+    if len(buffers) == 1:
+        return buffers
+    header, payload = buffers
+    view = memoryview(payload)
+    return [b"".join((header, view[:LARGE_RECV_SIZE])), view[LARGE_RECV_SIZE:]]

@@ -1,0 +1,7 @@
+"""From a request to a 101, and to whatever runs on the connection then.
+
+- ``handshake``: whether a request is a handshake that can be accepted; refusals.
+- ``detach``: requests on threads of our own, where the server has few.
+- ``takeover``: taking the socket from the server.
+- ``response``: the response that answers 101 and serves the connection.
+"""

@@ -1,0 +1,260 @@
+"""The HTTP side of a WebSocket: from the request to a 101, or to a refusal (RFC 6455 section 4).
+
+A refusal is one of werkzeug's HTTP exceptions, so that Flask's error handlers see it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import logging
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    MethodNotAllowed,
+    ServiceUnavailable,
+)
+from werkzeug.wrappers import Request
+
+from ..options import Options
+from ..protocol.deflate import DeflateParameters, negotiate
+from ..wording import shown_path
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = [
+    "Handshake",
+    "UpgradeRequired",
+    "accept_value",
+    "check",
+    "is_upgrade",
+    "spare_hop_by_hop",
+]
+
+logger = logging.getLogger("flask_ws")
+
+VERSION = "13"
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+#: Names of one machine, which are origins of their own each.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+#: Seconds after which a client that found the server full may try again.
+RETRY_AFTER = 5
+#: What a 426 must have (RFC 9110 section 15.5.22), and a WSGI application must not (PEP 3333).
+HOP_BY_HOP = frozenset({"connection", "upgrade"})
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class UpgradeRequired(HTTPException):
+    """426: the server speaks another version of the protocol than the client (RFC 9110)."""
+
+    code = 426
+    name = "Upgrade Required"
+    description = "This URL is a WebSocket: connect to it with version 13 of the protocol."
+
+    def get_headers(
+        self,
+        environ: WSGIEnvironment | None = None,
+        scope: dict[str, object] | None = None,
+    ) -> list[tuple[str, str]]:
+        """Add the version that would do (RFC 6455 section 4.4)."""
+        return [
+            *super().get_headers(environ, scope),
+            ("Sec-WebSocket-Version", VERSION),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+        ]
+
+
+def spare_hop_by_hop(start_response: StartResponse) -> StartResponse:
+    """Wrap a server's start_response, so that a 426 is answered by one that is strict, too.
+
+    Most servers let an application say ``Upgrade``; one that does not says so with an assertion.
+    """
+
+    def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        if not status.startswith("426"):
+            return start_response(status, headers, *more)
+        try:
+            return start_response(status, headers, *more)
+        except AssertionError:
+            headers = [header for header in headers if header[0].lower() not in HOP_BY_HOP]
+            return start_response(status, headers, sys.exc_info())
+
+    return start
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What the client and the route agreed on."""
+
+    #: The answer to the client's key.
+    accept: str
+    #: The subprotocol, if they have one in common.
+    subprotocol: str | None = None
+    #: The parameters of permessage-deflate, if it is on.
+    deflate: DeflateParameters | None = None
+    #: The headers that the 101 carries for all that.
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+def is_upgrade(environ: WSGIEnvironment) -> bool:
+    """Tell whether a request asks for a WebSocket."""
+    return "websocket" in _tokens(environ.get("HTTP_UPGRADE", "")) and "upgrade" in _tokens(
+        environ.get("HTTP_CONNECTION", "")
+    )
+
+
+def check(request: Request, options: Options) -> Handshake:
+    """Check a client's opening handshake, and choose what to answer.
+
+    :param request: the request.
+    :param options: the route's options.
+    :raises HTTPException: the handshake is refused: 400, 403, 405 or 426.
+    """
+    environ = request.environ
+    if request.method != "GET":
+        refuse(request, MethodNotAllowed(["GET"], "A WebSocket handshake is a GET request."))
+    if not is_upgrade(environ):
+        refuse(request, UpgradeRequired())
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != VERSION:
+        refuse(request, UpgradeRequired())
+    if environ.get("HTTP_TRANSFER_ENCODING") or (request.content_length or 0) > 0:
+        refuse(request, BadRequest("A WebSocket handshake has no body."))
+    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
+    if not _is_key(key):
+        refuse(request, BadRequest("Sec-WebSocket-Key must be 16 bytes in base64."))
+    _check_origin(request, options)
+
+    accept = accept_value(key)
+    headers = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept),
+    ]
+    subprotocol = _choose_subprotocol(request, options)
+    if subprotocol is not None:
+        headers.append(("Sec-WebSocket-Protocol", subprotocol))
+    deflate = None
+    if options.compression:
+        # Of several such headers a server makes one, with commas.
+        agreed = negotiate(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
+        if agreed is not None:
+            deflate, header = agreed
+            headers.append(("Sec-WebSocket-Extensions", header))
+    return Handshake(accept, subprotocol, deflate, headers)
+
+
+def refuse(request: Request, error: HTTPException) -> NoReturn:
+    """Log the refusal of a handshake in one line, and raise it."""
+    log_refusal(request, error.code, error.description)
+    raise error
+
+
+def log_refusal(request: Request, code: int | None, text: str | None) -> None:
+    """Log the refusal of a handshake in one line."""
+    logger.warning(
+        "WebSocket handshake from %s for %s refused: %s %s",
+        request.remote_addr or "-",
+        shown_path(request.environ),
+        code,
+        text,
+    )
+
+
+def too_many_connections(options: Options) -> ServiceUnavailable:
+    """Make the refusal of a process that holds as many connections as it may."""
+    return ServiceUnavailable(
+        f"This process has {options.max_connections} WebSocket connections (SOCK_MAX_CONNECTIONS).",
+        retry_after=RETRY_AFTER,
+    )
+
+
+def too_many_threads(options: Options) -> ServiceUnavailable:
+    """Make the refusal of a process that runs as many handlers as it may."""
+    return ServiceUnavailable(
+        f"This process runs {options.max_threads} WebSocket handlers (SOCK_MAX_THREADS).",
+        retry_after=RETRY_AFTER,
+    )
+
+
+def accept_value(key: str) -> str:
+    """Answer a ``Sec-WebSocket-Key`` (section 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()  # noqa: S324
+
+
+def _tokens(header: str) -> set[str]:
+    return {token.strip().lower() for token in header.split(",")}
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _choose_subprotocol(request: Request, options: Options) -> str | None:
+    offered: str = request.environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+    for name in offered.split(","):
+        if name.strip() in options.subprotocols:
+            return name.strip()
+    return None
+
+
+def _check_origin(request: Request, options: Options) -> None:
+    """Refuse a browser that runs another site's page (section 10.2)."""
+    origin = request.environ.get("HTTP_ORIGIN")
+    allowed = options.allowed_origins
+    # Only browsers send the header, and they cannot be made to leave it out.
+    if origin is None or allowed == "*":
+        return
+    if allowed is None:
+        if origin != "null" and _place(origin) == _place(f"//{request.host}"):
+            return
+    elif _full(origin) in {_full(other) for other in allowed}:
+        return
+    wanted = "the same origin" if allowed is None else ", ".join(allowed) or "none"
+    setting = [*(allowed or ()), origin]
+    advice = f'To allow it, set app.config["SOCK_ALLOWED_ORIGINS"] = {setting}, or allowed_origins '
+    advice += "of the route."
+    if allowed is None:
+        advice += _explain_host(_place(origin), _place(f"//{request.host}"))
+    refuse(
+        request,
+        Forbidden(
+            f"Origin {origin!r} is not allowed for host {request.host!r} (allowed: {wanted}). "
+            f"{advice}"
+        ),
+    )
+
+
+def _explain_host(origin: tuple[str, int | None], host: tuple[str, int | None]) -> str:
+    if {origin[0], host[0]} <= LOOPBACK and origin[1] == host[1]:
+        return f" Or open the page under the name it connects to: {origin[0]} is not {host[0]}."
+    return " Behind a proxy, see that it passes the Host header on, or use ProxyFix."
+
+
+def _place(url: str) -> tuple[str, int | None]:
+    """Return a URL's host and port; ``None`` for any scheme's default port.
+
+    The scheme is left out: a proxy that ends TLS changes it.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "", -1
+    default = {DEFAULT_PORTS.get(parts.scheme, 80)} if parts.scheme else {80, 443}
+    return parts.hostname or "", None if port is None or port in default else port
+
+
+def _full(origin: str) -> tuple[str, str, int | None]:
+    return (origin.partition("://")[0].lower(), *_place(origin.lower()))

@@ -1,0 +1,323 @@
+"""The housekeeping of all connections of a process: one thread, or one greenlet.
+
+It finds dead peers, serves connections whose handler is busy elsewhere, and says goodbye when the
+server stops.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import heapq
+import itertools
+import logging
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from ..concurrency import Concurrency
+from ..connection.connection import Connection
+
+__all__ = ["Monitor", "monitor_for"]
+
+logger = logging.getLogger("flask_ws")
+
+GOING_AWAY = 1001
+GOODBYE = "the server is stopping"
+
+#: Seconds between two looks at the connections that no thread attends to, and at the servers.
+TICK = 0.4
+#: The shortest that becomes for options in fractions of a second.
+SHORTEST_TICK = 0.02
+#: After so many pings, or looks for an answer to one, others may run for so many seconds: with
+#: thousands of connections their messages would wait for all of it.
+BATCH = 32
+PAUSE = 0.001
+#: Seconds that the end of the process waits for connections to end on which no handler is at work.
+FAREWELL = 2.0
+
+
+class Watch:
+    """What the monitor knows of one connection.
+
+    :param connection: the connection.
+    :param ping_interval: seconds without life after which a ping is sent; ``None`` for no pings.
+    :param ping_timeout: seconds until a ping without any answer means that the peer is dead.
+    :param is_stopping: tells whether the connection's server wants to stop.
+    :param close_timeout: seconds that the goodbye may take.
+    :param stop_timeout: seconds that the end of the process leaves to a handler at work.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "active",
+        "connection",
+        "goodbye_until",
+        "interval",
+        "is_stopping",
+        "pinged_at",
+        "quiet_since",
+        "received",
+        "sent",
+        "stop_timeout",
+        "timeout",
+        "wait_for_goodbye",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        ping_interval: float | None,
+        ping_timeout: float | None,
+        close_timeout: float,
+        is_stopping: Callable[[], bool],
+        stop_timeout: float = 0.0,
+    ) -> None:
+        self.connection = connection
+        self.stop_timeout = stop_timeout
+        self.interval = ping_interval
+        self.timeout = ping_timeout
+        self.wait_for_goodbye = close_timeout
+        self.is_stopping = is_stopping
+        self.active = True
+        self.received = connection.bytes_received
+        self.sent = 0
+        self.quiet_since = time.monotonic()
+        self.pinged_at: float | None = None
+        self.goodbye_until: float | None = None
+
+    def check(self, now: float) -> float:
+        """Ping a quiet peer, give up a dead one; return when to look again."""
+        assert self.interval is not None
+        connection = self.connection
+        received = connection.bytes_received
+        if received != self.received or connection.is_backed_up:
+            self.received = received
+            self.quiet_since = now
+            self.pinged_at = None
+        elif self.pinged_at is None:
+            if now - self.quiet_since >= self.interval:
+                connection.post_ping()
+                self.pinged_at = now
+                self.sent = connection.bytes_sent
+        elif self.timeout is not None and now - self.pinged_at >= self.timeout:
+            # A ping may wait behind a long message. While that moves, the peer lives.
+            sent = connection.bytes_sent
+            if connection.is_sending and sent != self.sent:
+                self.pinged_at = now
+                self.sent = sent
+            else:
+                connection.lose("the peer did not answer a ping within ping_timeout")
+        if self.pinged_at is not None and self.timeout is not None:
+            return self.pinged_at + self.timeout
+        return min(now + self.interval / 4, max(self.quiet_since + self.interval, now + 0.001))
+
+
+class Monitor:
+    """Watches over the connections of a process.
+
+    :param concurrency: the primitives of the connections, and of the monitor itself.
+    """
+
+    def __init__(self, concurrency: Concurrency) -> None:
+        self._concurrency = concurrency
+        self._lock = concurrency.lock()
+        self._wake = concurrency.event()
+        self._running = False
+        self._watches: dict[Connection, Watch] = {}
+        # How many connections there are of each server that is to be asked.
+        self._servers: dict[Callable[[], bool], int] = {}
+        # How many were admitted and have not been added yet.
+        self._admitted = 0
+        # Weak: of a connection that has ended, nothing is kept until its time would have come.
+        self._arrived: deque[weakref.ref[Watch]] = deque()
+        self._due: list[tuple[float, int, weakref.ref[Watch]]] = []
+        self._number = itertools.count()
+        self._tick = TICK
+        self._leaving: list[Watch] = []
+        self._failed: list[Callable[[], bool]] = []
+        self._timers: deque[tuple[float, Callable[[], object]]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._watches) + self._admitted
+
+    def admit(self, limit: int) -> bool:
+        """Count a connection before there is one; ``False`` if there are ``limit`` already."""
+        with self._lock:
+            if len(self) >= limit:
+                return False
+            self._admitted += 1
+            return True
+
+    def dismiss(self) -> None:
+        """Count a connection no more that was admitted: there will be none."""
+        with self._lock:
+            self._admitted -= 1
+
+    def add(self, watch: Watch, *, admitted: bool = False) -> None:
+        """Watch over a connection from now on.
+
+        :param watch: the watch.
+        :param admitted: whether the connection has been counted already.
+        :raises RuntimeError: the system has no thread left for the monitor.
+        """
+        with self._lock:
+            if not self._running:
+                self._wake.clear()
+                self._concurrency.spawn(self._run, "flask_ws.Monitor")
+                self._running = True
+            self._watches[watch.connection] = watch
+            self._servers[watch.is_stopping] = self._servers.get(watch.is_stopping, 0) + 1
+            self._admitted -= admitted
+            self._arrived.append(weakref.ref(watch))
+
+    def remove(self, connection: Connection) -> None:
+        """Watch no more; the connection has ended."""
+        with self._lock:
+            watch = self._watches.pop(connection, None)
+            if watch is not None:
+                watch.active = False
+                self._servers[watch.is_stopping] -= 1
+                if not self._servers[watch.is_stopping]:
+                    del self._servers[watch.is_stopping]
+        if not self._watches:
+            self._wake.set()
+
+    def at(self, when: float, function: Callable[[], object]) -> None:
+        """Call a function at a time of :func:`time.monotonic`; it must not wait or raise.
+
+        It is not called if no connection is watched over then.
+        """
+        self._timers.append((when, function))
+
+    def say_goodbye(self) -> None:
+        """Send every connection a close frame, and give the handlers a moment to end."""
+        for watch in list(self._watches.values()):
+            self._say_goodbye_to(watch)
+        began = time.monotonic()
+        deadline = began + FAREWELL
+        while self._watches:
+            # A second signal to a server with greenlets ends up in whichever of them is waiting.
+            with contextlib.suppress(SystemExit):
+                # Set when the last connection has ended.
+                self._wake.wait(0.05)
+            now = time.monotonic()
+            watches = list(self._watches.values())
+            for watch in watches:
+                watch.connection.service()
+            at_work = [watch for watch in watches if watch.connection.at_work]
+            if any(now < began + watch.stop_timeout for watch in at_work):
+                deadline = now + FAREWELL
+            elif now >= deadline or len(at_work) == len(watches):
+                break
+
+    def _say_goodbye_to(self, watch: Watch) -> None:
+        if watch.goodbye_until is None:
+            watch.goodbye_until = time.monotonic() + watch.wait_for_goodbye
+            watch.connection.go_away(GOING_AWAY, GOODBYE)
+            self._leaving.append(watch)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self._tick)
+            with self._lock:
+                if not self._watches:
+                    self._running = False
+                    self._due.clear()
+                    self._leaving.clear()
+                    self._timers.clear()
+                    self._arrived.clear()
+                    return
+            # A connection may have come since the last one ended.
+            self._wake.clear()
+            try:
+                self._look()
+            except Exception:
+                logger.exception("The monitor stumbled; it goes on.")
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        self._welcome(now)
+        self._ask_servers()
+        for connection in list(self._watches):
+            if connection.unattended:
+                connection.service()
+        checked = 0
+        while self._due and self._due[0][0] <= now:
+            _, number, reference = heapq.heappop(self._due)
+            due = reference()
+            if due is not None and due.active and due.connection.close_code is None:
+                heapq.heappush(self._due, (due.check(now), number, reference))
+                checked += 1
+                if checked % BATCH == 0:
+                    self._wake.wait(PAUSE)
+        # Others may add to them at any time.
+        for _ in range(len(self._timers)):
+            timer = self._timers.popleft()
+            if timer[0] <= now:
+                timer[1]()
+            else:
+                self._timers.append(timer)
+        if self._leaving:
+            for watch in self._leaving:
+                if watch.goodbye_until is not None and now >= watch.goodbye_until:
+                    watch.connection.lose("the peer did not answer the close frame")
+            self._leaving = [
+                watch
+                for watch in self._leaving
+                if watch.active and watch.connection.close_code is None
+            ]
+
+    def _welcome(self, now: float) -> None:
+        while self._arrived:
+            reference = self._arrived.popleft()
+            watch = reference()
+            if watch is None or watch.interval is None:
+                continue
+            self._tick = max(
+                SHORTEST_TICK, min(self._tick, watch.interval / 4, (watch.timeout or TICK) / 4)
+            )
+            heapq.heappush(self._due, (watch.check(now), next(self._number), reference))
+
+    def _ask(self, is_stopping: Callable[[], bool]) -> bool:
+        try:
+            return is_stopping()
+        except Exception:
+            if is_stopping not in self._failed:
+                # Once: the housekeeping goes on without it.
+                self._failed.append(is_stopping)
+                logger.exception("A plugin could not tell whether its server stops.")
+            return False
+
+    def _ask_servers(self) -> None:
+        stopping = {is_stopping for is_stopping in list(self._servers) if self._ask(is_stopping)}
+        if stopping:
+            for watch in list(self._watches.values()):
+                if watch.is_stopping in stopping:
+                    self._say_goodbye_to(watch)
+
+
+_monitors: dict[str, Monitor] = {}
+
+
+def monitor_for(concurrency: Concurrency) -> Monitor:
+    """Return this process's monitor for connections that use these primitives."""
+    monitor = _monitors.get(concurrency.name)
+    if monitor is None:
+        monitor = _monitors.setdefault(concurrency.name, Monitor(concurrency))
+    return monitor
+
+
+def _say_goodbye() -> None:
+    for monitor in _monitors.values():
+        if len(monitor):
+            monitor.say_goodbye()
+
+
+atexit.register(_say_goodbye)
+if hasattr(os, "register_at_fork"):
+    # A child has none of its parent's threads; and its parent's connections are not its own.
+    os.register_at_fork(after_in_child=_monitors.clear)

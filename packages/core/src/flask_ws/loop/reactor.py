@@ -1,0 +1,340 @@
+"""Event views without threads: a few threads share the sockets of all idle connections."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from .cork import Cork
+from .pollers import Poller, make_poller
+
+__all__ = ["Conversation", "Reactor", "reactor_for_process"]
+
+logger = logging.getLogger("flask_ws")
+
+#: Seconds that a thread of the reactor waits at a time; only to notice that it is not needed.
+PATIENCE = 5.0
+#: Seconds without anything to read after which there is nothing to watch over, either.
+LULL = 0.05
+#: Seconds that a method may block before another thread takes over from the one that it holds.
+GRACE = 0.005
+#: A method that takes longer than this, in seconds, waits for something: others may run meanwhile.
+#: One that does not only fights with them for the interpreter.
+QUICK = 0.0005
+
+
+class Conversation(Protocol):
+    """What the reactor serves: a connection, and what is to be done when it is readable."""
+
+    @property
+    def fd(self) -> int:
+        """The file descriptor of the connection's socket."""
+
+    @property
+    def label(self) -> str:
+        """The connection's name in logs."""
+
+    def serve(self, *, read: bool = True, cork: Cork | None = None) -> bool:
+        """Read once without waiting, and do what is to be done with what came.
+
+        :param read: whether to read at all, or to look at what has been read already.
+        :param cork: holds back what is sent while more of it is at hand.
+        :return: whether there is more to come. If not, the connection is to be released.
+        """
+
+    def give_up(self) -> None:
+        """End the connection at once."""
+
+    def stop_lingering(self) -> None:
+        """Give the peer no more time to read the close frame."""
+
+
+class Reactor:
+    """Reads the sockets of event views, and calls their methods.
+
+    The thread that sees a readable socket does everything for it: it reads, and calls the view.
+    As long as methods return at once, that is one thread; threads in turns would only pass the
+    interpreter's lock around. One more, the deputy, looks on, and joins when a method blocks.
+
+    :param workers: how many threads there are; a method that blocks holds up one of them.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._running = 0
+        self._conversations: dict[int, tuple[Conversation, Callable[[], None]]] = {}
+        self._poller: Poller = make_poller()
+        # Sockets that are readable, and nobody's yet.
+        self._ready: deque[int] = deque()
+        # Sockets that a thread serves just now; and those among them that the poller leaves out.
+        self._claimed: dict[int, object] = {}
+        self._masked: set[int] = set()
+        # How many threads read, and which of them wait for something to read.
+        self._readers = 0
+        self._waiting: set[int] = set()
+        # Held by the deputy, who is woken up when something happens after a lull.
+        self._deputy = threading.Lock()
+        self._active = False
+        self._alarm = threading.Event()
+        # What the threads that read hold back, where another can see to it that it is not for long.
+        self._corks: dict[int, Cork] = {}
+        # By these the deputy sees how it goes.
+        self._batches = 0
+        self._served = 0
+
+    def add(self, conversation: Conversation, on_end: Callable[[], None]) -> None:
+        """Serve a conversation from now on.
+
+        :param conversation: the conversation, already opened.
+        :param on_end: called when its connection has ended and is to be released.
+        """
+        fd = conversation.fd
+        with self._lock:
+            # News of a connection that had this number before may still be on its way.
+            self._claimed[fd] = conversation
+        self._conversations[fd] = conversation, on_end
+        try:
+            self._start_threads()
+            # What came with the handshake has been read already: nothing would announce it.
+            more = conversation.serve(read=False)
+            if more:
+                self._poller.register(fd)
+        except BaseException:
+            del self._conversations[fd], self._claimed[fd]
+            raise
+        if not more:
+            self._end(fd)
+            return
+        try:
+            self._let_go(fd)
+        except BaseException:
+            # Ctrl-C in the thread that hands it over; nobody else lets go of what that claimed.
+            if self._claimed.get(fd) is conversation:
+                del self._claimed[fd]
+            raise
+
+    def serves(self, conversation: Conversation) -> bool:
+        """Tell whether a conversation is the reactor's, also where :meth:`add` has raised."""
+        return self._conversations.get(conversation.fd, (None, None))[0] is conversation
+
+    def _start_threads(self) -> None:
+        with self._lock:
+            while self._running < self._workers:
+                name = f"flask_ws.Reactor-{self._running + 1}"
+                try:
+                    threading.Thread(target=self._run, name=name, daemon=True).start()
+                except RuntimeError:
+                    # The system has no more threads; with one, all goes on.
+                    if not self._running:
+                        raise
+                    self._alarm.set()
+                    return
+                self._running += 1
+
+    # Threads
+
+    def _run(self) -> None:
+        while self._wait_for_turn() and self._read():
+            pass
+
+    def _wait_for_turn(self) -> bool:
+        """Wait until one more thread is needed to read; ``False`` when none is at all."""
+        if self._step_up():
+            return True
+        with self._deputy:
+            while True:
+                if not self._active:
+                    self._alarm.clear()
+                    if not self._active and self._conversations:
+                        self._alarm.wait(PATIENCE)
+                batches, served = self._batches, self._served
+                time.sleep(GRACE)
+                self._uncork()
+                if self._retire():
+                    return False
+                stuck = (
+                    self._active
+                    and not self._waiting
+                    and (self._batches == batches or len(self._ready) > 0)
+                    and self._served - served < GRACE / QUICK
+                )
+                if self._step_up(at_once=stuck):
+                    return True
+
+    def _read(self) -> bool:
+        """Serve what is readable, as long as that takes this thread; ``False`` at the end."""
+        me = threading.get_ident()
+        cork = self._corks.setdefault(me, Cork()) if self._workers > 1 else None
+        while True:
+            if self._readers > 1:
+                self._uncork()
+            self._waiting.add(me)
+            readable = self._poller.wait(LULL if self._active else PATIENCE)
+            self._waiting.discard(me)
+            if readable:
+                if not self._active:
+                    self._active = True
+                    self._alarm.set()
+                self._batches += 1
+                self._ready.extend(readable)
+                if self._serve_all(cork) and self._step_down():
+                    return True
+            elif self._step_down():
+                return True
+            elif self._active:
+                self._active = False
+            elif self._retire(reader=True):
+                return False
+
+    def _step_up(self, *, at_once: bool = False) -> bool:
+        """Become one of those that read, if there are none, or if one more is needed."""
+        with self._lock:
+            if self._readers and not at_once:
+                return False
+            self._readers += 1
+            return True
+
+    def _step_down(self) -> bool:
+        """Leave the reading to another, if one is waiting for something to read."""
+        if self._readers == 1:
+            return False
+        with self._lock:
+            if self._readers == 1 or not self._waiting:
+                return False
+            self._readers -= 1
+            return True
+
+    def _retire(self, *, reader: bool = False) -> bool:
+        """End the thread, if there is nothing to read."""
+        with self._lock:
+            if self._conversations:
+                return False
+            self._readers -= reader
+            self._running -= 1
+            self._corks.pop(threading.get_ident(), None)
+        # The next may be waiting for something to happen.
+        self._alarm.set()
+        return True
+
+    def _uncork(self) -> None:
+        """Send what methods that take their time have sent."""
+        for cork in list(self._corks.values()):
+            cork.release()
+
+    # Sockets
+
+    def _serve_all(self, cork: Cork | None) -> bool:
+        """Serve what is ready; whether that was quick."""
+        # A thread serves one socket at a time, so one claim will do for all.
+        began, number, claim = time.monotonic(), 0, object()
+        while True:
+            try:
+                fd = self._ready.popleft()
+            except IndexError:
+                break
+            self._serve(fd, claim, cork)
+            number += 1
+        return time.monotonic() - began < number * QUICK
+
+    def _serve(self, fd: int, claim: object, cork: Cork | None) -> None:
+        """Serve one socket, unless another thread does.
+
+        :param fd: its file descriptor.
+        :param claim: what keeps other threads from it.
+        :param cork: as for :meth:`Conversation.serve`.
+        """
+        if self._claimed.setdefault(fd, claim) is not claim and not self._claim(fd, claim):
+            return
+        found = self._conversations.get(fd)
+        if found is None:
+            # It ended while the news of it was on its way.
+            self._withdraw(fd, claim)
+            return
+        self._served += 1
+        conversation, _ = found
+        try:
+            more = conversation.serve(cork=cork)
+        except BaseException as error:
+            # Other connections have done nothing to deserve the end of this thread.
+            if not isinstance(error, SystemExit):
+                logger.exception("%s: the reactor stumbled; it goes on.", conversation.label)
+            with contextlib.suppress(BaseException):
+                conversation.give_up()
+            more = False
+        if more:
+            self._let_go(fd)
+        else:
+            self._poller.unregister(fd)
+            self._end(fd)
+
+    def _claim(self, fd: int, claim: object) -> bool:
+        """Claim a socket that another thread had just now; ``False`` if that is not done yet."""
+        with self._lock:
+            masked = fd in self._masked
+            # In this order, and in letting go the other way round: one of the two sees to it.
+            self._masked.add(fd)
+            if self._claimed.setdefault(fd, claim) is not claim:
+                if not masked:
+                    self._poller.mask(fd)
+                return False
+            # What another thread has masked is for whoever lets go to unmask.
+            if not masked:
+                self._masked.discard(fd)
+            return True
+
+    def _withdraw(self, fd: int, claim: object) -> None:
+        with self._lock:
+            if self._claimed.get(fd) is claim:
+                del self._claimed[fd]
+                self._masked.discard(fd)
+
+    def _let_go(self, fd: int) -> None:
+        del self._claimed[fd]
+        if self._masked:
+            with self._lock:
+                if fd in self._masked:
+                    self._masked.discard(fd)
+                    self._poller.unmask(fd)
+
+    def _end(self, fd: int) -> None:
+        # Before the descriptor is closed, and its number another's.
+        conversation, on_end = self._conversations.pop(fd)
+        with self._lock:
+            self._masked.discard(fd)
+        del self._claimed[fd]
+        # Nor may the end of one connection hold up the others.
+        conversation.stop_lingering()
+        try:
+            on_end()
+        except Exception:
+            logger.exception("%s did not end well.", conversation.label)
+
+
+_reactor: Reactor | None = None
+_lock = threading.Lock()
+
+
+def reactor_for_process(workers: int) -> Reactor:
+    """Return this process's reactor; the first call says how many threads it has."""
+    global _reactor  # noqa: PLW0603
+    with _lock:
+        if _reactor is None:
+            _reactor = Reactor(workers)
+        return _reactor
+
+
+def _start_anew() -> None:
+    global _reactor, _lock  # noqa: PLW0603
+    _reactor = None
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

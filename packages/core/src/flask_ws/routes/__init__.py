@@ -1,0 +1,6 @@
+"""Routes of an app that are WebSockets.
+
+- ``extension``: :class:`Sock`, the Flask extension.
+- ``checks``: mistakes in what is declared as a route.
+- ``advice``: what is told of requests that reach no route.
+"""

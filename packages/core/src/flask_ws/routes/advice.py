@@ -1,0 +1,134 @@
+"""What is told of requests that reach no handler, and of servers that can keep no connection.
+
+Each is one line in the log; what a program does again and again is told once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import flask
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
+
+from ..http.handshake import is_upgrade, log_refusal
+from ..views.advice import warn_once
+
+if TYPE_CHECKING:
+    from ..plugin.hookspecs import ServerSocket
+
+__all__ = ["describe_unregistered", "explain_routing", "warn_of_worker"]
+
+logger = logging.getLogger("flask_ws")
+
+#: Routes that a line of the log names at most.
+SHOWN_ROUTES = 8
+
+TEST_HINT = " In a test, use flask_ws.testing.connect()."
+NO_WEBSOCKET = "This URL is an HTTP route, not a WebSocket."
+
+
+def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
+    """Say why a handshake reaches no WebSocket route, in the log and to the client.
+
+    :param error: what routing has raised for the current request.
+    :param unregistered: the names of blueprints that have WebSocket routes the app lacks.
+    """
+    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    if isinstance(error, RequestRedirect):
+        if is_upgrade(request.environ):
+            log_refusal(
+                request,
+                error.code,
+                f"it is redirected to {error.new_url}, and browsers do not follow redirects of "
+                "handshakes: connect to that URL.",
+            )
+    elif isinstance(error, WebsocketMismatch):
+        text = error.description = _explain_mismatch(request)
+        if text == NO_WEBSOCKET:
+            text += f" {_describe_routes(request.path)}"
+        log_refusal(request, error.code, text)
+    elif isinstance(error, NotFound):
+        if request.path.startswith("/socket.io/"):
+            warn_once(
+                "socket.io",
+                "A Socket.IO client asks for %s. Socket.IO is a protocol of its own; flask-ws "
+                "speaks plain WebSocket: connect with new WebSocket(url).",
+                request.path,
+            )
+        elif is_upgrade(request.environ):
+            hints = map(describe_unregistered, unregistered)
+            text = " ".join(["no route has this URL.", _describe_routes(request.path), *hints])
+            log_refusal(request, error.code, text)
+    elif isinstance(error, HTTPException) and is_upgrade(request.environ):
+        log_refusal(request, error.code, error.description)
+
+
+def _explain_mismatch(request: flask.Request) -> str:
+    if not is_upgrade(request.environ):
+        return (
+            "This URL is a WebSocket, and the request does not ask for one. A page connects with "
+            "new WebSocket(url); if one did, a proxy on the way does not pass the headers Upgrade "
+            "and Connection on." + (TEST_HINT if flask.current_app.testing else "")
+        )
+    rule = _find_http_rule(request)
+    view = None if rule is None else flask.current_app.view_functions.get(rule.endpoint)
+    if rule is not None and hasattr(view, "flask_ws_handler"):
+        return (
+            f"The rule of this URL lacks websocket=True: @app.route({rule.rule!r}, websocket=True)."
+        )
+    return NO_WEBSOCKET
+
+
+def _find_http_rule(request: flask.Request) -> Rule | None:
+    adapter = flask.current_app.create_url_adapter(request)
+    assert adapter is not None
+    try:
+        rule, _ = adapter.match(method="GET", return_rule=True, websocket=False)
+    except HTTPException:
+        return None
+    return rule
+
+
+def _describe_routes(path: str) -> str:
+    """Tell which WebSocket routes there are, or the one that is like a path."""
+    rules = sorted({rule.rule for rule in flask.current_app.url_map.iter_rules() if rule.websocket})
+    if not rules:
+        return "The app has no WebSocket routes: @sock.route declares one."
+    if close := difflib.get_close_matches(path, rules, n=1):
+        return f"Did you mean {close[0]}?"
+    more = f" and {len(rules) - SHOWN_ROUTES} more" if len(rules) > SHOWN_ROUTES else ""
+    return f"The WebSocket routes are {', '.join(rules[:SHOWN_ROUTES])}{more}."
+
+
+def describe_unregistered(name: str) -> str:
+    """Say what a blueprint lacks."""
+    return (
+        f"Blueprint {name!r} has WebSocket routes, but the app has no such blueprint: "
+        "app.register_blueprint() is missing."
+    )
+
+
+def warn_of_worker(environ: dict[str, Any], server_socket: ServerSocket, *, detached: bool) -> None:
+    """Say that a connection keeps all of a server's process to itself, where it does.
+
+    :param detached: whether the connection leaves the server's worker.
+    """
+    if detached or server_socket.concurrency.green or environ.get("wsgi.multithread"):
+        return
+    if server_socket.detach:
+        warn_once(
+            "worker",
+            "SOCK_DETACH is off, and the server's worker has one thread: while a WebSocket is "
+            "open, the worker answers nothing else. Leave SOCK_DETACH on, or give the server "
+            "threads.",
+        )
+    elif environ.get("wsgi.multiprocess"):
+        warn_once(
+            "process",
+            "The server has a process for each request: connections share no memory, and each "
+            "keeps a process while it is open. Give the server threads instead.",
+        )

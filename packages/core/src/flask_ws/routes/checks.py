@@ -1,0 +1,126 @@
+"""Mistakes in what is declared as a route, told when it is declared."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ..views.advice import ASYNC, GENERATOR
+from ..views.view import WebSocketView
+
+__all__ = ["check_handler", "check_order", "check_rule"]
+
+#: The methods of an event view, with what each is called with.
+METHODS: dict[str, tuple[str, ...]] = {
+    "on_open": ("ws",),
+    "on_message": ("ws", "message"),
+    "on_close": ("ws", "code", "reason"),
+}
+#: A variable in a URL rule.
+VARIABLE = re.compile(r"<(?:[^<>:]*(?:\([^<>]*\))?:)?([a-zA-Z_]\w*)>")
+
+
+def check_rule(rule: object) -> None:
+    """Check what should be a URL rule.
+
+    :raises TypeError: it is none; most likely the handler itself.
+    """
+    if not isinstance(rule, str):
+        raise TypeError(f'route() takes the URL rule first, as in @sock.route("/chat"), not {rule}')
+
+
+def check_handler(handler: Callable[..., Any], rule: str = "") -> None:
+    """Check a handler, or the class of an event view.
+
+    :param handler: the handler.
+    :param rule: its URL rule, if that is known.
+    :raises TypeError: it cannot be one.
+    """
+    if isinstance(handler, type):
+        _check_view(handler)
+        return
+    if isinstance(handler, WebSocketView):
+        raise TypeError(
+            f"Give the class {type(handler).__name__}, not an instance of it: each connection "
+            "gets one of its own."
+        )
+    if not callable(handler):
+        raise TypeError(f"A WebSocket handler is a function, not {handler!r}.")
+    name = getattr(handler, "__name__", repr(handler))
+    _check_sync(handler)
+    try:
+        parameters = list(inspect.signature(handler).parameters.values())
+    except (TypeError, ValueError):
+        return
+    positional = [
+        parameter
+        for parameter in parameters
+        if parameter.kind
+        in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+    if not positional:
+        raise TypeError(
+            f"{name} takes no arguments, and a WebSocket handler gets the connection as its "
+            f"first: def {name}(ws)."
+        )
+    first = positional[0]
+    variables = VARIABLE.findall(rule)
+    if first.kind is first.POSITIONAL_OR_KEYWORD and first.name in variables:
+        raise TypeError(
+            f"The first argument of {name} is {first.name!r}, a variable of its URL, and a "
+            f"WebSocket handler gets the connection as its first: "
+            f"def {name}({', '.join(['ws', *variables])})."
+        )
+
+
+def check_order(handler: Callable[..., Any], views: Iterable[object]) -> None:
+    """Check that a handler is not a view of Flask's already, which would be called without ``ws``.
+
+    :param views: the view functions of an app.
+    :raises TypeError: it is.
+    """
+    if any(view is handler for view in views):
+        name = getattr(handler, "__name__", repr(handler))
+        raise TypeError(
+            f"@app.route has {name} already, as it is: @sock.view goes below @app.route, and "
+            "decorators between them; @sock.route goes without @app.route."
+        )
+
+
+def _check_view(view: type) -> None:
+    if not issubclass(view, WebSocketView):
+        raise TypeError(f"{view.__name__} is no event view: derive it from WebSocketView.")
+    for method, arguments in METHODS.items():
+        function = getattr(view, method)
+        _check_sync(function)
+        try:
+            # It may take more: the variables of the URL.
+            inspect.signature(function).bind_partial(view, *arguments)
+        except TypeError:
+            raise TypeError(
+                f"{view.__name__}.{method} is called with more arguments than it takes: "
+                f"def {method}({', '.join(['self', *arguments])})."
+            ) from None
+        except ValueError:
+            pass
+    own = {name for name in vars(view) if name.startswith("on_")}
+    inherited = any(getattr(view, name) is not getattr(WebSocketView, name) for name in METHODS)
+    if own and not inherited:
+        raise TypeError(
+            f"{view.__name__} has {', '.join(sorted(own))}, which flask-ws does not call: the "
+            f"methods of an event view are {', '.join(METHODS)}."
+        )
+
+
+def _check_sync(function: Callable[..., Any]) -> None:
+    # What a call would run: the function in a partial, the __call__ of an object.
+    called = function.func if isinstance(function, functools.partial) else function
+    if not inspect.isroutine(called):
+        called = type(called).__call__
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise TypeError(ASYNC.format(name=called.__qualname__))
+    if inspect.isgeneratorfunction(called):
+        raise TypeError(GENERATOR.format(name=called.__qualname__))

@@ -1,0 +1,303 @@
+"""Sock: WebSocket routes for a Flask app."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Concatenate, TypeAlias, TypeVar
+
+import flask
+from werkzeug.exceptions import NotImplemented as NotImplementedResponse
+from werkzeug.routing import Rule
+
+from ..channels.channels import Channels, check_settings
+from ..exceptions import ConfigurationError
+from ..http.detach import CROWDED, NO_SOCKET, Detacher, find_socket
+from ..http.handshake import check, refuse, too_many_connections, too_many_threads
+from ..http.response import Upgrade, WebSocketResponse
+from ..loop.monitor import monitor_for
+from ..options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
+from ..plugin.manager import hint, plugins
+from ..protocol.frames import BytesLike
+from ..views.advice import warn_of_decorators
+from ..views.view import WebSocketView
+from ..views.websocket import WebSocket
+from .advice import explain_routing, warn_of_worker
+from .checks import check_handler, check_order, check_rule
+
+__all__ = ["Sock"]
+
+#: What runs on a connection. A string, because Python 3.10 cannot evaluate it.
+Handler: TypeAlias = "Callable[Concatenate[WebSocket, ...], object] | type[WebSocketView]"
+F = TypeVar("F", bound="Handler")
+
+EXTENSION = "flask_ws"
+#: What :meth:`flask.Flask.add_url_rule` takes besides the options of flask-ws.
+RULE_NAMES = frozenset(inspect.signature(Rule).parameters) | {"provide_automatic_options"}
+
+
+class Sock:
+    """WebSocket routes for Flask.
+
+    ::
+
+        app = Flask(__name__)
+        sock = Sock(app)
+
+        @sock.route("/echo")
+        def echo(ws):
+            for message in ws:
+                ws.send(message)
+
+    One ``Sock`` serves any number of apps: all that it is initialised with get its routes.
+
+    :param app: the app, if there is one already; otherwise :meth:`init_app` follows.
+    :raises ConfigurationError: an option in ``app.config`` has an unknown name or a wrong value.
+    """
+
+    def __init__(self, app: flask.Flask | None = None) -> None:
+        self._routes: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
+        # Weak, so that apps that tests make do not pile up.
+        self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
+        # Those that routes were declared on.
+        self._blueprints: list[flask.Blueprint] = []
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: flask.Flask) -> None:
+        """Initialise an app: it gets the routes declared so far, and those declared later.
+
+        :param app: the app.
+        :raises ConfigurationError: an option in ``app.config`` has an unknown name or a wrong
+            value.
+        """
+        state = AppState.of(app)
+        if app in self._apps:
+            return
+        self._apps.add(app)
+        if not state.socks:
+            app.before_request(state.explain_routing)
+        state.socks.append(self)
+        for rule, view, rule_options in self._routes:
+            app.add_url_rule(rule, view_func=view, **rule_options)
+
+    def route(
+        self, rule: str, bp: flask.Blueprint | None = None, **options: Any
+    ) -> Callable[[F], F]:
+        """Declare a WebSocket route. The handler is returned unchanged.
+
+        ::
+
+            @sock.route("/chat/<room>", max_message_size=4096)
+            def chat(ws, room):
+                ...
+
+        The handler gets the :class:`WebSocket` first, then the URL's variables by name. It runs
+        inside the request context. When it returns, the connection is closed with 1000; when it
+        raises, with 1011, and the exception is reported as Flask reports a view's.
+
+        :param rule: the URL rule, as for :meth:`flask.Flask.route`.
+        :param bp: the blueprint to declare the route on, instead of the apps.
+        :param options: options of flask-ws for this route (see :class:`Options`), and those of
+            :meth:`flask.Flask.add_url_rule`, such as ``endpoint`` and ``subdomain``.
+        :raises ConfigurationError: an option has an unknown name or a wrong value.
+        :raises TypeError: the handler is not one, or the rule is none.
+        """
+        check_rule(rule)
+        own = {name: value for name, value in options.items() if name in NAMES}
+        rule_options = {name: value for name, value in options.items() if name not in NAMES}
+        for name in rule_options:
+            if name not in RULE_NAMES:
+                raise ConfigurationError(unknown(name, [*ROUTE_NAMES, *RULE_NAMES], ROUTE_NAMES))
+        rule_options["websocket"] = True
+
+        def decorate(handler: F) -> F:
+            check_handler(handler, rule)
+            view = self.view(handler, **own)
+            if bp is not None:
+                self._blueprints.append(bp)
+                bp.add_url_rule(rule, view_func=view, **rule_options)
+            else:
+                self._routes.append((rule, view, rule_options))
+                for app in list(self._apps):
+                    app.add_url_rule(rule, view_func=view, **rule_options)
+            return handler
+
+        return decorate
+
+    def view(self, handler: Handler, **options: Any) -> Callable[..., flask.Response]:
+        """Turn a handler into a Flask view, for decorators that must act before the handshake.
+
+        ::
+
+            @app.route("/feed", websocket=True)
+            @login_required
+            @sock.view
+            def feed(ws):
+                ...
+
+        :param handler: the handler.
+        :param options: options of flask-ws for this view.
+        :return: a view function. What it returns is a response of status 101, or it refuses the
+            handshake with an HTTP exception.
+        :raises ConfigurationError: an option has an unknown name or a wrong value.
+        :raises TypeError: the handler is not one.
+        """
+        check_handler(handler)
+        for app in list(self._apps):
+            check_order(handler, app.view_functions.values())
+        changes = check_route_options(options)
+
+        @functools.wraps(handler)
+        def websocket_view(*args: Any, **kwargs: Any) -> flask.Response:
+            state = AppState.of(flask.current_app)
+            return _answer(handler, args, kwargs, state.read().replace(changes), state.channels)
+
+        # For the command line, which finds them under any decorator that uses functools.wraps.
+        websocket_view.__dict__.update(flask_ws_handler=handler, flask_ws_options=changes)
+        return websocket_view
+
+    def publish(
+        self,
+        channel: str,
+        data: str | BytesLike,
+        *,
+        exclude: WebSocket | Collection[WebSocket] | None = None,
+    ) -> bool:
+        """Send a message to all subscribers of a channel, in this process and in the others.
+
+        It may be called from any thread, in an app context: from a view, a handler, or a program
+        of its own. It waits for no client: what one does not take at once waits for it, up to
+        ``SOCK_MAX_OUTBOX`` bytes; past them its connection is closed with 1013.
+
+        The messages of one publisher on one channel arrive in order, each at most once; within a
+        process none is lost. Other processes get them through the broker, ``SOCK_BROKER_URL``,
+        and miss what is published while it is away.
+
+        :param channel: the channel's name. Nobody need be subscribed.
+        :param data: the message: ``str`` is sent as text; ``bytes``, ``bytearray`` and
+            ``memoryview`` as binary.
+        :param exclude: a connection that does not get the message, such as the one that it came
+            from, or several.
+        :return: ``True``; ``False`` if the broker is away, and the message has reached the
+            subscribers in this process only. The log has a line when it goes and one when it is
+            back.
+        :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
+        :raises ValueError: the channel's name is empty.
+        """
+        return AppState.of(flask.current_app).channels.publish(channel, data, exclude)
+
+    def publish_json(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        exclude: WebSocket | Collection[WebSocket] | None = None,
+        **kwargs: Any,
+    ) -> bool:
+        """Send ``data`` as JSON, in a text message, to all subscribers of a channel.
+
+        :param channel: the channel's name.
+        :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
+        :param exclude: as for :meth:`publish`.
+        :param kwargs: passed on to the provider's ``dumps``.
+        :return: as :meth:`publish`.
+        """
+        return self.publish(channel, flask.json.dumps(data, **kwargs), exclude=exclude)
+
+    def subscribers(self, channel: str) -> int:
+        """Count the connections in this process that are subscribed to a channel.
+
+        :param channel: the channel's name.
+        :raises ValueError: it is empty.
+        """
+        return AppState.of(flask.current_app).channels.count(channel)
+
+
+class AppState:
+    """What flask-ws keeps of an app: its options, and its channels.
+
+    The options are read again when the app's configuration has changed.
+    """
+
+    def __init__(self, app: flask.Flask) -> None:
+        self._config = app.config
+        # Its keys, and those that are ours: to compare is quicker than to look for them anew.
+        self._keys: set[str] = set()
+        self._own: list[str] = []
+        self._seen: dict[str, Any] = {}
+        self._options = Options()
+        #: What the app was initialised with.
+        self.socks: list[Sock] = []
+        self.read()
+        # What is wrong with it is said now; the broker itself is each process's own.
+        plugins.open_broker(check_settings(app.config)[0])
+        #: The app's channels.
+        self.channels = Channels(app.config)
+
+    @classmethod
+    def of(cls, app: flask.Flask) -> AppState:
+        """Return an app's state; the app may be ``current_app``.
+
+        :raises ConfigurationError: an option has an unknown name or a wrong value.
+        """
+        state = app.extensions.get(EXTENSION)
+        if state is None:
+            state = app.extensions[EXTENSION] = cls(app)
+            app.wsgi_app = Detacher(app.wsgi_app, state.read)  # type: ignore[method-assign]
+        assert isinstance(state, AppState)
+        return state
+
+    def read(self) -> Options:
+        """Return the options as they are now."""
+        config = self._config
+        if config.keys() != self._keys:
+            keys = set(config)
+            self._own = [key for key in keys if key.startswith(PREFIX)]
+            self._keys = keys
+        seen = {key: config[key] for key in self._own if key in config}
+        if seen != self._seen:
+            self._options = Options.from_config(seen)
+            self._seen = seen
+        return self._options
+
+    def unregistered(self, app: flask.Flask) -> Iterator[str]:
+        """Name the blueprints that have WebSocket routes and are not registered on the app."""
+        names = {blueprint.name for sock in self.socks for blueprint in sock._blueprints}
+        known = {blueprint.name for blueprint in app.blueprints.values()}
+        yield from sorted(names - known)
+
+    def explain_routing(self) -> None:
+        """Say why a handshake reaches no route, where it does not."""
+        error = flask.request.routing_exception
+        if error is not None:
+            explain_routing(error, self.unregistered(flask.current_app))
+
+
+def _answer(
+    handler: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: Options,
+    channels: Channels,
+) -> WebSocketResponse:
+    """Answer the current request's handshake: with a response of 101, or by refusing it."""
+    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    handshake = check(request, options)
+    server_socket = find_socket(request.environ)
+    if server_socket is None:
+        why = request.environ.get(NO_SOCKET) or hint(request.environ)
+        refuse(request, NotImplementedResponse(why))
+    needs_thread = not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
+    if request.environ.get(CROWDED) and options.detach and needs_thread:
+        refuse(request, too_many_threads(options))
+    warn_of_decorators(handler)
+    detachable = server_socket.detach or server_socket.detachable
+    warn_of_worker(request.environ, server_socket, detached=detachable and options.detach)
+    if len(monitor_for(server_socket.concurrency)) >= options.max_connections:
+        refuse(request, too_many_connections(options))
+    return WebSocketResponse.accept(
+        Upgrade(handler, args, kwargs, handshake, options, channels, server_socket)
+    )

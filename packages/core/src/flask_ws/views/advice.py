@@ -1,0 +1,156 @@
+"""What is told of mistakes in handlers that would otherwise pass without a word.
+
+Each is one line in the log; what a program does again and again is told once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import flask
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
+
+__all__ = [
+    "ASYNC",
+    "GENERATOR",
+    "SessionWatch",
+    "check_result",
+    "explain_exception",
+    "has_lost_decorator",
+    "name_of",
+    "warn_of_decorators",
+    "warn_once",
+]
+
+logger = logging.getLogger("flask_ws")
+
+REFUSING = (
+    "to refuse a handshake, do it before the handler runs: in a before_request function, or in "
+    'a decorator of the view: @app.route("/...", websocket=True), then the decorator, then '
+    "@sock.view."
+)
+
+ASYNC = (
+    "{name} is an async function. flask-ws runs handlers as WSGI servers run views, in a thread "
+    "or greenlet each: define it with def, and call receive() and send() without await."
+)
+GENERATOR = (
+    "{name} is a generator function: to call it runs nothing. A handler sends with ws.send(), not "
+    "with yield."
+)
+
+_told: set[Hashable] = set()
+
+
+def warn_once(key: Hashable, message: str, *args: object) -> None:
+    """Log a warning, unless one with this key was logged before."""
+    if key not in _told:
+        _told.add(key)
+        logger.warning(message, *args)
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """Name a function as its author would find it."""
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+def check_result(handler: Callable[..., object], result: object) -> None:
+    """Look at what a handler has returned, which nobody gets.
+
+    :raises TypeError: it has not even begun to run.
+    """
+    if result is None:
+        return
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(ASYNC.format(name=name_of(handler)))
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(GENERATOR.format(name=name_of(handler)))
+    if isinstance(result, (Response, HTTPException)):
+        text = "a response, which comes too late: the handshake has been answered. Instead, "
+        text += REFUSING
+    else:
+        text = f"a value of type {type(result).__name__}, which is not sent: call ws.send()."
+    warn_once(("returned", name_of(handler)), "%s returned %s", name_of(handler), text)
+
+
+def explain_exception(handler: Callable[..., object], error: Exception) -> None:
+    """Say what to do instead of raising an HTTP exception in a handler."""
+    if isinstance(error, HTTPException):
+        warn_once(
+            ("raised", name_of(handler)),
+            "%s raised %s %s, which comes too late: the handshake has been answered. Instead, %s",
+            name_of(handler),
+            error.code,
+            error.name,
+            REFUSING,
+        )
+
+
+class SessionWatch:
+    """Notices that a handler changes the session, which can not be saved any more.
+
+    Made when the handler begins.
+    """
+
+    __slots__ = ("_before", "_session")
+
+    def __init__(self) -> None:
+        self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
+        # It has been saved, along with the response. Sessions of other kinds may not know that.
+        if self._is_modified():
+            with contextlib.suppress(AttributeError):
+                self._session.modified = False
+        self._before = self._is_modified()
+
+    def _is_modified(self) -> bool:
+        return bool(getattr(self._session, "modified", False))
+
+    def check(self, handler: Callable[..., object]) -> None:
+        """Look at the session when the handler has ended."""
+        if self._is_modified() and not self._before:
+            warn_once(
+                ("session", name_of(handler)),
+                "%s changed the session, which is lost: its cookie went out with the handshake. "
+                "Change it in an HTTP view, or before the handler runs.",
+                name_of(handler),
+            )
+
+
+def has_lost_decorator(handler: Callable[..., Any]) -> bool:
+    """Tell whether a handler is decorated where its route does not see it.
+
+    ::
+
+        @login_required         # of no effect
+        @sock.route("/feed")
+        def feed(ws):
+            ...
+    """
+    module = sys.modules.get(getattr(handler, "__module__", None) or "")
+    found = getattr(module, name_of(handler), None)
+    # A view made by Sock.view() may be decorated.
+    if found is None or found is handler or hasattr(found, "flask_ws_handler"):
+        return False
+    while (found := getattr(found, "__wrapped__", None)) is not None:
+        if found is handler:
+            return True
+    return False
+
+
+def warn_of_decorators(handler: Callable[..., Any]) -> None:
+    """Say that a handler's route does not see its decorator, where it is so."""
+    if has_lost_decorator(handler):
+        warn_once(
+            ("decorators", name_of(handler)),
+            "A decorator stands above @sock.route of %s, and the route does not see it: it has "
+            'no effect. Use @app.route("/...", websocket=True), then the decorator, then '
+            "@sock.view.",
+            name_of(handler),
+        )

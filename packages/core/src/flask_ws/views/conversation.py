@@ -1,0 +1,239 @@
+"""An event view on its connection: when its methods are called, and in which context."""
+
+from __future__ import annotations
+
+import contextvars
+import io
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flask
+import flask.ctx
+from werkzeug.datastructures import EnvironHeaders
+
+from ..exceptions import ConnectionClosed
+from ..loop.cork import Cork, corks
+from .advice import check_result, explain_exception
+from .view import WebSocketView
+from .websocket import EventWebSocket
+
+__all__ = ["Conversation", "lighten", "move_request"]
+
+GOING_AWAY = 1001
+INTERNAL_ERROR = 1011
+
+#: What an idle connection need not keep of a request's environ: the server's own objects.
+HEAVY_KEYS = ("wsgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
+
+#: Who listens to the signals of the end of a request; old versions of Flask may have no signals.
+REQUEST_LISTENERS: Mapping[Any, Any] = getattr(flask.request_tearing_down, "receivers", {})
+APP_LISTENERS: Mapping[Any, Any] = getattr(flask.appcontext_tearing_down, "receivers", {})
+
+
+class Conversation:
+    """A view's instance on its connection: calls its methods, each in the request context.
+
+    :param view: the instance.
+    :param ws: the connection.
+    :param report: reports an exception of one of its methods.
+    """
+
+    __slots__ = (
+        "_app",
+        "_context",
+        "_g",
+        "_report",
+        "_request",
+        "_session",
+        "closed",
+        "view",
+        "ws",
+    )
+
+    def __init__(
+        self, view: WebSocketView, ws: EventWebSocket, report: Callable[[Exception], None]
+    ) -> None:
+        self.view = view
+        self.ws = ws
+        #: Whether ``on_close`` has been called.
+        self.closed = False
+        self._report = report
+        self._app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
+        self._request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+        self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
+        ws.environ = lighten(self._request.environ)
+        move_request(ws.environ)
+        self._context: contextvars.Context | None = None
+        self._g: Any = None
+
+    @property
+    def fd(self) -> int:
+        """The file descriptor of the connection's socket."""
+        return self.ws.fd
+
+    @property
+    def label(self) -> str:
+        """The connection's name in logs."""
+        return self.ws.label
+
+    def stop_lingering(self) -> None:
+        """Give the peer no more time to read the close frame."""
+        self.ws.linger_until = None
+
+    # Positional-only, here and below: a variable of the URL may have any name.
+    def open(self, /, *args: Any, **kwargs: Any) -> None:
+        """Call ``on_open``.
+
+        :param args: what decorators pass on by position.
+        :param kwargs: the URL's variables.
+        """
+        if type(self.view).on_open is not WebSocketView.on_open:
+            self._run(self._call, self.view.on_open, *args, **kwargs)
+            self._context = None
+
+    def serve(self, *, read: bool = True, wait: bool = False, cork: Cork | None = None) -> bool:
+        """Read once, call the view for what came, and see to the connection's end.
+
+        :param read: whether to read at all.
+        :param wait: whether to wait for something to read.
+        :param cork: holds back what the view sends while there are more messages for it.
+        :return: whether there is more to come. If not, the connection is to be released.
+        """
+        ws = self.ws
+        if self.closed:
+            # Failed; the peer is given a moment to read why.
+            return ws.discard(wait=wait)
+        self.receive(read=read, wait=wait, cork=cork)
+        if ws.close_code is None:
+            return True
+        self.close()
+        return ws.linger_until is not None
+
+    def give_up(self) -> None:
+        """End the connection at once: its view asked for the end of the thread or process."""
+        ws = self.ws
+        ws.go_away(GOING_AWAY, "")
+        ws.lose("the server stops")
+        if not self.closed:
+            self.close()
+
+    def receive(self, *, read: bool, wait: bool, cork: Cork | None) -> None:
+        """Call ``on_message`` for each message that has come.
+
+        :param read: whether to read first.
+        :param wait: whether to wait for something to read.
+        :param cork: holds back what is sent meanwhile, if there are several.
+        """
+        ws = self.ws
+        message = ws.next_message(read=read, wait=wait)
+        if message is None:
+            # Idle, but for a ping or a pong.
+            self._context = None
+        elif cork is None or not ws.has_more:
+            self._run(self._deliver, message)
+        else:
+            corks.current = cork
+            try:
+                self._run(self._deliver, message)
+            finally:
+                corks.current = None
+                cork.release()
+
+    def _deliver(self, message: str | bytes | None) -> None:
+        on_message, next_message = self.view.on_message, self.ws.next_message
+        while message is not None:
+            self._call(on_message, message)
+            message = next_message()
+
+    def close(self) -> None:
+        """Call ``on_close``."""
+        self.closed = True
+        ws = self.ws
+        if type(self.view).on_close is not WebSocketView.on_close:
+            self._run(self._call, self.view.on_close, ws.close_code, ws.close_reason)
+        self._context = None
+
+    def _run(self, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+        self.ws.at_work = True
+        try:
+            context = self._enter() if self._context is None else self._context
+            context.run(function, *args, **kwargs)
+        finally:
+            self.ws.at_work = False
+
+    def _enter(self) -> contextvars.Context:
+        """Return a context in which the request context is pushed.
+
+        To run something in it is cheap, whichever thread does; to push again for each message
+        is not. So it is kept while messages come, and let go by an idle connection.
+        """
+        self._context = contextvars.Context()
+        request_context = flask.ctx.RequestContext(
+            self._app, self._request.environ, self._request, self._session
+        )
+        self._context.run(request_context.push)
+        # Looked up once: the proxy takes its time.
+        self._g = self._context.run(flask.g._get_current_object)
+        return self._context
+
+    def _call(self, method: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+        error: BaseException | None = None
+        try:
+            result = method(self.ws, *args, **kwargs)
+            if result is not None:
+                check_result(method, result)
+        except ConnectionClosed:
+            pass
+        except Exception as raised:
+            error = raised
+            self._fail(raised)
+            explain_exception(method, raised)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._tear_down(error)
+
+    def _fail(self, error: Exception) -> None:
+        try:
+            self._report(error)
+        finally:
+            self.ws.close(INTERNAL_ERROR)
+
+    def _tear_down(self, error: BaseException | None) -> None:
+        """Do what the end of a request does."""
+        app = self._app
+        try:
+            try:
+                if app.teardown_request_funcs or REQUEST_LISTENERS:
+                    app.do_teardown_request(error)
+            finally:
+                if app.teardown_appcontext_funcs or APP_LISTENERS:
+                    app.do_teardown_appcontext(error)
+        except Exception as raised:
+            self._fail(raised)
+        finally:
+            # As a rule there is nothing in it, and that is quickest seen so.
+            if getattr(self._g, "__dict__", True):
+                for name in list(self._g):
+                    self._g.pop(name)
+
+
+def move_request(environ: dict[str, Any]) -> None:
+    """Let the current request have another environ than the one that it came with."""
+    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    request.environ = environ
+    request.headers = EnvironHeaders(environ)
+
+
+def lighten(environ: dict[str, Any]) -> dict[str, Any]:
+    """Copy an environ without the server's own objects."""
+    light = {key: value for key, value in environ.items() if not key.startswith(HEAVY_KEYS)}
+    for key in ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess"):
+        if key in environ:
+            light[key] = environ[key]
+    light["wsgi.run_once"] = False
+    light["wsgi.input"] = io.BytesIO()
+    light["wsgi.errors"] = sys.stderr
+    return light

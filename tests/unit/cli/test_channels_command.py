@@ -1,0 +1,121 @@
+"""``flask ws publish`` and ``flask ws channels``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from flask_ws import Broker, BrokerError, Sock, hookimpl
+from flask_ws.channels import channels as channels_module
+from flask_ws.cli import ws
+from flask_ws.plugin.manager import Plugins
+
+
+class NotingBroker(Broker):
+    """Notes what it is to publish."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published: list[tuple[str, bytes]] = []
+        self.found: dict[str, int] | None = {}
+        self.error: BrokerError | None = None
+
+    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+        pass
+
+    def publish(self, channel: str, payload: bytes) -> None:
+        if self.error is not None:
+            raise self.error
+        self.published.append((channel, payload))
+
+    def channels(self, prefix: str) -> dict[str, int] | None:
+        if self.error is not None:
+            raise self.error
+        return self.found
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def broker(no_plugins: Plugins, app: Flask) -> Iterator[NotingBroker]:
+    broker = NotingBroker()
+
+    class Plugin:
+        @staticmethod
+        @hookimpl
+        def flask_ws_open_broker(url: str) -> Broker | None:
+            return broker if url.startswith("noting:") else None
+
+    no_plugins.register(Plugin)
+    app.config["SOCK_BROKER_URL"] = "noting://"
+    yield broker
+    no_plugins.unregister(Plugin)
+    channels_module.close_brokers()
+
+
+def run(app: Flask, *arguments: str) -> Result:
+    Sock(app)
+    return app.test_cli_runner().invoke(ws, arguments)
+
+
+def test_a_text_is_published(app: Flask, broker: NotingBroker) -> None:
+    result = run(app, "publish", "news", "grüße")
+    assert (result.exit_code, result.output) == (0, "")
+    ((channel, payload),) = broker.published
+    assert channel == "flask_ws:news"
+    assert payload.endswith("grüße".encode())
+
+
+def test_to_publish_fails_where_the_broker_is_away(app: Flask, broker: NotingBroker) -> None:
+    broker.error = BrokerError("no route")
+    result = run(app, "publish", "news", "hello")
+    assert result.exit_code == 1
+    assert "The broker is away" in result.output
+
+
+def test_a_channel_without_a_name_is_refused(app: Flask, broker: NotingBroker) -> None:
+    result = run(app, "publish", "", "hello")
+    assert result.exit_code == 1
+    assert "must not be empty" in result.output
+
+
+def test_channels_are_listed_by_name(app: Flask, broker: NotingBroker) -> None:
+    broker.found = {"flask_ws:news": 4, "flask_ws:chat:1": 1, "someone else's": 7}
+    result = run(app, "channels")
+    assert result.exit_code == 0
+    assert [line.split() for line in result.output.splitlines()] == [
+        ["Channel", "Processes"],
+        ["-------", "---------"],
+        ["chat:1", "1"],
+        ["news", "4"],
+    ]
+
+
+def test_no_channels_are_said_so(app: Flask, broker: NotingBroker) -> None:
+    result = run(app, "channels")
+    assert (result.exit_code, result.output) == (0, "Nobody is subscribed to a channel.\n")
+
+
+def test_a_broker_that_cannot_tell_is_said_so(app: Flask, broker: NotingBroker) -> None:
+    broker.found = None
+    result = run(app, "channels")
+    assert result.exit_code == 1
+    assert "cannot tell" in result.output
+
+
+def test_a_broker_that_is_away_is_said_so(app: Flask, broker: NotingBroker) -> None:
+    broker.error = BrokerError("no route")
+    result = run(app, "channels")
+    assert result.exit_code == 1
+    assert "The broker is away: no route" in result.output
+
+
+@pytest.mark.parametrize("command", [["channels"], ["publish", "news", "hello"]])
+def test_without_a_broker_a_command_reaches_nobody(app: Flask, command: list[str]) -> None:
+    result = run(app, *command)
+    assert result.exit_code == 1
+    assert "SOCK_BROKER_URL is memory://" in result.output

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from tests.support.memory import PATIENCE, in_thread, tcp_pair
+from tests.unit.conftest import TLS, tls_pair
+
+from flask_ws.concurrency import threads
+from flask_ws.connection.transport import SEND_SIZE, PlainTransport, TLSTransport, Transport
+
+MUCH = bytes(range(256)) * 20_000
+
+Pair = tuple[socket.socket, Transport]
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def pair(request: pytest.FixtureRequest, tls: TLS) -> Iterator[Pair]:
+    """A client's socket, and a server's transport."""
+    make: type[Transport]
+    if request.param == "TLS":
+        (client, server), make = tls_pair(tls), TLSTransport
+    else:
+        (client, server), make = tcp_pair(), PlainTransport
+    client.settimeout(PATIENCE)
+    transport = make(server, threads, server.close)
+    yield client, transport
+    client.close()
+    transport.close()
+
+
+def take(client: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = client.recv(65536)
+        assert chunk
+        data += chunk
+    return bytes(data)
+
+
+def leave(pair: Pair) -> None:
+    """Close the client's socket, with nothing unread: TLS sends tickets, which would reset it."""
+    client, transport = pair
+    transport.send([b"x"])
+    take(client, 1)
+    client.close()
+
+
+def wait(transport: Transport) -> None:
+    assert threads.wait_readable(transport.fd, PATIENCE)
+
+
+# Receiving
+
+
+def test_what_comes_is_received(pair: Pair) -> None:
+    client, transport = pair
+    client.sendall(b"hello")
+
+    assert transport.recv() == b"hello"
+
+
+def test_what_comes_in_time_is_received(pair: Pair) -> None:
+    client, transport = pair
+    client.sendall(b"hello")
+
+    assert transport.recv(PATIENCE) == b"hello"
+
+
+def test_what_does_not_come_in_time_is_a_timeout(pair: Pair) -> None:
+    with pytest.raises(TimeoutError):
+        pair[1].recv(0.01)
+
+
+def test_a_timeout_of_ours_has_no_error_number(pair: Pair) -> None:
+    """The operating system's own, after keepalive probes for one, has."""
+    with pytest.raises(TimeoutError) as caught:
+        pair[1].recv(0)
+
+    assert caught.value.errno is None
+
+
+def test_a_thread_waits_for_what_comes(pair: Pair) -> None:
+    client, transport = pair
+    receiving = in_thread(transport.recv)
+    client.sendall(b"hello")
+
+    assert receiving.result(PATIENCE) == b"hello"
+
+
+def test_the_end_of_the_stream_is_empty(pair: Pair) -> None:
+    leave(pair)
+
+    assert pair[1].recv() == b""
+
+
+def test_what_comes_may_be_received_into_place(pair: Pair) -> None:
+    client, transport = pair
+    buffer = bytearray(3)
+    client.sendall(b"hello")
+
+    assert transport.recv_into(memoryview(buffer)) == 3
+    assert buffer == b"hel"
+    assert transport.recv() == b"lo"
+
+
+def test_what_comes_in_time_may_be_received_into_place(pair: Pair) -> None:
+    client, transport = pair
+    buffer = bytearray(100)
+    client.sendall(b"hello")
+
+    assert transport.recv_into(memoryview(buffer), PATIENCE) == 5
+
+
+def test_the_end_of_the_stream_is_nothing_in_place(pair: Pair) -> None:
+    leave(pair)
+
+    assert pair[1].recv_into(memoryview(bytearray(3))) == 0
+
+
+def test_to_receive_into_place_may_time_out(pair: Pair) -> None:
+    with pytest.raises(TimeoutError):
+        pair[1].recv_into(memoryview(bytearray(3)), 0.01)
+
+
+def test_to_try_to_receive_does_not_wait(pair: Pair) -> None:
+    assert pair[1].try_recv() is None
+
+
+def test_to_try_to_receive_into_place_does_not_wait(pair: Pair) -> None:
+    assert pair[1].try_recv_into(memoryview(bytearray(3))) is None
+
+
+def test_to_try_to_receive_takes_what_is_there(pair: Pair) -> None:
+    client, transport = pair
+    client.sendall(b"hello")
+    wait(transport)
+
+    assert transport.try_recv() == b"hello"
+
+
+def test_to_try_to_receive_into_place_takes_what_is_there(pair: Pair) -> None:
+    client, transport = pair
+    buffer = bytearray(100)
+    client.sendall(b"hello")
+    wait(transport)
+
+    assert transport.try_recv_into(memoryview(buffer)) == 5
+
+
+def test_what_is_there_to_be_received_is_seen_and_stays(pair: Pair) -> None:
+    client, transport = pair
+    # TLS may have more to say of itself.
+    while transport.try_recv() is not None:
+        pass
+    assert not transport.is_readable()
+    client.sendall(b"hello")
+    wait(transport)
+
+    assert transport.is_readable()
+    assert transport.try_recv() == b"hello"
+
+
+def test_the_end_of_the_stream_is_there_to_be_received(pair: Pair) -> None:
+    leave(pair)
+    wait(pair[1])
+
+    assert pair[1].is_readable()
+
+
+def test_what_is_received_at_once_is_bounded(pair: Pair) -> None:
+    client, transport = pair
+    sending = in_thread(client.sendall, MUCH)
+    size = 0
+    while size < len(MUCH):
+        data = transport.recv(PATIENCE)
+        assert 0 < len(data) <= 65536
+        size += len(data)
+
+    sending.result(PATIENCE)
+
+
+# Sending
+
+
+def test_what_is_sent_arrives(pair: Pair) -> None:
+    client, transport = pair
+    transport.send([b"hello"])
+
+    assert client.recv(100) == b"hello"
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 65536, SEND_SIZE, SEND_SIZE + 1, 3_000_000])
+def test_a_header_and_its_payload_arrive_as_one(pair: Pair, size: int) -> None:
+    client, transport = pair
+    sending = in_thread(transport.send, [b"header", MUCH[:size]])
+
+    assert take(client, 6 + size) == b"header" + MUCH[:size]
+    sending.result(PATIENCE)
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_any_bytes_like_payload_arrives(pair: Pair, kind: type[bytearray | memoryview]) -> None:
+    client, transport = pair
+    sending = in_thread(transport.send, [b"header", kind(MUCH)])
+
+    assert take(client, 6 + len(MUCH)) == b"header" + MUCH
+    sending.result(PATIENCE)
+
+
+def test_to_try_to_send_takes_what_the_kernel_takes(pair: Pair) -> None:
+    client, transport = pair
+    sent = 0
+    while size := transport.try_send(MUCH[:10_000]):
+        sent += size
+
+    assert take(client, sent) == (MUCH[:10_000] * (sent // 10_000 + 1))[:sent]
+
+
+def test_to_try_to_send_does_not_wait(pair: Pair) -> None:
+    transport = pair[1]
+    while transport.try_send(MUCH[:10_000]):
+        pass
+
+    assert transport.try_send(MUCH[:10_000]) == 0
+
+
+def test_what_was_sent_is_counted(pair: Pair) -> None:
+    client, transport = pair
+    sending = in_thread(transport.send, [b"header", MUCH])
+    take(client, 6 + len(MUCH))
+    sending.result(PATIENCE)
+
+    assert transport.sent == 6 + len(MUCH)
+
+
+def test_one_thread_may_send_while_another_receives(pair: Pair) -> None:
+    client, transport = pair
+    receiving = in_thread(transport.recv)
+    sending = in_thread(transport.send, [MUCH])
+    assert take(client, len(MUCH)) == MUCH
+    client.sendall(b"hello")
+
+    assert receiving.result(PATIENCE) == b"hello"
+    sending.result(PATIENCE)
+
+
+# The end
+
+
+def test_the_end_is_seen_by_the_peer(pair: Pair) -> None:
+    client, transport = pair
+    transport.end()
+
+    assert client.recv(1) == b""
+
+
+def test_after_the_end_the_peer_may_send(pair: Pair) -> None:
+    client, transport = pair
+    transport.end()
+    client.sendall(b"hello")
+
+    assert transport.recv() == b"hello"
+
+
+def test_the_end_may_come_twice(pair: Pair) -> None:
+    pair[1].end()
+    pair[1].end()
+
+
+def test_an_abort_wakes_who_receives(pair: Pair) -> None:
+    transport = pair[1]
+    receiving = in_thread(transport.recv)
+    transport.abort()
+
+    assert receiving.result(PATIENCE) == b""
+
+
+def test_an_abort_wakes_who_sends(pair: Pair) -> None:
+    client, transport = pair
+    sending = in_thread(transport.send, [MUCH * 4])
+    take(client, 1)
+    transport.abort()
+
+    assert isinstance(sending.exception(PATIENCE), OSError)
+
+
+@pytest.mark.parametrize("make", [PlainTransport, TLSTransport])
+def test_a_close_is_left_to_who_made_the_socket(make: type[Transport], tls: TLS) -> None:
+    client, server = tcp_pair()
+    if make is TLSTransport:
+        server = tls[1].wrap_socket(server, server_side=True, do_handshake_on_connect=False)
+    closed: list[int] = []
+    transport = make(server, threads, lambda: closed.append(server.fileno()))
+    transport.close()
+
+    assert closed == [server.fileno()]
+    assert server.fileno() != -1
+    server.close()
+    client.close()
+
+
+# The socket
+
+
+def test_small_packets_are_not_held_back(pair: Pair) -> None:
+    assert pair[1].sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_socket_without_tcp_will_do() -> None:
+    one, other = socket.socketpair()
+    transport = PlainTransport(one, threads, one.close)
+    transport.send([b"hello"])
+
+    assert other.recv(10) == b"hello"
+    transport.close()
+    other.close()
+
+
+@pytest.mark.parametrize("timeout", [0, 5])
+def test_the_timeout_that_the_server_has_set_does_not_count(timeout: float) -> None:
+    one, other = socket.socketpair()
+    one.settimeout(timeout)
+    transport = PlainTransport(one, threads, one.close)
+    receiving = in_thread(transport.recv)
+    other.send(b"hello")
+
+    assert receiving.result(PATIENCE) == b"hello"
+    transport.close()
+    other.close()

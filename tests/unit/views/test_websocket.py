@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import socket
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import flask
+import pytest
+from flask import json
+from tests.support.raw import Peer
+
+from flask_ws import ConnectionClosed, WebSocket
+from flask_ws.channels.channels import Channels
+from flask_ws.concurrency import threads
+from flask_ws.connection.transport import PlainTransport
+from flask_ws.protocol.protocol import Protocol
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[WebSocket, Peer]]:
+    client, server = socket.socketpair()
+    ws = WebSocket(
+        PlainTransport(server, threads, server.close),
+        Protocol(),
+        concurrency=threads,
+        close_timeout=1,
+        max_queue=16,
+        environ={"PATH_INFO": "/feed"},
+        subprotocol="a",
+        dumps=json.dumps,
+        loads=json.loads,
+        channels=Channels({}),
+    )
+    with flask.Flask("app").app_context():
+        yield ws, Peer(client)
+    client.close()
+    ws.release()
+
+
+Pair = tuple[WebSocket, Peer]
+
+
+@pytest.mark.parametrize("value", [{"a": [1, "ü", None]}, [], "text", 5, None, True])
+def test_a_value_is_sent_as_json_in_a_text_message(ends: Pair, value: Any) -> None:
+    ends[0].send_json(value)
+    message = ends[1].read()
+
+    assert isinstance(message, str)
+    assert json.loads(message) == value
+
+
+def test_what_the_provider_can_write_is_sent(ends: Pair) -> None:
+    number = uuid.UUID(int=5)
+    ends[0].send_json(number)
+
+    assert json.loads(ends[1].read()) == str(number)
+
+
+def test_arguments_are_passed_on_to_the_provider(ends: Pair) -> None:
+    ends[0].send_json([1, 2], separators=(" ; ", ":"))
+
+    assert ends[1].read() == "[1 ; 2]"
+
+
+def test_what_the_provider_cannot_write_is_not_sent(ends: Pair) -> None:
+    with pytest.raises(TypeError):
+        ends[0].send_json(object())
+    ends[0].send("next")
+
+    assert ends[1].read() == "next"
+
+
+@pytest.mark.parametrize("message", ['{"a": [1, "ü"]}', '{"a": [1, "ü"]}'.encode()])
+def test_a_message_is_received_as_json(ends: Pair, message: str | bytes) -> None:
+    ends[1].send(message)
+
+    assert ends[0].receive_json() == {"a": [1, "ü"]}
+
+
+def test_a_message_that_is_not_json_is_a_value_error(ends: Pair) -> None:
+    ends[1].send("hello")
+
+    with pytest.raises(ValueError, match="Expecting value"):
+        ends[0].receive_json()
+
+
+def test_a_message_that_is_not_json_does_no_harm(ends: Pair) -> None:
+    ends[1].send("hello")
+    with pytest.raises(ValueError, match="Expecting value"):
+        ends[0].receive_json()
+    ends[1].send("5")
+
+    assert ends[0].receive_json() == 5
+
+
+def test_no_json_in_time_is_none(ends: Pair) -> None:
+    assert ends[0].receive_json(timeout=0) is None
+
+
+def test_json_from_a_closed_connection_raises(ends: Pair) -> None:
+    ends[1].send_close(4000)
+
+    with pytest.raises(ConnectionClosed, match="4000"):
+        ends[0].receive_json()
+
+
+def test_the_subprotocol_is_told(ends: Pair) -> None:
+    assert ends[0].subprotocol == "a"
+
+
+def test_the_environ_is_that_of_the_request(ends: Pair) -> None:
+    assert ends[0].environ["PATH_INFO"] == "/feed"
+
+
+def test_an_open_connection_says_so(ends: Pair) -> None:
+    assert repr(ends[0]) == "<WebSocket /feed open>"
+
+
+def test_a_closed_connection_says_so(ends: Pair) -> None:
+    ends[1].send_close(4000)
+    assert list(ends[0]) == []
+
+    assert repr(ends[0]) == "<WebSocket /feed closed 4000>"
+
+
+def test_a_closing_connection_says_so(ends: Pair) -> None:
+    ends[0].go_away(1001, "")
+
+    assert repr(ends[0]) == "<WebSocket /feed closed>"
