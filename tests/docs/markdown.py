@@ -26,9 +26,11 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 CAPTION = re.compile(r"^:caption: *(.+)$", re.MULTILINE)
-TABLE_COMMAND = re.compile(r"^\|.*`((?:flask|gunicorn) [^`]+)` *\|$", re.MULTILINE)
+TABLE_COMMAND = re.compile(
+    r"^\|.*`((?:flask|gunicorn|waitress-serve|uwsgi) [^`]+)` *\|$", re.MULTILINE
+)
 #: Those that start a server with the app of `app.py`.
-START_COMMAND = re.compile(r"flask .*\brun\b|gunicorn .*\bapp:app\b")
+START_COMMAND = re.compile(r"flask .*\brun\b|(gunicorn|waitress-serve|uwsgi) .*\bapp:app\b")
 
 
 def name(page: Path) -> str:

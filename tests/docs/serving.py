@@ -119,7 +119,8 @@ def write_certificate(folder: Path) -> None:
 def replace_port(text: str, port: int) -> str:
     """The text with our own port, and on the loopback interface alone."""
     text = re.sub(r'\("", (5000|8000)\)', '("127.0.0.1", 5000)', text)
-    text = re.sub(r"-b :(5000|8000)\b", "-b 127.0.0.1:5000", text)
+    text = re.sub(r"(-b|--http-socket) :(5000|8000)\b", r"\1 127.0.0.1:5000", text)
+    text = re.sub(r"--port=(5000|8000)\b", "--listen=127.0.0.1:5000", text)
     return re.sub(r"\b(5000|8000)\b", str(port), text)
 
 
@@ -164,7 +165,7 @@ def serve(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    served = Served(folder, port, tls, "unix:" in command, program == "gunicorn", process)
+    served = Served(folder, port, tls, "app.sock" in command, program == "gunicorn", process)
     try:
         yield served
     finally:

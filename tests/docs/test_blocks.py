@@ -35,7 +35,7 @@ TESTED = {
     "diff": ["docs/migrating.md"],
 }
 
-PIP = re.compile(r"(?:/srv/chat/\.venv/bin/)?pip install '?([^' ]+)'?( pytest)?(\s+#.*)?$")
+PIP = re.compile(r'(?:/srv/chat/\.venv/bin/)?pip install "?([^" ]+)"?( pytest)?(\s+#.*)?$')
 #: What makes a project, and what this suite does itself.
 OTHER_COMMANDS = [
     r"python -m venv \.venv",

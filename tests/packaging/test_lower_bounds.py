@@ -167,8 +167,19 @@ def test_the_suite_for_plugins_runs(tmp_path: Path) -> None:
         ("gunicorn --worker-class gevent_pywsgi app:app", ""),
         ("python serve.py", GEVENT_SCRIPT),
         ("python serve.py", EVENTLET_SCRIPT),
+        ("waitress-serve --listen=127.0.0.1:8000 app:app", ""),
+        ("uwsgi --http-socket 127.0.0.1:8000 --threads 4 --need-app --module app:app", ""),
     ],
-    ids=["werkzeug", "gthread", "gevent-worker", "pywsgi-worker", "gevent", "eventlet"],
+    ids=[
+        "werkzeug",
+        "gthread",
+        "gevent-worker",
+        "pywsgi-worker",
+        "gevent",
+        "eventlet",
+        "waitress",
+        "uwsgi",
+    ],
 )
 @pytest.mark.parametrize("path", ["/echo", "/view"])
 def test_an_echo_comes_back(

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 import tomli
-from tests.support.setups import EVENTLET, EVENTLET_WORKER, GEVENT, GREEN_WORKER, GTHREAD, WERKZEUG
+from tests.support.setups import (
+    EVENTLET,
+    EVENTLET_WORKER,
+    GEVENT,
+    GREEN_WORKER,
+    GTHREAD,
+    UWSGI,
+    WAITRESS,
+    WERKZEUG,
+)
 
 from .environments import ROOT, Environment, uv
 
@@ -42,7 +51,7 @@ from flask_ws.testing import connect
 assert "site-packages" in flask_ws.__file__, flask_ws.__file__
 for name in flask_ws.__all__:
     getattr(flask_ws, name)
-for name in {["gunicorn", "gevent", "eventlet", "redis", "pytest", *EXTRAS.values()]}:
+for name in {["gunicorn", "gevent", "eventlet", "waitress", "redis", "pytest", *EXTRAS.values()]}:
     assert importlib.util.find_spec(name) is None, name
 
 app = Flask(__name__)
@@ -63,7 +72,7 @@ SMOKE = """
 from signal import Signals
 
 import flask_ws
-from flask_ws.testing import ServerSuite, Setup
+from flask_ws.testing import Capabilities, ServerSuite, Setup
 
 assert "site-packages" in flask_ws.__file__, flask_ws.__file__
 
@@ -150,17 +159,20 @@ def test_the_core_alone_serves_tests_without_any_server(constraints: Path, tmp_p
 # Each extra, and all of them
 
 
-#: One of each, and those that want two extras.
-SERVERS = (WERKZEUG, GTHREAD, GEVENT, EVENTLET, GREEN_WORKER, EVENTLET_WORKER)
+#: One of each.
+SERVERS = (WERKZEUG, GTHREAD, GEVENT, EVENTLET, WAITRESS, UWSGI)
+#: Those of the extra `all`, and some that want two extras.
+ALL = (WERKZEUG, GTHREAD, GEVENT, EVENTLET, WAITRESS, GREEN_WORKER, EVENTLET_WORKER)
 
 
 def run_smoke_tests(folder: Path, constraints: Path, extra: str) -> set[str]:
     """Run a subject of the suite on servers that an extra brings; the distributions it brings."""
     environment = install(folder, constraints, extra, "testing")
-    setups = SERVERS if extra == "all" else SERVERS[:4]
+    setups = ALL if extra == "all" else SERVERS
     lines = [
         f"Setup(name={setup.name!r}, command={setup.command!r}, plugin={setup.plugin!r}, "
-        f"stop_signal=Signals({setup.stop_signal:d}), stop_group={setup.stop_group}),"
+        f"stop_signal=Signals({setup.stop_signal:d}), stop_group={setup.stop_group}, "
+        f"capabilities=Capabilities(access_log={setup.capabilities.access_log})),"
         for setup in setups
         if extra == "all" or setup.plugin == EXTRAS[extra]
     ]
@@ -196,6 +208,6 @@ def test_an_extra_brings_a_plugin_that_passes_the_smoke_tests(
 
 
 def test_all_extras_together_pass_the_smoke_tests(runs: dict[str, Future[set[str]]]) -> None:
-    expected = {"gunicorn", "gevent", "eventlet", "werkzeug", "packaging", "websockets"}
-    expected |= {name.replace("_", "-") for name in PACKAGES}
+    expected = {"gunicorn", "gevent", "eventlet", "waitress", "werkzeug", "packaging", "websockets"}
+    expected |= {name.replace("_", "-") for name in PACKAGES} - {"flask-ws-uwsgi"}
     assert expected <= runs["all"].result()

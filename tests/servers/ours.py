@@ -1,4 +1,4 @@
-"""The setups of our four plugins, as a base of test classes."""
+"""The setups of our own plugins, as a base of test classes."""
 
 from __future__ import annotations
 

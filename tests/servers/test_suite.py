@@ -1,4 +1,4 @@
-"""Our four plugins pass the suite that anybody's plugin passes, on every way to run their servers.
+"""Our plugins pass the suite that anybody's plugin passes, on every way to run their servers.
 
 The server of each setup is started once, for all that is here.
 """

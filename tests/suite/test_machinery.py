@@ -224,7 +224,7 @@ def test_without_the_extra_the_client_works_and_the_suite_names_the_extra(tmp_pa
     )
     assert done.stderr == ""
     assert done.stdout == (
-        "flask_ws.testing.ServerSuite needs pytest: pip install 'flask-ws[testing]'\n"
+        'flask_ws.testing.ServerSuite needs pytest: pip install "flask-ws[testing]"\n'
     )
 
 

@@ -85,6 +85,27 @@ EVENTLET = OurSetup(
     stop_signal=signal.SIGINT,
     main=True,
 )
+WAITRESS = OurSetup(
+    name="waitress",
+    command="waitress-serve --listen={bind} --no-clear-untrusted-proxy-headers {app}",
+    plugin="flask_ws_waitress",
+    server="waitress",
+    capabilities=Capabilities(tls=False, access_log=False, few_workers=True),
+    stop_signal=signal.SIGINT,
+    main=True,
+)
+UWSGI_OPTIONS = (
+    "--master --die-on-term --module {app} --need-app"
+    """ --log-format '%(addr) "%(method) %(uri) %(proto)" %(status)'"""
+)
+UWSGI = OurSetup(
+    name="uwsgi",
+    command=f"uwsgi --http-socket {{bind}} --threads 4 {UWSGI_OPTIONS}",
+    plugin="flask_ws_uwsgi",
+    server="uwsgi",
+    capabilities=Capabilities(tls=False, keep_alive=False, few_workers=True),
+    main=True,
+)
 
 SETUPS: tuple[OurSetup, ...] = (
     WERKZEUG,
@@ -206,6 +227,37 @@ SETUPS: tuple[OurSetup, ...] = (
         command=f"{GUNICORN} --worker-class gevent_pywsgi"
         " --workers 2 --worker-connections 200 {app}",
         capabilities=replace(GREEN, processes=2),
+        main=False,
+    ),
+    WAITRESS,
+    replace(
+        WAITRESS,
+        name="waitress-lookahead",
+        command=WAITRESS.command.replace(
+            " {app}", " --channel-request-lookahead=5 --asyncore-use-poll {app}"
+        ),
+        main=False,
+    ),
+    replace(
+        WAITRESS,
+        name="waitress-unix",
+        command="waitress-serve --unix-socket={socket} {app}",
+        unix=True,
+        main=False,
+    ),
+    UWSGI,
+    replace(
+        UWSGI,
+        name="uwsgi-http11",
+        command=f"uwsgi --http11-socket {{bind}} --processes 2 --enable-threads {UWSGI_OPTIONS}",
+        capabilities=replace(UWSGI.capabilities, keep_alive=True, processes=2),
+        main=False,
+    ),
+    replace(
+        UWSGI,
+        name="uwsgi-unix",
+        command=f"uwsgi --http-socket {{socket}} --threads 4 {UWSGI_OPTIONS}",
+        unix=True,
         main=False,
     ),
 )

@@ -140,11 +140,13 @@ def test_brokers_are_listed_below_the_servers(app: Flask, found: list[FoundPlugi
     assert names.index("werkzeug") < names.index("Broker") < names.index("pigeons")
 
 
-@pytest.mark.parametrize("extra", ["werkzeug", "gunicorn", "eventlet", "gevent", "redis"])
+@pytest.mark.parametrize(
+    "extra", ["werkzeug", "gunicorn", "eventlet", "gevent", "waitress", "uwsgi", "redis"]
+)
 def test_the_line_that_installs_a_missing_extra_is_shown(
     app: Flask, found: list[FoundPlugin], extra: str
 ) -> None:
-    assert list_servers(app)[extra].endswith(f"  missing: pip install 'flask-ws[{extra}]'")
+    assert list_servers(app)[extra].endswith(f'  missing: pip install "flask-ws[{extra}]"')
 
 
 def test_a_server_whose_plugin_is_missing_is_shown(app: Flask, found: list[FoundPlugin]) -> None:

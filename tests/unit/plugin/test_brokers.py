@@ -67,9 +67,9 @@ def test_memory_needs_no_plugin(no_plugins: Plugins, app: Flask, url: str | None
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("redis://localhost", "pip install 'flask-ws[redis]'"),
-        ("rediss://localhost", "pip install 'flask-ws[redis]'"),
-        ("unix:///run/redis.sock", "pip install 'flask-ws[redis]'"),
+        ("redis://localhost", 'pip install "flask-ws[redis]"'),
+        ("rediss://localhost", 'pip install "flask-ws[redis]"'),
+        ("unix:///run/redis.sock", 'pip install "flask-ws[redis]"'),
         ("pigeon://loft", "no installed plugin knows the scheme 'pigeon': there are memory://"),
         ("localhost", "must be a URL"),
         ("", "must be a URL"),

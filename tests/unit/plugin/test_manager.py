@@ -418,6 +418,9 @@ SERVERS = [
     ({"SERVER_SOFTWARE": "gunicorn/27.0.1"}, "gunicorn"),
     ({"eventlet.input": None}, "eventlet"),
     ({"SERVER_SOFTWARE": "gevent/24.2 Python/3.11"}, "gevent"),
+    ({"waitress.client_disconnected": None, "SERVER_SOFTWARE": "mine"}, "waitress"),
+    ({"SERVER_SOFTWARE": "waitress"}, "waitress"),
+    ({"uwsgi.version": b"2.0.30"}, "uwsgi"),
 ]
 
 
@@ -427,7 +430,7 @@ def test_the_hint_names_the_extra_for_the_server(
 ) -> None:
     installed(monkeypatch)
 
-    assert hint(environ) == f"Install the plugin for this server: pip install 'flask-ws[{extra}]'"
+    assert hint(environ) == f'Install the plugin for this server: pip install "flask-ws[{extra}]"'
 
 
 @pytest.mark.parametrize(("environ", "extra"), SERVERS)
@@ -444,7 +447,7 @@ def test_a_plugin_that_failed_to_load_counts_as_not_installed(
 ) -> None:
     installed(monkeypatch, "gevent", error=ImportError("gevent"))
 
-    assert "pip install 'flask-ws[gevent]'" in hint({"SERVER_SOFTWARE": "gevent/24.2"})
+    assert 'pip install "flask-ws[gevent]"' in hint({"SERVER_SOFTWARE": "gevent/24.2"})
 
 
 def test_the_hint_for_an_unknown_server_names_it_and_what_is_installed(
@@ -454,7 +457,8 @@ def test_the_hint_for_an_unknown_server_names_it_and_what_is_installed(
 
     assert hint({"SERVER_SOFTWARE": "Other/1.0"}) == (
         "No installed plugin knows the server 'Other/1.0' (installed: gevent, werkzeug). flask-ws "
-        "has plugins for werkzeug, gunicorn, eventlet and gevent: pip install 'flask-ws[NAME]'"
+        "has plugins for eventlet, gevent, gunicorn, uwsgi, waitress, werkzeug: "
+        'pip install "flask-ws[NAME]"'
     )
 
 
@@ -516,6 +520,6 @@ def test_the_log_of_a_501_says_what_to_install(
     assert caplog.messages == [
         (
             "WebSocket handshake from 127.0.0.1 for / refused: 501 Install the plugin for this "
-            "server: pip install 'flask-ws[eventlet]'"
+            'server: pip install "flask-ws[eventlet]"'
         )
     ]

@@ -84,7 +84,7 @@ def test_no_plugin_is_installed(app: Flask, sock: Sock, bare: MemoryServer, log:
     sock.route("/")(echo)
     response = bare.refuse(app, environ={"werkzeug.socket": None})
     assert response.status == 501
-    assert "Install the plugin for this server: pip install 'flask-ws[werkzeug]'" in log.line()
+    assert 'Install the plugin for this server: pip install "flask-ws[werkzeug]"' in log.line()
 
 
 def test_the_plugin_of_another_server_is_installed(
@@ -94,17 +94,17 @@ def test_the_plugin_of_another_server_is_installed(
     found.append(FoundPlugin("werkzeug", "flask_ws_werkzeug", "flask-ws-werkzeug", "1"))
     sock.route("/")(echo)
     assert bare.refuse(app, environ={"gunicorn.socket": None}).status == 501
-    assert "Install the plugin for this server: pip install 'flask-ws[gunicorn]'" in log.line()
+    assert 'Install the plugin for this server: pip install "flask-ws[gunicorn]"' in log.line()
 
 
 def test_the_server_is_one_that_has_no_plugin(
     app: Flask, sock: Sock, bare: MemoryServer, log: Log
 ) -> None:
     sock.route("/")(echo)
-    assert bare.refuse(app, environ={"SERVER_SOFTWARE": "waitress"}).status == 501
+    assert bare.refuse(app, environ={"SERVER_SOFTWARE": "Cheroot/11 Server"}).status == 501
     assert (
-        "No installed plugin knows the server 'waitress' (installed: none). flask-ws has plugins "
-        "for werkzeug, gunicorn, eventlet and gevent" in log.line()
+        "No installed plugin knows the server 'Cheroot/11 Server' (installed: none). flask-ws has "
+        "plugins for eventlet, gevent, gunicorn, uwsgi, waitress, werkzeug" in log.line()
     )
 
 
@@ -694,7 +694,7 @@ def test_processes_have_no_broker_in_common(
 
 def test_the_plugin_of_the_broker_is_not_installed(app: Flask, no_plugins: Plugins) -> None:
     app.config["SOCK_BROKER_URL"] = "redis://localhost"
-    expected = r"no installed plugin knows the scheme 'redis': pip install 'flask-ws\[redis\]'"
+    expected = r'''no installed plugin knows the scheme 'redis': pip install "flask-ws\[redis\]"'''
     with pytest.raises(ConfigurationError, match=expected):
         Sock(app)
 

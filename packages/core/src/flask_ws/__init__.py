@@ -13,7 +13,8 @@
         for message in ws:
             ws.send(message)
 
-A server needs its plugin: ``pip install 'flask-ws[werkzeug]'``, or gunicorn, eventlet, gevent.
+A server needs its plugin: ``pip install "flask-ws[werkzeug]"``, or gunicorn, eventlet, gevent,
+waitress or uwsgi in its place.
 :mod:`flask_ws.testing` tests routes without one. ``flask ws --help`` shows what there is on the
 command line.
 """

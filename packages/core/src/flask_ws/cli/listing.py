@@ -60,7 +60,7 @@ def _show_plugins(header: list[str], found: list[FoundPlugin], extras: set[str])
         for plugin in sorted(found, key=lambda plugin: plugin.name)
     ]
     table += [
-        [extra, "-", _describe_library(extra), f"missing: pip install '{DISTRIBUTION}[{extra}]'"]
+        [extra, "-", _describe_library(extra), f'missing: pip install "{DISTRIBUTION}[{extra}]"']
         for extra in sorted(extras - {plugin.name for plugin in found})
     ]
     show(header, table)

@@ -233,7 +233,7 @@ BROKER_EXTRAS = dict.fromkeys(
 def _broker_hint(scheme: str) -> str:
     extra = BROKER_EXTRAS.get(scheme)
     advice = (
-        f"pip install 'flask-ws[{extra}]'"
+        f'pip install "flask-ws[{extra}]"'
         if extra
         else "there are memory:// and, from flask-ws[redis], redis://, rediss:// and unix://"
     )
@@ -250,9 +250,12 @@ HINTS = (
     ("gunicorn.socket", None, "gunicorn"),
     ("werkzeug.socket", None, "werkzeug"),
     ("eventlet.input", None, "eventlet"),
+    ("waitress.client_disconnected", None, "waitress"),
+    ("uwsgi.version", None, "uwsgi"),
     (None, "gevent/", "gevent"),
     (None, "gunicorn/", "gunicorn"),
     (None, "werkzeug/", "werkzeug"),
+    (None, "waitress", "waitress"),
 )
 
 
@@ -272,11 +275,12 @@ def hint(environ: WSGIEnvironment) -> str:
                 f"The {extra} plugin found no socket behind this request. The server's worker, "
                 "or its HTTP version, gives a WSGI application none."
             )
-        return f"Install the plugin for this server: pip install 'flask-ws[{extra}]'"
+        return f'Install the plugin for this server: pip install "flask-ws[{extra}]"'
     servers = [plugin for plugin in found if plugin.error is None and not plugin.is_broker]
     installed = ", ".join(sorted(plugin.name for plugin in servers))
     server = f"the server {software!r}" if software else "this server"
+    extras = ", ".join(sorted({extra for *_, extra in HINTS}))
     return (
         f"No installed plugin knows {server} (installed: {installed or 'none'}). flask-ws has "
-        "plugins for werkzeug, gunicorn, eventlet and gevent: pip install 'flask-ws[NAME]'"
+        f'plugins for {extras}: pip install "flask-ws[NAME]"'
     )

@@ -39,7 +39,7 @@ if not TYPE_CHECKING:
             from .suite import server_suite, setups
         except ModuleNotFoundError as error:
             raise ImportError(
-                f"flask_ws.testing.{name} needs {error.name}: pip install 'flask-ws[testing]'"
+                f'flask_ws.testing.{name} needs {error.name}: pip install "flask-ws[testing]"'
             ) from error
         found = {
             "Capabilities": setups.Capabilities,

@@ -42,7 +42,7 @@ class ServerSuite(
 ):
     """Every live test that flask-ws's own plugins pass, for the author of another.
 
-    ``pip install 'flask-ws[testing]'``, then a test module with a subclass, whose name begins with
+    ``pip install "flask-ws[testing]"``, then a test module with a subclass, whose name begins with
     ``Test``, is all that there is to write::
 
         from flask_ws.testing import Capabilities, ServerSuite, Setup

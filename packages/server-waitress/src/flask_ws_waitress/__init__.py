@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import select
+import selectors
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask_ws import ServerSocket, hookimpl
+from flask_ws import NoSocket, ServerSocket, hookimpl
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -18,6 +19,11 @@ __all__ = ["flask_ws_get_socket"]
 #: Seconds that Waitress's loop may take to look at a connection, once it is woken.
 LOOP_SECONDS = 5.0
 
+#: From this number on, select() raises ValueError for a descriptor, which ends Waitress's loop.
+FD_SETSIZE = 1024
+#: Descriptors that a process has for other things than connections.
+OTHER_FDS = 50
+
 
 @hookimpl
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
@@ -26,6 +32,7 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     if method is None:
         return None
     channel: Any = method.__self__
+    check_number(channel)
     return ServerSocket(
         channel.socket,
         read_ahead=functools.partial(take_read_ahead, channel),
@@ -33,6 +40,23 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         detach=True,
         is_stopping=IsStopping(channel.server.task_dispatcher),
     )
+
+
+def check_number(channel: Any) -> None:
+    """See that Waitress's loop can watch the connections that it will accept after this one.
+
+    A WebSocket has a descriptor of its own, so that those of newer connections have higher numbers.
+
+    :raises NoSocket: it cannot.
+    """
+    # Windows has no poll(), and a select() that does not mind numbers.
+    if channel.adj.asyncore_use_poll or not hasattr(select, "poll"):
+        return
+    if channel.socket.fileno() >= FD_SETSIZE - OTHER_FDS - channel.adj.connection_limit:
+        raise NoSocket(
+            "Waitress's loop can hold no more connections: start it with --asyncore-use-poll, or "
+            "asyncore_use_poll=True."
+        )
 
 
 def take_read_ahead(channel: Any) -> bytes:
@@ -45,10 +69,19 @@ def take_read_ahead(channel: Any) -> bytes:
     # Held by the loop from the end of the request's head to the end of what it has read.
     with channel.requests_lock:
         request, channel.request = channel.request, None
-        if len(channel.requests) > 1:
-            # Frames with an empty line in them, once in billions: parsed as a request, and gone.
-            raise RuntimeError("Waitress took the first frames for a request.")
-    return b"" if request is None else bytes(request.header_plus)
+        current, *further = channel.requests
+        if not further and (request is None or not request.headers_finished):
+            return b"" if request is None else bytes(request.header_plus)
+        # The first frames had an empty line in them, once in billions, and were parsed as a
+        # request: its bytes are gone. Or they are one, which must not run: a proxy in front took
+        # it for a part of the WebSocket.
+        channel.requests = [current]
+        # So that Waitress ends the connection after its response.
+        current.headers["CONNECTION"] = "close"
+    for each in (*further, request):
+        if each is not None:
+            each.close()
+    raise RuntimeError("Waitress took the first frames for a request.")
 
 
 def stop_reading(channel: Any) -> None:
@@ -69,11 +102,17 @@ def stop_reading(channel: Any) -> None:
 
 def flush(channel: Any) -> None:
     """Send what is left of the response before: the client may have sent both requests at once."""
-    while channel.connected and channel.total_outbufs_len:
+    writable = False
+    while channel.connected and (left := channel.total_outbufs_len):
         with channel.outbuf_lock:
             channel._flush_some(do_close=False)
-        if channel.total_outbufs_len:
-            select.select([], [channel.socket], [], 1.0)
+        if writable and channel.total_outbufs_len == left:
+            # The client is gone, which Waitress does not tell.
+            return
+        # Not select(), for which the number of the descriptor may be too high.
+        with selectors.DefaultSelector() as selector:
+            selector.register(channel.socket, selectors.EVENT_WRITE)
+            writable = bool(selector.select(1.0))
 
 
 # Equal for all connections of one server.

@@ -1,11 +1,9 @@
-"""The plugin passes flask-ws's suite for servers."""
+"""What only Waitress does."""
 
 from __future__ import annotations
 
-import signal
-from dataclasses import replace
+from tests.support.setups import OurSetup, on
 
-from flask_ws.testing import Capabilities, ServerSuite, Setup
 from flask_ws.testing.suite.base import Launch, tracebacks
 from flask_ws.testing.suite.process import Server
 from flask_ws.testing.suite.raw import (
@@ -17,34 +15,11 @@ from flask_ws.testing.suite.raw import (
     make_key,
 )
 
-PLAIN = Setup(
-    name="waitress",
-    command="waitress-serve --listen={bind} --no-clear-untrusted-proxy-headers {app}",
-    plugin="flask_ws_waitress",
-    server="waitress",
-    capabilities=Capabilities(tls=False, access_log=False, few_workers=True),
-    stop_signal=signal.SIGINT,
-)
+from .ours import OurServers
 
 
-class TestWaitress(ServerSuite):
-    setups = (
-        PLAIN,
-        replace(
-            PLAIN,
-            name="lookahead",
-            command=PLAIN.command.replace(" {app}", " --channel-request-lookahead=5 {app}"),
-            main=False,
-        ),
-        replace(
-            PLAIN,
-            name="unix",
-            command="waitress-serve --unix-socket={socket} {app}",
-            unix=True,
-            main=False,
-        ),
-    )
-
+@on(lambda setup: setup.server == "waitress")
+class TestWaitress(OurServers):
     def test_both_requests_of_one_segment_are_answered_in_order(self, server: Server) -> None:
         """What is left of the first response goes out before the WebSocket is taken."""
         key = make_key()
@@ -66,9 +41,11 @@ class TestWaitress(ServerSuite):
         with server.dial() as peer:
             peer.send_request("/echo", headers=handshake_headers(make_key()), body=frame)
             assert peer.read_response().status == 500
+            peer.expect_end()
 
+    @on(lambda setup: setup.main)
     def test_handler_that_is_kept_in_a_task_learns_that_the_server_stops(
-        self, launch: Launch, setup: Setup
+        self, launch: Launch, setup: OurSetup
     ) -> None:
         server = launch()
         with server.connect("/events/kept") as peer:
