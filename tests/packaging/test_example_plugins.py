@@ -44,7 +44,7 @@ def run_suite(plugin: Path, folder: Path) -> str:
     """Run a plugin's own tests, where nothing of ours but the core is installed."""
     environment = Environment.make(folder / "env")
     environment.install(
-        f"flask-ws[testing] @ {(ROOT / 'packages/core').as_uri()}", "--editable", plugin
+        f"flask-ws[testing] @ {(ROOT / 'packages/core').as_uri()}", "--editable", f"{plugin}[test]"
     )
     environment.check()
     assert {name for name in environment.read_versions() if name.startswith("flask-ws")} == {

@@ -116,7 +116,7 @@ def fill_waitress(environ: Environ, sock: socket.socket) -> None:
 
 
 def fill_cheroot(environ: Environ, sock: socket.socket) -> None:
-    environ["SERVER_SOFTWARE"] = "Cheroot/11.1.2"
+    environ["SERVER_SOFTWARE"] = "Cheroot/11.1.2 Server"
     environ["wsgi.input"] = SimpleNamespace(rfile=sock.makefile("rb"), remaining=0)
     environ["wsgi.input_terminated"] = True
 
