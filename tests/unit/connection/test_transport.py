@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import os
 import socket
 from collections.abc import Iterator
 
@@ -329,3 +331,18 @@ def test_the_timeout_that_the_server_has_set_does_not_count(timeout: float) -> N
     assert receiving.result(PATIENCE) == b"hello"
     transport.close()
     other.close()
+
+
+@pytest.mark.parametrize("kind", ["plain", "TLS"])
+def test_a_transport_that_is_forgotten_leaves_the_descriptor_to_its_owner(
+    kind: str, tls: TLS
+) -> None:
+    client, server = tls_pair(tls) if kind == "TLS" else tcp_pair()
+    with client, server:
+        make = TLSTransport if kind == "TLS" else PlainTransport
+        transport = make(server, threads, server.close)
+        del transport
+        gc.collect()
+
+        # An error, where it is nobody's any more.
+        os.fstat(server.fileno())

@@ -25,6 +25,16 @@ SEND_SIZE = 2**18
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
+class LentSocket(_socket.socket):
+    """A C-level socket on a descriptor that another object owns, and alone closes."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # In place of the parent's, which would close the descriptor, or another's of that number.
+        self.detach()
+
+
 class Transport:
     """A stream socket: calls that wait, and calls that never do.
 
@@ -48,7 +58,7 @@ class Transport:
         self._concurrency = concurrency
         self._close = close
         # The same descriptor at C level: never green, and never closed here.
-        self._raw = _socket.socket(fileno=self.fd)
+        self._raw = LentSocket(fileno=self.fd)
         self._recv_size = RECV_SIZE
         #: Bytes that the kernel has taken.
         self.sent = 0

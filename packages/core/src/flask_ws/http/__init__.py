@@ -3,5 +3,6 @@
 - ``handshake``: whether a request is a handshake that can be accepted; refusals.
 - ``detach``: requests on threads of our own, where the server has few.
 - ``takeover``: taking the socket from the server.
-- ``response``: the response that answers 101 and serves the connection.
+- ``response``: the response that answers 101.
+- ``link``: a connection and what runs on it, from the 101 to its end.
 """

@@ -2,70 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-import sys
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import flask
 from werkzeug.wsgi import ClosingIterator
 
-from ..channels.channels import Channels
-from ..connection.connection import Connection
-from ..connection.transport import PlainTransport, TLSTransport
-from ..exceptions import ConnectionClosed
-from ..loop.flusher import flusher_for
-from ..loop.monitor import Monitor, Watch, monitor_for
-from ..loop.reactor import reactor_for_process
-from ..options import Options
-from ..plugin.hookspecs import ServerSocket
-from ..protocol.deflate import Deflate
-from ..protocol.protocol import Protocol
-from ..views.advice import SessionWatch, check_result, explain_exception
-from ..views.conversation import Conversation, move_request
-from ..views.view import WebSocketView
-from ..views.websocket import EventWebSocket, WebSocket
-from ..wording import describe_close, shown_path
+from ..loop.monitor import monitor_for
+from ..views.conversation import move_request
 from .detach import DISPATCH, NOTHING, Dispatch
-from .handshake import Handshake, log_refusal, too_many_connections
+from .handshake import log_refusal, too_many_connections
+from .link import Link, Upgrade
 from .takeover import Takeover
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["ON_EXCEPTION", "Upgrade", "WebSocketResponse"]
-
-logger = logging.getLogger("flask_ws")
+__all__ = ["WebSocketResponse"]
 
 SWITCHING_PROTOCOLS = 101
-GOING_AWAY = 1001
-INTERNAL_ERROR = 1011
-
-#: The environ key of a function that gets the exceptions of the request's handler in place of
-#: the log: a test raises them.
-ON_EXCEPTION = "flask_ws.on_exception"
 
 #: Of the headers that Flask gives every response, those that say nothing about a 101.
 BODY_HEADERS = frozenset({"content-type", "content-length"})
-
-
-@dataclass(slots=True)
-class Upgrade:
-    """A handshake that was accepted, and what is to run on its connection."""
-
-    #: A handler, or an event view's class.
-    target: Callable[..., object] | type[WebSocketView]
-    #: What decorators pass on by position.
-    args: tuple[Any, ...]
-    #: The URL's variables.
-    kwargs: dict[str, Any]
-    handshake: Handshake
-    options: Options
-    channels: Channels
-    server_socket: ServerSocket
 
 
 class WebSocketResponse(flask.Response):
@@ -150,205 +108,3 @@ class WebSocketResponse(flask.Response):
             if name.lower() not in BODY_HEADERS
         ]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-class Link:
-    """A connection and what runs on it, from the 101 to the end of the TCP connection."""
-
-    __slots__ = ("_began", "_monitor", "_on_reactor", "_report", "_upgrade", "takeover", "ws")
-
-    def __init__(
-        self, upgrade: Upgrade, takeover: Takeover, environ: WSGIEnvironment, *, on_reactor: bool
-    ) -> None:
-        self.takeover = takeover
-        self._upgrade = upgrade
-        self._on_reactor = on_reactor
-        self._monitor = monitor_for(upgrade.server_socket.concurrency)
-        self._began = time.monotonic()
-        tell = environ.get(ON_EXCEPTION)
-        self._report = report if tell is None else functools.partial(report, tell=tell)
-        self.ws = self._make_websocket(environ)
-
-    def begin(self, head: bytes, early: bytes) -> None:
-        """Answer the handshake.
-
-        :param head: the 101.
-        :param early: what the server has read of the client's first frames.
-        """
-        options, server_socket, ws = self._upgrade.options, self._upgrade.server_socket, self.ws
-        ws.when_blocked = flusher_for(server_socket.concurrency).watch
-        ws.begin(head, early)
-        watch = Watch(
-            ws,
-            ping_interval=options.ping_interval,
-            ping_timeout=options.ping_timeout,
-            close_timeout=options.close_timeout,
-            is_stopping=server_socket.is_stopping,
-            stop_timeout=server_socket.stop_timeout,
-        )
-        try:
-            self._monitor.add(watch, admitted=True)
-        except RuntimeError:
-            # The system has no thread left for the monitor.
-            ws.release()
-            raise
-        logger.debug("%s open", ws.label)
-
-    def run(self) -> None:
-        """Serve the connection; or leave that to the reactor."""
-        if not isinstance(self._upgrade.target, type):
-            self.run_handler()
-        elif self._on_reactor:
-            self.hand_to_reactor()
-        else:
-            self.run_view()
-
-    def run_handler(self) -> None:
-        """Run a handler, and close the connection as its end asks for."""
-        ws = self.ws
-        handler: Callable[..., object] = self._upgrade.target
-        session = SessionWatch()
-        ws.at_work = True
-        try:
-            try:
-                result = handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
-            finally:
-                ws.at_work = False
-            check_result(handler, result)
-        except ConnectionClosed:
-            # Also where the handler has opened a connection elsewhere and lost that one.
-            ws.close()
-        except Exception as error:
-            self._report(error)
-            explain_exception(handler, error)
-            ws.close(INTERNAL_ERROR)
-        except BaseException:
-            # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
-            ws.close(GOING_AWAY)
-            raise
-        else:
-            returned = ws.connected
-            # Also where goodbye has been said already: its answer is awaited, as that of any close.
-            ws.close()
-            if returned:
-                # For a thread that it has left behind, and goes on sending.
-                ws.close_reason = ws.close_reason or "the handler has returned"
-        finally:
-            session.check(handler)
-            self.end()
-
-    def run_view(self) -> None:
-        """Call an event view's methods, here, until the connection ends."""
-        conversation = None
-        try:
-            conversation = self._converse()
-            conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
-            more = conversation.serve(read=False)
-            while more:
-                more = conversation.serve(wait=True)
-        except BaseException:
-            if conversation is not None:
-                # Nobody else waits for this thread: as for a handler, the peer may answer.
-                Connection.close(self.ws, GOING_AWAY)
-                conversation.give_up()
-            raise
-        finally:
-            self.end()
-
-    def hand_to_reactor(self) -> None:
-        """Let the reactor call an event view's methods."""
-        conversation = reactor = None
-        try:
-            conversation = self._converse()
-            conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
-            reactor = reactor_for_process(self._upgrade.options.workers)
-            # Not self.end, which would keep all that the handshake needed.
-            end = functools.partial(end_connection, self.ws, self._monitor, self._began)
-            reactor.add(conversation, end)
-        except BaseException:
-            if conversation is not None:
-                if reactor is not None and reactor.serves(conversation):
-                    # Ctrl-C came when it had been handed over already.
-                    raise
-                conversation.give_up()
-            self.end()
-            raise
-
-    def _converse(self) -> Conversation:
-        assert isinstance(self._upgrade.target, type)
-        assert isinstance(self.ws, EventWebSocket)
-        try:
-            return Conversation(self._upgrade.target(), self.ws, self._report)
-        except Exception as error:
-            self._report(error)
-            self.ws.close(INTERNAL_ERROR)
-        # There is no instance to tell of the end.
-        return Conversation(WebSocketView(), self.ws, self._report)
-
-    def end(self) -> None:
-        """Close the socket, and see the connection off."""
-        end_connection(self.ws, self._monitor, self._began)
-
-    def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
-        upgrade, takeover = self._upgrade, self.takeover
-        options, concurrency = upgrade.options, upgrade.server_socket.concurrency
-        deflate = None
-        if upgrade.handshake.deflate is not None:
-            deflate = Deflate(
-                upgrade.handshake.deflate, client=False, max_size=options.max_message_size
-            )
-        make_transport = PlainTransport if takeover.sslobj is None else TLSTransport
-        transport = make_transport(takeover.sock, concurrency, takeover.close)
-        protocol = Protocol(max_message_size=options.max_message_size, deflate=deflate)
-        settings: dict[str, Any] = {
-            "concurrency": concurrency,
-            "close_timeout": options.close_timeout,
-            "max_queue": options.max_queue,
-            "max_outbox": options.max_outbox,
-            "label": f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {shown_path(environ)}",
-            "environ": environ,
-            "subprotocol": upgrade.handshake.subprotocol,
-            "dumps": flask.json.dumps,
-            "loads": flask.json.loads,
-            "channels": upgrade.channels,
-        }
-        if isinstance(upgrade.target, type):
-            return EventWebSocket(
-                transport,
-                protocol,
-                at=self._monitor.at,
-                **settings,
-            )
-        return WebSocket(transport, protocol, **settings)
-
-
-def report(error: Exception, tell: Callable[[Exception], object] | None = None) -> None:
-    """Report an exception of a handler or an event view as Flask reports a view's.
-
-    :param error: the exception.
-    :param tell: called with it instead of logging it.
-    """
-    app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-    flask.got_request_exception.send(app, exception=error)
-    if tell is None:
-        app.log_exception(sys.exc_info())
-    else:
-        tell(error)
-
-
-def end_connection(ws: WebSocket, monitor: Monitor, began: float) -> None:
-    """Close a connection's socket, and see it off."""
-    try:
-        ws.release()
-    finally:
-        monitor.remove(ws)
-        logger.debug(
-            "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
-            ws.label,
-            describe_close(ws.close_code or 0, ws.close_reason),
-            time.monotonic() - began,
-            ws.messages_received,
-            ws.bytes_received,
-            ws.messages_sent,
-            ws.bytes_sent,
-        )

@@ -16,7 +16,8 @@ from ..channels.channels import Channels, check_settings
 from ..exceptions import ConfigurationError
 from ..http.detach import CROWDED, NO_SOCKET, Detacher, find_socket
 from ..http.handshake import check, refuse, too_many_connections, too_many_threads
-from ..http.response import Upgrade, WebSocketResponse
+from ..http.link import Upgrade
+from ..http.response import WebSocketResponse
 from ..loop.monitor import monitor_for
 from ..options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
 from ..plugin.manager import hint, plugins

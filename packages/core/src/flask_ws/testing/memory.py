@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask_ws.concurrency import Concurrency
-from flask_ws.http.response import ON_EXCEPTION
-from flask_ws.http.response import __file__ as response_file
+from flask_ws.http.link import ON_EXCEPTION
+from flask_ws.http.link import __file__ as link_file
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.plugin.hookspecs import ServerSocket, hookimpl
 from flask_ws.plugin.manager import plugins
@@ -34,7 +34,7 @@ SHORTEST_WAIT = 1.0
 #: Frames that are shown of an app that does not come to an end.
 SHOWN_FRAMES = 8
 #: The files of those that call the app's handlers.
-CALLERS = frozenset({response_file, views_file})
+CALLERS = frozenset({link_file, views_file})
 
 
 class Plugin:
