@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -232,14 +233,19 @@ def test_the_server_closes_its_own_socket_not_ours(connect: Connect) -> None:
     assert connection.peer.take(10) == b"still here"
 
 
+@pytest.mark.parametrize("default", [None, 5.0])
 @pytest.mark.parametrize("timeout", [None, 5.0])
 def test_the_server_finds_its_socket_as_blocking_as_it_was(
-    connect: Connect, timeout: float | None
+    connect: Connect, timeout: float | None, default: float | None
 ) -> None:
     connection = connect()
     connection.sock.settimeout(timeout)
     before = os.get_blocking(connection.sock.fileno())
-    connection.takeover.detach()
+    socket.setdefaulttimeout(default)
+    try:
+        connection.takeover.detach()
+    finally:
+        socket.setdefaulttimeout(None)
 
     assert os.get_blocking(connection.sock.fileno()) is before
 
@@ -252,6 +258,89 @@ def test_the_servers_descriptor_is_not_inherited(connect: Connect) -> None:
 
 
 # Descriptors
+
+
+@contextmanager
+def few_descriptors(number: int) -> Iterator[None]:
+    """The process gets so many more descriptors."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # New ones take the lowest numbers that are free.
+    taken = [os.dup(0) for _ in range(number + 1)]
+    for fd in taken:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1], limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.fixture
+def no_descriptors(connect: Connect) -> Iterator[Connection]:
+    """A connection in a process that gets no more descriptors."""
+    connection = connect()
+    with few_descriptors(0):
+        yield connection
+
+
+def test_the_end_needs_no_descriptor(no_descriptors: Connection) -> None:
+    no_descriptors.takeover.close()
+
+    no_descriptors.peer.expect_end()
+
+
+def test_what_was_sent_before_the_end_needs_no_descriptor(no_descriptors: Connection) -> None:
+    say(no_descriptors, b"the last word")
+    no_descriptors.takeover.close()
+
+    assert no_descriptors.peer.take(13) == b"the last word"
+    no_descriptors.peer.expect_end()
+
+
+def test_without_descriptors_the_server_reads_nothing_of_the_peer(
+    no_descriptors: Connection,
+) -> None:
+    """What it would take for the next request."""
+    no_descriptors.peer.send_bytes(b"GET /admin HTTP/1.1\r\n\r\n")
+    no_descriptors.takeover.close()
+
+    with suppress(OSError):
+        assert no_descriptors.sock.recv(100) == b""
+    with suppress(OSError):
+        assert no_descriptors.sock.recv(100) == b""
+
+
+def test_without_descriptors_nothing_of_the_server_reaches_the_peer(
+    no_descriptors: Connection,
+) -> None:
+    no_descriptors.takeover.close()
+    with suppress(OSError):
+        no_descriptors.sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    no_descriptors.sock.close()
+
+    no_descriptors.peer.expect_end()
+
+
+def test_to_detach_without_descriptors_changes_nothing(no_descriptors: Connection) -> None:
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        no_descriptors.takeover.detach()
+
+    say(no_descriptors, b"still here")
+    assert no_descriptors.peer.take(10) == b"still here"
+    assert no_descriptors.takeover.sock is no_descriptors.sock
+
+
+@pytest.mark.skipif(not FDS.exists(), reason="the system does not list open descriptors")
+@pytest.mark.parametrize("free", [1, 2])
+def test_a_detaching_that_fails_leaks_no_descriptor(free: int) -> None:
+    before = open_sockets()
+    client, server = tcp_pair()
+    takeover = Takeover(server)
+    with client, server, few_descriptors(free), suppress(OSError):
+        takeover.detach()
+
+    assert not open_sockets() - before
 
 
 @pytest.mark.skipif(not FDS.exists(), reason="the system does not list open descriptors")

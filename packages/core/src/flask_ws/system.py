@@ -1,0 +1,43 @@
+"""Where operating systems differ, as far as sockets and waiting go."""
+
+from __future__ import annotations
+
+import _socket
+import os
+import socket
+import sys
+
+__all__ = ["DONTWAIT", "LONGEST_WAIT", "TIMEOUT_MAX", "WINDOWS", "is_blocking", "socketpair"]
+
+#: Whether this is Windows. There a socket is a handle and no file descriptor, its number cannot be
+#: made another's, and whoever waits for a socket notices neither that it was shut down on this
+#: side nor, in the main thread, a Ctrl-C.
+WINDOWS = os.name == "nt"
+#: Makes one call to receive or to send non-blocking, whatever the socket is set to. 0 where there
+#: is no such flag: Windows has none, and macOS does not heed it in ``send()``.
+DONTWAIT: int = 0 if WINDOWS or sys.platform == "darwin" else socket.MSG_DONTWAIT
+#: The most seconds that anything is given as a timeout: ``poll`` ends at 24.8 days, a lock on
+#: Windows at 49.
+TIMEOUT_MAX = 7 * 86_400.0
+#: The most seconds to wait for a socket at a time.
+LONGEST_WAIT = 0.25 if WINDOWS else TIMEOUT_MAX
+
+
+def is_blocking(sock: socket.socket) -> bool:
+    """Tell whether calls on a socket's descriptor block, whatever its object does about that."""
+    if not WINDOWS:
+        return os.get_blocking(sock.fileno())
+    # Not to be asked there: but native sockets are as blocking as their timeout says. gevent's
+    # wrap one.
+    native: socket.socket = getattr(sock, "_sock", sock)
+    return native.gettimeout() is None
+
+
+def socketpair() -> tuple[_socket.socket, _socket.socket]:
+    """Make two connected sockets at C level, which no monkey-patching makes green."""
+    if hasattr(_socket, "socketpair"):
+        pair: tuple[_socket.socket, _socket.socket] = _socket.socketpair()
+        return pair
+    # Over loopback.
+    one, other = socket.socketpair()
+    return _socket.socket(fileno=one.detach()), _socket.socket(fileno=other.detach())
