@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tests.support.memory import PATIENCE, in_thread, tcp_pair
 from tests.unit.conftest import TLS, tls_pair
 
 from flask_ws.concurrency import threads
+from flask_ws.connection import transport as transport_module
 from flask_ws.connection.transport import SEND_SIZE, PlainTransport, TLSTransport, Transport
 
 MUCH = bytes(range(256)) * 20_000
@@ -301,6 +305,195 @@ def test_a_close_is_left_to_who_made_the_socket(make: type[Transport], tls: TLS)
     assert server.fileno() != -1
     server.close()
     client.close()
+
+
+# Failures of other TLS connections
+
+
+@pytest.fixture
+def two(tls: TLS) -> Iterator[list[TLSTransport]]:
+    """Two TLS connections."""
+    pairs = [tls_pair(tls) for _ in range(2)]
+    transports = [TLSTransport(server, threads, server.close) for _, server in pairs]
+    for transport in transports:
+        # TLS may have more to say of itself.
+        with pytest.raises(TimeoutError):
+            transport.recv(0.01)
+    yield transports
+    for (client, _), transport in zip(pairs, transports, strict=True):
+        client.close()
+        transport.close()
+
+
+def break_off(transport: TLSTransport) -> None:
+    """Let the next use of a connection fail, in a call of the system's."""
+    transport.abort()
+    with contextlib.suppress(OSError):
+        transport.send([b"x"])
+
+
+def test_a_tls_connection_does_not_pay_for_the_failure_of_another(two: list[TLSTransport]) -> None:
+    break_off(two[0])
+
+    assert two[1].try_recv() is None
+    two[1].send([b"x"])
+
+
+def test_a_tls_connection_does_not_pay_for_a_failure_that_is_not_ours(
+    two: list[TLSTransport],
+) -> None:
+    """That of a library of the app's, on the same thread."""
+    broken = two[0]
+    broken.abort()
+    with contextlib.suppress(OSError):
+        broken._sslobj.write(b"x")
+
+    assert two[1].try_recv() is None
+
+
+def test_a_failure_of_ours_is_not_left_to_others(two: list[TLSTransport]) -> None:
+    break_off(two[0])
+
+    with pytest.raises(ssl.SSLWantReadError):
+        two[1]._sslobj.read(1)
+
+
+class Poisoned:
+    """A TLS object whose calls fail once with an error that is another's, as since 3.12.8."""
+
+    def __init__(self, sslobj: Any, failure: OSError) -> None:
+        self._sslobj = sslobj
+        self._failures = [failure]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if self._failures:
+                raise self._failures.pop()
+            return getattr(self._sslobj, name)(*arguments)
+
+        return call
+
+
+FAILURES = [
+    BrokenPipeError(32, "Broken pipe"),
+    ssl.SSLError(1, "an error in the list"),
+    ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_a_read_is_tried_again_after_anothers_failure(
+    two: list[TLSTransport], failure: OSError
+) -> None:
+    two[0]._sslobj = Poisoned(two[0]._sslobj, failure)
+
+    assert two[0].try_recv() is None
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_a_read_into_place_is_tried_again_after_anothers_failure(
+    two: list[TLSTransport], failure: OSError
+) -> None:
+    two[0]._sslobj = Poisoned(two[0]._sslobj, failure)
+
+    assert two[0].try_recv_into(memoryview(bytearray(3))) is None
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_a_write_is_tried_again_after_anothers_failure(
+    two: list[TLSTransport], failure: OSError
+) -> None:
+    two[0]._sslobj = Poisoned(two[0]._sslobj, failure)
+
+    assert two[0].try_send(b"hello") == 5
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=repr)
+def test_the_end_is_told_after_anothers_failure(pair: Pair, failure: OSError) -> None:
+    client, transport = pair
+    if isinstance(transport, TLSTransport):
+        transport._sslobj = Poisoned(transport._sslobj, failure)
+    transport.end()
+
+    # Without TLS's own goodbye, this would be an error.
+    assert client.recv(1) == b""
+
+
+# Timeouts
+
+
+@pytest.fixture
+def default_timeout() -> Iterator[None]:
+    """The process has a default timeout, longer than any test waits."""
+    socket.setdefaulttimeout(6 * PATIENCE)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+def test_what_does_not_wait_does_not_wait_for_the_default_timeout(
+    default_timeout: None, pair: Pair
+) -> None:
+    transport = pair[1]
+    buffer = memoryview(bytearray(3))
+
+    # TLS may have more to say of itself.
+    assert in_thread(transport.try_recv).result(PATIENCE) is None
+    assert in_thread(transport.try_recv_into, buffer).result(PATIENCE) is None
+    assert not in_thread(transport.is_readable).result(PATIENCE)
+    assert isinstance(in_thread(transport.recv, 0).exception(PATIENCE), TimeoutError)
+    while in_thread(transport.try_send, MUCH).result(PATIENCE):
+        pass
+
+
+def test_what_waits_waits_longer_than_the_default_timeout(pair: Pair) -> None:
+    client, server = pair[0], pair[1]
+    socket.setdefaulttimeout(0.01)
+    try:
+        make, one = type(server), server.sock
+        again = make(one, threads, lambda: None)
+        receiving = in_thread(again.recv)
+        with pytest.raises(TimeoutError):
+            receiving.result(0.1)
+        client.sendall(b"hello")
+
+        assert receiving.result(PATIENCE) == b"hello"
+    finally:
+        socket.setdefaulttimeout(None)
+        again._raw.detach()
+
+
+@pytest.mark.parametrize("timeout", [2.0**31 / 1000, 1e9, 1e300, float("inf")])
+def test_a_timeout_may_be_longer_than_the_system_takes(pair: Pair, timeout: float) -> None:
+    client, transport = pair
+    receiving = in_thread(transport.recv, timeout)
+    client.sendall(b"hello")
+
+    assert receiving.result(PATIENCE) == b"hello"
+
+
+def test_a_long_timeout_into_place_may_be_longer_than_the_system_takes(pair: Pair) -> None:
+    client, transport = pair
+    receiving = in_thread(transport.recv_into, memoryview(bytearray(9)), float("inf"))
+    client.sendall(b"hello")
+
+    assert receiving.result(PATIENCE) == 5
+
+
+@pytest.mark.parametrize("timeout", [None, 0.05, float("inf")])
+def test_to_wait_in_slices_is_to_wait(
+    pair: Pair, timeout: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where nothing else tells that the connection was aborted on this side."""
+    monkeypatch.setattr(transport_module, "LONGEST_WAIT", 0.01)
+    client, transport = pair
+    receiving = in_thread(Transport.recv, transport, timeout)
+    if timeout == 0.05:
+        assert isinstance(receiving.exception(PATIENCE), TimeoutError)
+    else:
+        with pytest.raises(TimeoutError):
+            receiving.result(0.1)
+        client.sendall(b"hello")
+        assert receiving.result(PATIENCE) == b"hello"
 
 
 # The socket

@@ -51,6 +51,22 @@ def test_a_borrowed_socket_that_is_closed_leaves_the_descriptor_open(fd: int) ->
     assert is_open(fd)
 
 
+@pytest.mark.parametrize("default", [None, 5.0])
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_borrowed_socket_leaves_the_descriptor_as_blocking_as_it_is(
+    fd: int, blocking: bool, default: float | None
+) -> None:
+    os.set_blocking(fd, blocking)
+    socket.setdefaulttimeout(default)
+    try:
+        sock = borrow_socket(fd)
+    finally:
+        socket.setdefaulttimeout(None)
+
+    assert os.get_blocking(fd) is blocking
+    assert sock.getblocking() is blocking
+
+
 def test_what_is_no_socket_cannot_be_borrowed() -> None:
     read, write = os.pipe()
     try:

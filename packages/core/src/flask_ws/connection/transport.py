@@ -12,6 +12,7 @@ from typing import Any
 
 from ..concurrency import Concurrency
 from ..protocol.frames import BytesLike
+from ..system import DONTWAIT, LONGEST_WAIT
 
 __all__ = ["PlainTransport", "TLSTransport", "Transport", "coalesce"]
 
@@ -21,8 +22,6 @@ RECV_SIZE = 2**11
 LARGE_RECV_SIZE = 2**16
 #: The most that is given to the kernel at once, so that the progress of a long send is seen.
 SEND_SIZE = 2**18
-#: Makes one call non-blocking whatever the socket is set to; Windows has no such flag.
-DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class LentSocket(_socket.socket):
@@ -59,6 +58,8 @@ class Transport:
         self._close = close
         # The same descriptor at C level: never green, and never closed here.
         self._raw = LentSocket(fileno=self.fd)
+        # Else it would wait where nobody asked for it, if the process has a default timeout.
+        self._raw.setblocking(False)
         self._recv_size = RECV_SIZE
         #: Bytes that the kernel has taken.
         self.sent = 0
@@ -133,11 +134,14 @@ class Transport:
                 sent = self.try_send(view[:SEND_SIZE])
                 view = view[sent:]
                 if not sent:
-                    self._concurrency.wait_writable(self.fd, None)
+                    self._concurrency.wait_writable(self.fd, LONGEST_WAIT)
 
     def _wait_to_receive(self, deadline: float | None) -> None:
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not self._concurrency.wait_readable(self.fd, timeout):
+        left = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
+        if left >= LONGEST_WAIT:
+            # Whether anything has come or not: the caller tries again.
+            self._concurrency.wait_readable(self.fd, LONGEST_WAIT)
+        elif not self._concurrency.wait_readable(self.fd, max(0.0, left)):
             raise TimeoutError
 
     # Ending
@@ -169,7 +173,8 @@ class PlainTransport(Transport):
         super().__init__(sock, concurrency, close)
         # Where one call can be made non-blocking, waiting is left to the socket's own methods:
         # the kernel's on a native socket, the hub's on a green one.
-        sock.settimeout(None if DONTWAIT else 0)
+        if DONTWAIT:
+            sock.settimeout(None)
         self._sock_recv = sock.recv
         self._sock_send = sock.send
 
@@ -264,23 +269,22 @@ class TLSTransport(Transport):
         return size
 
     def _read(self, *arguments: Any) -> Any:
-        nothing = b"" if len(arguments) == 1 else 0
         with self._lock:
             self._wants_write = False
             try:
-                return self._sslobj.read(*arguments)
+                return try_twice(self._sslobj.read, *arguments)
             except ssl.SSLWantReadError:
                 return None
             except ssl.SSLWantWriteError:
                 self._wants_write = True
                 return None
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return nothing
+                return b"" if len(arguments) == 1 else 0
 
     def try_send(self, data: BytesLike) -> int:
         with self._lock:
             try:
-                sent: int = self._sslobj.write(data)
+                sent: int = try_twice(self._sslobj.write, data)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return 0
         self.sent += sent
@@ -295,8 +299,42 @@ class TLSTransport(Transport):
 
     def end(self) -> None:
         with self._lock, contextlib.suppress(OSError):
-            self._sslobj.shutdown()
+            try_twice(self._sslobj.shutdown)
         super().end()
+
+
+#: With these a TLS object says how the connection is; they are no failures.
+ANSWERS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLZeroReturnError)
+_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def try_twice(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a method of a TLS object, and once more if it fails.
+
+    OpenSSL keeps a list of errors for each thread, and CPython 3.12.8 and later leave those of
+    system calls in it (python/cpython#148594). The next TLS connection on that thread which has
+    nothing to receive seems to have failed as well.
+    """
+    try:
+        return call(*arguments)
+    except ANSWERS:
+        raise
+    except OSError:
+        forget_errors()
+    try:
+        return call(*arguments)
+    except ANSWERS:
+        raise
+    except OSError:
+        # Others on this thread are not to find it.
+        forget_errors()
+        raise
+
+
+def forget_errors() -> None:
+    """Empty this thread's list of OpenSSL's errors; of the ssl module's calls, this one does."""
+    with contextlib.suppress(ssl.SSLError):
+        _context.set_ciphers("none")
 
 
 def coalesce(buffers: list[BytesLike]) -> list[BytesLike]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import socket
 import ssl
+
+from ..system import WINDOWS
 
 __all__ = ["BorrowedSocket", "borrow_socket", "take_buffered"]
 
@@ -32,7 +35,13 @@ def borrow_socket(fd: int) -> socket.socket:
         is closed or garbage.
     :raises OSError: ``fd`` is not a socket.
     """
-    return BorrowedSocket(fileno=fd)
+    # Where the process has a default timeout, that would make the descriptor non-blocking. Windows
+    # cannot tell; there it stays as it is.
+    blocking = None if WINDOWS else os.get_blocking(fd)
+    sock = BorrowedSocket(fileno=fd)
+    if blocking is not None:
+        sock.setblocking(blocking)
+    return sock
 
 
 def take_buffered(reader: io.BufferedReader, sock: socket.socket) -> bytes:
