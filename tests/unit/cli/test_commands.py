@@ -496,6 +496,17 @@ def test_the_end_of_the_input_closes_with_1000(
     assert codes.get(timeout=PATIENCE) == 1000
 
 
+def test_times_may_be_longer_than_the_system_can_wait(
+    app: Flask, sock: Sock, serve: Serve, terminal: Terminal
+) -> None:
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        ws.send("hello")
+
+    terminal.end_input()
+    assert terminal.connect("--timeout", "inf", "--wait", "inf", serve()).out == "hello\n"
+
+
 def test_messages_after_the_end_of_the_input_are_waited_for(
     app: Flask, sock: Sock, serve: Serve, terminal: Terminal
 ) -> None:

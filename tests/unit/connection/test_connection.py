@@ -122,6 +122,15 @@ def test_receive_with_a_timeout_waits_for_a_message(connect: Connect) -> None:
     assert future.result(PATIENCE) == "hello"
 
 
+@pytest.mark.parametrize("timeout", [2.0**31 / 1000, 1e300, float("inf")])
+def test_receive_may_wait_longer_than_the_system_can(connect: Connect, timeout: float) -> None:
+    ends = connect()
+    future = in_receive(ends, timeout)
+    ends.peer.send("hello")
+
+    assert future.result(PATIENCE) == "hello"
+
+
 @pytest.mark.parametrize("timeout", [0, 0.01, -1])
 def test_receive_returns_none_when_the_time_is_up(connect: Connect, timeout: float) -> None:
     assert connect().connection.receive(timeout) is None
@@ -639,6 +648,22 @@ def test_a_close_that_is_not_answered_is_a_lost_connection(connect: Connect) -> 
     ends.connection.close()
 
     assert ends.connection.close_code == 1006
+
+
+@pytest.mark.parametrize("close_timeout", [1e10, float("inf")])
+@pytest.mark.parametrize("receiving", [False, True])
+def test_close_timeout_may_be_longer_than_the_system_can_wait(
+    connect: Connect, close_timeout: float, receiving: bool
+) -> None:
+    ends = connect(close_timeout=close_timeout)
+    if receiving:
+        in_receive(ends)
+    closing = in_thread(ends.connection.close)
+    assert ends.peer.read_close().close_code == 1000
+    ends.peer.send_close(1000)
+
+    closing.result(PATIENCE)
+    assert ends.connection.close_code == 1000
 
 
 def test_a_close_that_is_not_answered_takes_close_timeout(connect: Connect) -> None:

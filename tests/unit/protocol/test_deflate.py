@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import zlib
 
 import pytest
@@ -311,6 +312,11 @@ def test_a_message_at_the_limit_after_inflation_is_received(size: int) -> None:
 @pytest.mark.parametrize("size", [100, 1000, 70_000])
 def test_a_message_past_the_limit_after_inflation_is_1009(size: int) -> None:
     assert code(receive(make(max_size=size), compressed(bytes(size + 1)))) == 1009
+
+
+@pytest.mark.parametrize("size", [sys.maxsize - 1, sys.maxsize, 10**30])
+def test_the_limit_may_be_more_than_the_system_takes(size: int) -> None:
+    assert receive(make(max_size=size), compressed(TEXT_DATA)) == [TEXT_DATA]
 
 
 def test_a_message_past_the_limit_before_inflation_is_1009() -> None:

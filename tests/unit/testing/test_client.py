@@ -68,6 +68,12 @@ def test_messages_go_both_ways(echo: Flask, message: str | bytes) -> None:
         assert ws.receive() == message
 
 
+def test_the_timeout_may_be_longer_than_the_system_can_wait(echo: Flask) -> None:
+    with connect(echo, "/echo", timeout=float("inf")) as ws:
+        ws.send("hello")
+        assert ws.receive() == "hello"
+
+
 def test_core_alone_is_enough(echo: Flask, no_plugins: Plugins) -> None:
     with connect(echo, "/echo") as ws:
         ws.send("hello")

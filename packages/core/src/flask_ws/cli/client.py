@@ -26,6 +26,7 @@ from flask_ws.http.handshake import accept_value
 from flask_ws.plugin.sockets import take_buffered
 from flask_ws.protocol.deflate import Deflate, parse_agreed
 from flask_ws.protocol.protocol import Protocol
+from flask_ws.system import TIMEOUT_MAX
 from flask_ws.wording import describe_close, printable
 
 __all__ = ["connect", "exit_code"]
@@ -170,7 +171,7 @@ def connect(
     own = {name.lower() for name, _ in headers}
     headers = [(name, value) for name, value in sent if value and name.lower() not in own] + headers
     with contextlib.ExitStack() as stack:
-        client = _make_client(url, timeout, insecure)
+        client = _make_client(url, min(timeout, TIMEOUT_MAX), insecure)
         stack.callback(client.close)
         response = _request(client, url, headers)
         stack.callback(response.close)
@@ -343,7 +344,7 @@ def _converse(connection: Connection, wait: float) -> None:
                 connection.send(line)
         except ConnectionClosed:
             return
-        if not ended.wait(wait):
+        if not ended.wait(min(wait, TIMEOUT_MAX)):
             connection.close()
 
     threads.spawn(send_lines, "flask_ws.cli")

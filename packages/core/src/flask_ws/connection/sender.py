@@ -10,6 +10,7 @@ from ..concurrency import Concurrency, Event
 from ..exceptions import ConnectionClosed
 from ..protocol.frames import BytesLike, SharedMessage
 from ..protocol.protocol import Protocol
+from ..system import TIMEOUT_MAX
 from .outbox import Outbox
 from .transport import Transport, coalesce
 
@@ -71,7 +72,7 @@ class Sender:
         self.label = label
         self._transport = transport
         self._protocol = protocol
-        self._close_timeout = close_timeout
+        self._close_timeout = min(close_timeout, TIMEOUT_MAX)
         self._max_outbox = max_outbox
         # Held by whoever writes to the socket.
         self._writing = concurrency.lock()

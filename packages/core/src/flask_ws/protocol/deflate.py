@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -154,7 +155,8 @@ class Deflate(Extension):
     def __init__(
         self, parameters: DeflateParameters, *, client: bool, max_size: int | None
     ) -> None:
-        self.max_size = max_size
+        # zlib takes none larger.
+        self.max_size = None if max_size is None or max_size >= sys.maxsize else max_size
         if client:
             self._out_bits = parameters.client_max_window_bits
             self._in_bits = parameters.server_max_window_bits

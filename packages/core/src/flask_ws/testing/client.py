@@ -23,6 +23,7 @@ from flask_ws.exceptions import ConnectionClosed, FlaskWSError
 from flask_ws.protocol.deflate import Deflate, parse_agreed
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
+from flask_ws.system import TIMEOUT_MAX
 from flask_ws.views.websocket import dump, load
 
 from .memory import Call, threads
@@ -376,4 +377,4 @@ def connect(
     if path.startswith(("ws://", "wss://")):
         # What url_for() makes of a WebSocket route.
         path = "http" + path[2:]
-    return Connecting(client, path, sent, timeout, kwargs)
+    return Connecting(client, path, sent, min(timeout, TIMEOUT_MAX), kwargs)
