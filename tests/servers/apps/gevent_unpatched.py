@@ -5,7 +5,7 @@ from gevent.pywsgi import WSGIServer
 
 from flask_ws.testing.suite import live
 
-live.pause, live.spawn = gevent.sleep, gevent.spawn
+live.primitives.pause, live.primitives.spawn = gevent.sleep, gevent.spawn
 try:
     WSGIServer(("127.0.0.1", int(sys.argv[1])), live.app).serve_forever()
 except KeyboardInterrupt:

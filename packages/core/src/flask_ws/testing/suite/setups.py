@@ -32,7 +32,8 @@ class Capabilities:
     #: they are greenlets.
     threads: bool = True
     #: The standard library is green where handlers are greenlets. Where it is not, the command is a
-    #: script that sets ``pause`` and ``spawn`` of ``flask_ws.testing.suite.live`` to its own.
+    #: script that sets ``primitives.pause`` and ``primitives.spawn`` of
+    #: ``flask_ws.testing.suite.live`` to its own.
     patched: bool = True
     #: A connection can outlive its request (``ServerSocket.detachable``).
     detaching: bool = True

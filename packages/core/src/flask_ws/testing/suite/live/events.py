@@ -1,4 +1,4 @@
-"""The event views of the app under test, below /events; imported by it."""
+"""Event views, below /events."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from flask import g, request
 
 from flask_ws import ConnectionClosed, WebSocket, WebSocketView
 
-from . import live
-from .live import app, record, sock
+from .base import app, primitives, record, released, sock
 
 #: By the tag of the first one's connection: how often its callbacks were torn down.
 teardowns: dict[str, int] = {}
@@ -72,7 +71,7 @@ class Order(Watched):
                 self.faults.append(f"{message!r} in place of {self.expected}")
             self.expected += 1
             # Lets another thread or greenlet come in, if it could.
-            live.pause(0)
+            primitives.pause(0)
         self.running.release()
 
 
@@ -151,8 +150,8 @@ class Blocking(Watched):
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         if message == "block":
             tag, deadline = request.args["tag"], time.monotonic() + 10
-            while tag not in live.released and time.monotonic() < deadline:
-                live.pause(0.02)
+            while tag not in released and time.monotonic() < deadline:
+                primitives.pause(0.02)
             record("awake", connected=ws.connected, close_code=ws.close_code)
         else:
             ws.send(message)
@@ -166,7 +165,7 @@ class Stalling(Watched):
         try:
             while True:
                 ws.send(bytes(100_000))
-                live.pause(0)
+                primitives.pause(0)
         except ConnectionClosed as closed:
             record("stalled", code=closed.code)
 
@@ -188,10 +187,10 @@ class Fan(Watched):
         def send_all(sender: int) -> None:
             for number in range(self.messages):
                 ws.send(bytes([sender]) * ((sender * 7919 + number * 104729) % 30000))
-                live.pause(0)
+                primitives.pause(0)
 
         for sender in range(self.senders):
-            live.spawn(lambda sender=sender: send_all(sender))  # type: ignore[misc]
+            primitives.spawn(lambda sender=sender: send_all(sender))  # type: ignore[misc]
 
 
 #: The members of each room.

@@ -9,14 +9,13 @@ from flask import current_app
 
 from flask_ws import WebSocket, WebSocketView
 
-from . import live
-from .live import app, sock
+from .base import app, sock, watched
 
 OPTIONS: dict[str, Any] = {"max_outbox": 300_000, "close_timeout": 2}
 
 
 @sock.route("/channels/handler/<channel>", **OPTIONS)
-@live.watched
+@watched
 def handler(ws: WebSocket, channel: str) -> None:
     """What comes is for the others on the channel."""
     ws.subscribe(channel)

@@ -1,154 +1,18 @@
-"""The app under test. What its handlers see, they record on standard error, tagged by `?tag=`."""
+"""Handlers, each for a few tests."""
 
 from __future__ import annotations
 
 import functools
-import gc
 import hashlib
-import json
-import logging
-import os
-import sys
-import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import flask
-from flask import Flask, abort, g, jsonify, request, session
-from werkzeug.middleware.proxy_fix import ProxyFix
+from flask import abort, g, request, session
 
-from flask_ws import ConnectionClosed, Sock, WebSocket
+from flask_ws import WebSocket
 
-app = Flask(__name__)
-app.secret_key = "not a secret"  # for tests on loopback
-# So that a test can end what another would leave open.
-app.config["SOCK_CLOSE_TIMEOUT"] = 2
-for name, value in json.loads(os.environ.get("LIVE_CONFIG", "{}")).items():
-    app.config[name] = value
-sock = Sock(app)
-
-logger = logging.getLogger("flask_ws")
-logger.setLevel(logging.DEBUG)
-logger.propagate = False
-logger.addHandler(logging.StreamHandler())
-logger.handlers[0].setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
-
-Handler = Callable[..., Any]
-
-
-def start_thread(target: Callable[[], object]) -> None:
-    threading.Thread(target=target, daemon=True).start()
-
-
-#: A script whose server is green without monkey-patching puts the green ones here.
-pause: Callable[[float], object] = time.sleep
-spawn: Callable[[Callable[[], object]], object] = start_thread
-
-#: Tags of busy handlers that may go on.
-released: set[str] = set()
-
-
-def record(event: str, **facts: Any) -> None:
-    """Write a line that the tests wait for: whole, and at once."""
-    line = json.dumps({"event": event, "tag": request.args.get("tag", ""), **facts})
-    os.write(2, f"LIVE {line}\n".encode())
-
-
-def watched(handler: Handler) -> Handler:
-    """Record that a handler began, and how it ended."""
-
-    @functools.wraps(handler)
-    def run(ws: WebSocket, *args: Any, **kwargs: Any) -> None:
-        record("begin", pid=os.getpid())
-        started = time.monotonic()
-        error, code, reason = None, None, ""
-        try:
-            handler(ws, *args, **kwargs)
-        except ConnectionClosed as closed:
-            error, code, reason = "ConnectionClosed", closed.code, closed.reason
-            raise
-        except BaseException as other:
-            error = f"{type(other).__name__}: {other}"
-            raise
-        finally:
-            record(
-                "end",
-                error=error,
-                code=code,
-                reason=reason,
-                connected=ws.connected,
-                close_code=ws.close_code,
-                seconds=time.monotonic() - started,
-            )
-
-    return run
-
-
-def route(rule: str, **options: Any) -> Callable[[Handler], Handler]:
-    def decorate(handler: Handler) -> Handler:
-        sock.route(rule, endpoint=rule[1:].replace("/", "-"), **options)(watched(handler))
-        return handler
-
-    return decorate
-
-
-@app.before_request
-def count_visits() -> None:
-    if request.path.startswith("/headers"):
-        session["visits"] = session.get("visits", 0) + 1
-        g.word = "from before_request"
-    if request.path == "/forbidden":
-        abort(401)
-
-
-@app.after_request
-def mark(response: flask.Response) -> flask.Response:
-    response.headers["X-Marked"] = "after_request"
-    return response
-
-
-# HTTP
-
-
-@app.get("/release")
-def release() -> str:
-    released.add(request.args["busy"])
-    return "released"
-
-
-@app.get("/http")
-def http() -> str:
-    return "http"
-
-
-@app.get("/both")
-def both_http() -> str:
-    return "http"
-
-
-@app.get("/slow")
-def slow() -> str:
-    pause(float(request.args["seconds"]))
-    return "slow"
-
-
-@app.get("/process")
-def process() -> flask.Response:
-    threads = sorted(thread.name for thread in threading.enumerate())
-    return jsonify(pid=os.getpid(), threads=threads, greenlets=count_greenlets())
-
-
-def count_greenlets() -> int:
-    """Greenlets that have not ended, where there are any at all."""
-    module = sys.modules.get("greenlet")
-    if module is None:
-        return 0
-    gc.collect()
-    return sum(isinstance(o, module.greenlet) and not o.dead for o in gc.get_objects())
-
-
-# WebSocket
+from .base import primitives, record, released, route
 
 
 @route("/both")
@@ -246,7 +110,7 @@ def fan(ws: WebSocket, senders: int, messages: int) -> None:
             ws.send(bytes([sender]) * size)
 
     for sender in range(senders):
-        spawn(functools.partial(send_all, sender))
+        primitives.spawn(functools.partial(send_all, sender))
     # The client says when it has everything.
     ws.receive()
 
@@ -258,7 +122,7 @@ def busy(ws: WebSocket) -> None:
     tag = request.args["tag"]
     deadline = time.monotonic() + 10
     while tag not in released and time.monotonic() < deadline:
-        pause(0.02)
+        primitives.pause(0.02)
     record("awake", connected=ws.connected, close_code=ws.close_code)
     while True:
         ws.send(ws.receive())
@@ -281,7 +145,7 @@ def until_lost(ws: WebSocket) -> None:
     """Look at `connected` only, as a handler that waits for something else does."""
     deadline = time.monotonic() + 10
     while ws.connected and time.monotonic() < deadline:
-        pause(0.02)
+        primitives.pause(0.02)
     record("noticed", connected=ws.connected, close_code=ws.close_code)
 
 
@@ -308,7 +172,7 @@ def two_readers(ws: WebSocket) -> None:
 
     def receive_too() -> None:
         # The first reader goes back to receive() right after it has echoed a message.
-        pause(0.1)
+        primitives.pause(0.1)
         try:
             ws.receive(timeout=2)
         except Exception as error:
@@ -318,7 +182,7 @@ def two_readers(ws: WebSocket) -> None:
         ws.send(outcome)
 
     ws.receive()
-    spawn(receive_too)
+    primitives.spawn(receive_too)
     while True:
         ws.send(ws.receive())
 
@@ -342,7 +206,7 @@ def other_thread(ws: WebSocket, action: str) -> None:
             record("acted", error=None)
 
     ws.receive()
-    spawn(act)
+    primitives.spawn(act)
     while True:
         ws.send(ws.receive())
 
@@ -351,10 +215,10 @@ def other_thread(ws: WebSocket, action: str) -> None:
 def send_after(ws: WebSocket, seconds: str) -> None:
     """Send again and again after the peer may have gone, with its own failure recorded."""
     ws.receive()
-    pause(float(seconds))
+    primitives.pause(float(seconds))
     for _ in range(200):
         ws.send(bytes(10000))
-        pause(0.01)
+        primitives.pause(0.01)
 
 
 @route("/pong", ping_interval=None)
@@ -369,28 +233,3 @@ def hold(ws: WebSocket) -> None:
     """Wait in receive(): the common handler."""
     ws.send("held")
     ws.receive()
-
-
-class Proxied:
-    """Below /proxied, the app behind one trusted proxy."""
-
-    def __init__(self, wsgi_app: Callable[..., Any]) -> None:
-        self.direct = wsgi_app
-        self.fixed = ProxyFix(wsgi_app, x_host=1)
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        path = environ["PATH_INFO"]
-        if not path.startswith("/proxied/"):
-            return self.direct(environ, start_response)
-        environ["SCRIPT_NAME"] += "/proxied"
-        environ["PATH_INFO"] = path.removeprefix("/proxied")
-        return self.fixed(environ, start_response)
-
-
-app.wsgi_app = Proxied(app.wsgi_app)  # type: ignore[method-assign]
-
-# The event views, and channels.
-from . import (  # noqa: E402
-    live_channels,  # noqa: F401
-    live_events,  # noqa: F401
-)

@@ -1,0 +1,33 @@
+"""The app under test. What its handlers see, they record on standard error, tagged by `?tag=`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+# They register with the app.
+from . import channels, events, handlers, http  # noqa: F401
+from .base import app, primitives, record, route
+
+__all__ = ["app", "primitives", "record", "route"]
+
+
+class Proxied:
+    """Below /proxied, the app behind one trusted proxy."""
+
+    def __init__(self, wsgi_app: Callable[..., Any]) -> None:
+        self.direct = wsgi_app
+        self.fixed = ProxyFix(wsgi_app, x_host=1)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        path = environ["PATH_INFO"]
+        if not path.startswith("/proxied/"):
+            return self.direct(environ, start_response)
+        environ["SCRIPT_NAME"] += "/proxied"
+        environ["PATH_INFO"] = path.removeprefix("/proxied")
+        return self.fixed(environ, start_response)
+
+
+app.wsgi_app = Proxied(app.wsgi_app)  # type: ignore[method-assign]

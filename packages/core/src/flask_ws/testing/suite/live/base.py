@@ -1,0 +1,112 @@
+"""The app itself, and what its routes share: records, and the primitives of the server."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flask
+from flask import Flask, abort, g, request, session
+
+from flask_ws import ConnectionClosed, Sock, WebSocket
+
+app = Flask(__name__)
+app.secret_key = "not a secret"  # for tests on loopback
+# So that a test can end what another would leave open.
+app.config["SOCK_CLOSE_TIMEOUT"] = 2
+for name, value in json.loads(os.environ.get("LIVE_CONFIG", "{}")).items():
+    app.config[name] = value
+sock = Sock(app)
+
+logger = logging.getLogger("flask_ws")
+logger.setLevel(logging.DEBUG)
+logger.propagate = False
+logger.addHandler(logging.StreamHandler())
+logger.handlers[0].setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
+
+Handler = Callable[..., Any]
+
+
+def start_thread(target: Callable[[], object]) -> None:
+    threading.Thread(target=target, daemon=True).start()
+
+
+@dataclass
+class Primitives:
+    """How handlers wait, and do something beside themselves."""
+
+    pause: Callable[[float], object] = time.sleep
+    spawn: Callable[[Callable[[], object]], object] = start_thread
+
+
+#: Where a server is green without monkey-patching, its script puts the green ones here.
+primitives = Primitives()
+
+#: Tags of busy handlers that may go on.
+released: set[str] = set()
+
+
+def record(event: str, **facts: Any) -> None:
+    """Write a line that the tests wait for: whole, and at once."""
+    line = json.dumps({"event": event, "tag": request.args.get("tag", ""), **facts})
+    os.write(2, f"LIVE {line}\n".encode())
+
+
+def watched(handler: Handler) -> Handler:
+    """Record that a handler began, and how it ended."""
+
+    @functools.wraps(handler)
+    def run(ws: WebSocket, *args: Any, **kwargs: Any) -> None:
+        record("begin", pid=os.getpid())
+        started = time.monotonic()
+        error, code, reason = None, None, ""
+        try:
+            handler(ws, *args, **kwargs)
+        except ConnectionClosed as closed:
+            error, code, reason = "ConnectionClosed", closed.code, closed.reason
+            raise
+        except BaseException as other:
+            error = f"{type(other).__name__}: {other}"
+            raise
+        finally:
+            record(
+                "end",
+                error=error,
+                code=code,
+                reason=reason,
+                connected=ws.connected,
+                close_code=ws.close_code,
+                seconds=time.monotonic() - started,
+            )
+
+    return run
+
+
+def route(rule: str, **options: Any) -> Callable[[Handler], Handler]:
+    def decorate(handler: Handler) -> Handler:
+        sock.route(rule, endpoint=rule[1:].replace("/", "-"), **options)(watched(handler))
+        return handler
+
+    return decorate
+
+
+@app.before_request
+def count_visits() -> None:
+    if request.path.startswith("/headers"):
+        session["visits"] = session.get("visits", 0) + 1
+        g.word = "from before_request"
+    if request.path == "/forbidden":
+        abort(401)
+
+
+@app.after_request
+def mark(response: flask.Response) -> flask.Response:
+    response.headers["X-Marked"] = "after_request"
+    return response
