@@ -16,7 +16,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from tests.support.server import wait_until
 
-from flask_ws.testing.suite.base import find_tracebacks
+from flask_ws.testing.suite.log import find_tracebacks
 
 from .tabs import OpenTab, Tab
 

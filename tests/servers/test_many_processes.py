@@ -17,7 +17,8 @@ from tests.support.setups import GUNICORN
 from tests.support.swarm import PATIENCE, Client, Publisher, Swarm
 
 from flask_ws.testing import Capabilities, Setup
-from flask_ws.testing.suite.base import find_tracebacks, make_certificate
+from flask_ws.testing.suite.base import make_certificate
+from flask_ws.testing.suite.log import find_tracebacks
 from flask_ws.testing.suite.process import Server, start, wait_until
 
 from .ours import APPS

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flask_ws.testing import Capabilities, ServerSuite, Setup, suite
-from flask_ws.testing.suite.base import LeftOut, Subject, find_tracebacks
+from flask_ws.testing.suite.base import LeftOut, Subject
 from flask_ws.testing.suite.process import Certificate, start
 from flask_ws.testing.suite.setups import on_keep_alive, on_main, on_tls
 
@@ -89,6 +89,31 @@ def test_what_an_author_takes_out_by_hand_stays_out() -> None:
 
     assert Without.test_of_all is None
     assert "test_of_all" not in Without._tests()
+
+
+def test_one_test_is_left_out_with_a_reason() -> None:
+    class Without(Example):
+        setups = (PLAIN,)
+        leaves_out = {"test_of_keep_alive": "the server has a fault"}  # noqa: RUF012
+
+    assert isinstance(vars(Without)["test_of_keep_alive"], LeftOut)
+    assert Without.left_out()["plain"]["test_of_keep_alive"] == "the server has a fault"
+
+
+def test_one_test_is_left_out_for_one_setup() -> None:
+    class Without(Example):
+        setups = (PLAIN, Setup(name="other", command=""))
+        leaves_out = {"test_of_all[other]": "the server has a fault"}  # noqa: RUF012
+
+    assert callable(Without.test_of_all)
+    assert "test_of_all" not in Without.left_out()["plain"]
+    assert Without.left_out()["other"]["test_of_all"] == "the server has a fault"
+
+
+@pytest.mark.parametrize("key", ["test_of_nothing", "test_of_all[tls]"])
+def test_what_is_not_there_cannot_be_left_out(key: str) -> None:
+    with pytest.raises(TypeError, match="leaves out"):
+        type("Without", (Example,), {"setups": (PLAIN,), "leaves_out": {key: "a typo"}})
 
 
 def test_left_out_tells_which_and_why() -> None:
@@ -226,25 +251,3 @@ def test_without_the_extra_the_client_works_and_the_suite_names_the_extra(tmp_pa
     assert done.stdout == (
         'flask_ws.testing.ServerSuite needs pytest: pip install "flask-ws[testing]"\n'
     )
-
-
-CHAIN = """\
-Traceback (most recent call last):
-  File "app.py", line 1, in close
-OSError: gone
-
-During handling of the above exception, another exception occurred:
-
-Traceback (most recent call last):
-  File "app.py", line 2, in close
-{}
-"""
-
-
-@pytest.mark.parametrize(
-    ("last", "found"), [("KeyboardInterrupt", []), ("app.Error: no", ["app.Error"])]
-)
-def test_of_tracebacks_that_led_to_each_other_the_last_one_counts(
-    last: str, found: list[str]
-) -> None:
-    assert find_tracebacks(CHAIN.format(last)) == found

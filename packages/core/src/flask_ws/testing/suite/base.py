@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import pytest
 import trustme
 
+from . import reports
+from .log import find_tracebacks
 from .process import Certificate, Server, StartProcess, start, start_process
 from .raw import Peer
 from .setups import NEEDS, Need, Setup
+from .waiting import Timeout
 
 __all__ = ["Launch", "Subject", "once_a_plugin", "tracebacks"]
 
@@ -24,15 +27,6 @@ T = TypeVar("T")
 #: variables of its environment.
 Launch = Callable[..., Server]
 
-#: A traceback, and the name of the exception that ends it.
-TRACEBACK = re.compile(
-    r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*([\w.]*)", re.MULTILINE
-)
-#: What follows one that led to the next.
-CHAINED = (
-    "\nDuring handling of the above exception, another exception occurred:",
-    "\nThe above exception was the direct cause of the following exception:",
-)
 #: The attribute in which a test has how many of them it causes.
 TRACEBACKS = "flask_ws_tracebacks"
 #: The attribute that a test has which is about a plugin, and not about each of its setups.
@@ -55,8 +49,12 @@ def once_a_plugin(test: T) -> T:
     return test
 
 
+#: A server, and the tracebacks that came after the end of a test.
+SharedServer = tuple[Server, "list[str]"]
+
+
 class LeftOut:
-    """Stands in a class for an inherited test that none of its setups can pass."""
+    """Stands in a class for an inherited test that is run on none of its setups."""
 
 
 class Subject:
@@ -69,6 +67,7 @@ class Subject:
 
     setups: ClassVar[Sequence[Setup]] = ()
     folder: ClassVar[Path | None] = None
+    leaves_out: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -78,7 +77,13 @@ class Subject:
                 vars(test).setdefault(cls.__name__, True)
         if not cls.setups:
             return
-        for name, test in cls._tests().items():
+        tests = cls._tests()
+        names = {str(setup) for setup in cls.setups}
+        for key in cls.leaves_out:
+            name, _, setup_name = key.removesuffix("]").partition("[")
+            if name not in tests or (setup_name and setup_name not in names):
+                raise TypeError(f"{cls.__name__} leaves out {key!r}, which there is not")
+        for name, test in tests.items():
             if all(cls._lacks(test, setup) for setup in cls.setups):
                 # pytest collects only what can be called.
                 setattr(cls, name, LeftOut())
@@ -108,14 +113,18 @@ class Subject:
                     found.setdefault(name, member)
         return {name: test for name, test in found.items() if inspect.isfunction(test)}
 
-    @staticmethod
-    def _lacks(test: Callable[..., None], setup: Setup) -> str | None:
+    @classmethod
+    def _lacks(cls, test: Callable[..., None], setup: Setup) -> str | None:
         """Say what a setup lacks for a test."""
+        for key in (test.__name__, f"{test.__name__}[{setup}]"):
+            if key in cls.leaves_out:
+                return cls.leaves_out[key]
         needs: tuple[Need, ...] = getattr(test, NEEDS, ())
         return next((need.reason for need in needs if not need.holds(setup)), None)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run a test on each setup that has what it needs."""
+        reports.register(metafunc.config)
         if "setup" not in metafunc.fixturenames:
             return
         if not self.setups:
@@ -166,8 +175,8 @@ class Subject:
         certificate: Certificate,
         start_server: StartProcess,
         tmp_path_factory: pytest.TempPathFactory,
-    ) -> Iterator[Server]:
-        """The server that all tests of a setup share."""
+    ) -> Iterator[SharedServer]:
+        """The server that all tests of a setup share, and the tracebacks that came late."""
         server = start(
             setup,
             folder=tmp_path_factory.mktemp("server"),
@@ -176,10 +185,13 @@ class Subject:
             cwd=cls._folder(),
             start_process=start_server,
         )
+        late: list[str] = []
         try:
-            yield server
+            yield server, late
+            find_late_tracebacks(server, late)
         finally:
             server.stop()
+        assert not late, f"tracebacks in the log of {setup} after the end of " + "\n".join(late)
 
     @classmethod
     def _folder(cls) -> Path:
@@ -189,12 +201,17 @@ class Subject:
     # Fixtures of one test
 
     @pytest.fixture
-    def server(self, shared_server: Server, request: pytest.FixtureRequest) -> Iterator[Server]:
+    def server(
+        self, shared_server: SharedServer, request: pytest.FixtureRequest
+    ) -> Iterator[Server]:
         """The running server; afterwards its log must hold what it owes, and nothing else."""
-        beginning = shared_server.log.size()
-        shared_server.opened.clear()
-        yield shared_server
-        check_log(shared_server, beginning, request)
+        server, late = shared_server
+        find_late_tracebacks(server, late)
+        beginning = server.checked
+        reports.watch(request.node, server, beginning)
+        server.opened.clear()
+        yield server
+        check_log(server, beginning, request)
 
     @pytest.fixture
     def launch_other(
@@ -208,6 +225,7 @@ class Subject:
             arguments.setdefault("cwd", self._folder())
             server = start(setup, folder=folder, certificate=certificate, **arguments)
             started.append((server, check))
+            reports.watch(request.node, server)
             return server
 
         try:
@@ -259,23 +277,26 @@ def check_log(server: Server, beginning: int, request: pytest.FixtureRequest) ->
     if server.setup.capabilities.access_log:
         for tag in server.opened:
             assert server.await_access_line(tag) == 101
+    # A traceback may come after the last response.
+    with suppress(Timeout):
+        server.settle(1.0)
     check_tracebacks(server, beginning, request)
+    server.checked, server.checked_in = server.log.size(), request.node.name
 
 
 def check_tracebacks(server: Server, beginning: int, request: pytest.FixtureRequest) -> None:
     """Find as many tracebacks in the log as the test has declared."""
     allowed = getattr(request.function, TRACEBACKS, 0)
-    log = server.log.read(beginning)
-    found = find_tracebacks(log)
-    assert len(found) == allowed, f"tracebacks {found}:\n{log[-6000:]}"
+    found = find_tracebacks(server.log.read(beginning))
+    assert len(found) == allowed, (
+        f"{len(found)} tracebacks in the log of {server.setup}, and {allowed} are expected:\n"
+        + "\n".join(traceback.text for traceback in found)
+    )
 
 
-def find_tracebacks(log: str) -> list[str]:
-    """Name the exceptions whose tracebacks are in a log."""
-    return [
-        match[1]
-        for match in TRACEBACK.finditer(log)
-        # Gevent shows how Ctrl-C ended its loop; that is no fault.
-        if match[1] != "KeyboardInterrupt"
-        and not log[match.end() :].partition("\n")[2].startswith(CHAINED)
-    ]
+def find_late_tracebacks(server: Server, late: list[str]) -> None:
+    """Note those that came after the end of the test whose doing they are."""
+    found = find_tracebacks(server.log.read(server.checked))
+    if found and server.checked_in:
+        late.append(f"{server.checked_in}:\n" + "\n".join(each.text for each in found))
+    server.checked = server.log.size()

@@ -7,57 +7,49 @@ import itertools
 import json
 import os
 import random
-import re
 import shlex
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import psutil
 
+from .dump import DUMPED, ask
+from .log import Log
 from .raw import Header, Peer, Response
 from .setups import Setup
+from .waiting import LOG_SECONDS, PATIENCE, Timeout, wait_until
+
+__all__ = [
+    "APP",
+    "Certificate",
+    "Order",
+    "Server",
+    "StartProcess",
+    "Timeout",
+    "die_with_parent",
+    "find_port",
+    "start",
+    "start_process",
+    "wait_until",
+]
 
 #: The import string of the app under test.
 APP = "flask_ws.testing.suite.live:app"
 
-#: Seconds that a client waits for bytes, if a test says nothing else.
-PATIENCE = float(os.environ.get("FLASK_WS_SUITE_PATIENCE", "10"))
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
-#: What a server writes to its log is there at once, unless the machine has other things to do.
-LOG_SECONDS = 1.5 * PATIENCE
 
-T = TypeVar("T")
+#: For a process to write where its threads are.
+DUMP_SECONDS = 2.0
 
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 NUMBERS = itertools.count(1)
-
-
-class Timeout(AssertionError):
-    """What a test waited for did not come in time."""
-
-
-def wait_until(
-    probe: Callable[[], T | None], *, timeout: float = 5.0, what: str = "", every: float = 0.01
-) -> T:
-    """Poll what has no event to wait on; returns the first true answer."""
-    deadline = time.monotonic() + timeout
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise Timeout(f"not within {timeout} s: {what or probe}")
-        time.sleep(every)
 
 
 def find_port() -> int:
@@ -85,47 +77,6 @@ class Certificate:
         return ssl.create_default_context(cafile=str(self.authority))
 
 
-class Log:
-    """A server's whole output: standard output and error in one file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
-
-    def size(self) -> int:
-        return self.path.stat().st_size
-
-    def read(self, since: int = 0) -> str:
-        with self.path.open("rb") as file:
-            file.seek(since)
-            return ANSI.sub("", file.read().decode(errors="replace"))
-
-    def find(
-        self, pattern: str, *, since: int = 0, timeout: float = LOG_SECONDS, count: int = 1
-    ) -> list[re.Match[str]]:
-        """Await at least `count` matches."""
-        expression = re.compile(pattern, re.MULTILINE)
-
-        def probe() -> list[re.Match[str]] | None:
-            matches = list(expression.finditer(self.read(since)))
-            return matches if len(matches) >= count else None
-
-        try:
-            return wait_until(probe, timeout=timeout)
-        except Timeout:
-            raise Timeout(
-                f"not {count} times in the log within {timeout} s: {pattern}\n{self.read(since)}"
-            ) from None
-
-    def event(self, name: str, tag: str, *, timeout: float = LOG_SECONDS) -> dict[str, Any]:
-        """Await what a handler of the live app recorded under this tag."""
-        (match, *_) = self.find(
-            rf'^LIVE (\{{"event": "{name}", "tag": "{re.escape(tag)}".*\}})$', timeout=timeout
-        )
-        facts: dict[str, Any] = json.loads(match[1])
-        return facts
-
-
 @dataclass
 class Usage:
     """What the processes of a server hold."""
@@ -149,6 +100,9 @@ class Server:
     opened: list[str] = field(default_factory=list)
     # Whether it was told to stop: once is enough.
     told: bool = False
+    # How much of the log has been looked at for tracebacks, and in which test last.
+    checked: int = 0
+    checked_in: str = ""
 
     # Clients
 
@@ -188,7 +142,7 @@ class Server:
             except BaseException:
                 sock.close()
                 raise
-        return Peer(sock, host=self.host, timeout=timeout)
+        return Peer(sock, host=self.host, timeout=timeout, when_late=self.dump_threads)
 
     def tag(self) -> str:
         """A name for one connection, by which the log and the handler's records are found."""
@@ -246,6 +200,7 @@ class Server:
         try:
             (status,) = wait_until(lambda: self.access_lines(tag), timeout=timeout)
         except Timeout:
+            self.dump_threads()
             raise Timeout(
                 f"no access line for {tag} within {timeout} s\n{self.log.read()[-5000:]}"
             ) from None
@@ -276,6 +231,29 @@ class Server:
             rss=sum(process.memory_info().rss for process in processes),
         )
 
+    def settle(self, timeout: float = 5.0) -> None:
+        """Wait until no process of the server has anything to do."""
+        wait_until(
+            lambda: all(each.status() != psutil.STATUS_RUNNING for each in self.processes()),
+            what="the server to wait for something",
+            every=0.003,
+            timeout=timeout,
+        )
+
+    def dump_threads(self) -> None:
+        """Have the server write to its log where each of its threads is, if it can."""
+        beginning = self.log.size()
+        asked = sum(ask(process.pid) for process in self.processes())
+        sizes: list[int] = []
+
+        def is_written() -> bool:
+            sizes.append(self.log.size())
+            dumps = self.log.read(beginning).count(DUMPED)
+            return dumps >= asked and len(sizes) > 5 and len(set(sizes[-5:])) == 1
+
+        with suppress(Timeout):
+            wait_until(is_written, timeout=DUMP_SECONDS)
+
     def threads(self) -> int:
         """How many threads there are, but for those that wait in a pool of the server's."""
         names = json.loads(self.get("/process").body)["threads"]
@@ -297,6 +275,7 @@ class Server:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
+            self.dump_threads()
             raise Timeout(
                 f"{self.setup} was still running after {timeout} s\n{self.log.read()[-3000:]}"
             ) from None
@@ -434,6 +413,7 @@ def start(
         log=log.path,
     )
     server = Server(setup, start_process(order), log, bind, port, certificate)
+    log.when_late = server.dump_threads
     try:
         if ready is not None:
             await_ready(server, ready)

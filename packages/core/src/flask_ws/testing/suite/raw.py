@@ -14,7 +14,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -178,6 +178,9 @@ def handshake_headers(
     return [*headers, *extra]
 
 
+def do_nothing() -> None: ...
+
+
 @dataclass
 class Peer:
     """One connection to a server, first speaking HTTP, then WebSocket frames."""
@@ -187,6 +190,8 @@ class Peer:
     timeout: float = 10.0
     buffer: bytearray = field(default_factory=bytearray)
     response: Response | None = None
+    #: Called when what is expected does not come in time, while the connection is still there.
+    when_late: Callable[[], object] = do_nothing
 
     def __post_init__(self) -> None:
         self.sock.settimeout(self.timeout)
@@ -219,6 +224,9 @@ class Peer:
         while len(self.buffer) < size:
             try:
                 chunk = self._receive(max(65536, min(size - len(self.buffer), 1 << 20)))
+            except TimeoutError:
+                self.when_late()
+                raise
             except ConnectionResetError:
                 raise LostConnection(End.RST, bytes(self.buffer)) from None
             if not chunk:
@@ -259,6 +267,7 @@ class Peer:
         try:
             tail = self.read_until_eof(timeout)
         except TimeoutError:
+            self.when_late()
             raise AssertionError(f"TCP was still open after {timeout} s") from None
         assert tail.data == b"", f"bytes after the end: {tail.data[:200]!r}"
         assert tail.end is End.FIN, "the connection was reset"

@@ -5,10 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
-import psutil
-
 from .base import Launch, Subject
-from .process import Server, wait_until
+from .process import Server
 from .raw import Peer
 from .setups import Setup, on_graceful_stop, on_main
 
@@ -27,21 +25,10 @@ def open_some(server: Server, peers: list[Peer], per_kind: int = 2) -> list[str]
         tags.append(server.tag())
         peers.append(server.connect(path, tag=tags[-1]))
         server.log.event("begin", tags[-1])
-    settle(server)
+    # A Ctrl-C may hit the wrong place: while Werkzeug hands a new connection to a thread, it makes
+    # it close that connection; while gevent closes the files of one, Python drops the exception.
+    server.settle()
     return tags
-
-
-def settle(server: Server) -> None:
-    """Let the server be done with what a Ctrl-C would hit in the wrong place.
-
-    While Werkzeug hands a new connection to a thread, it makes it close that connection. While
-    gevent closes the files of an HTTP connection, Python drops the exception.
-    """
-    wait_until(
-        lambda: all(each.status() != psutil.STATUS_RUNNING for each in server.processes()),
-        what="the server to wait for something",
-        every=0.003,
-    )
 
 
 def expect_goodbye(peers: list[Peer], began: float) -> None:
@@ -92,7 +79,7 @@ class Stopping(Subject):
         tag = server.tag()
         peers.append(server.connect(tag=tag))
         server.log.event("begin", tag)
-        settle(server)
+        server.settle()
         server.signal(setup.stop_signal)
         expect_goodbye(peers, time.monotonic())
         end = server.log.event("end", tag)

@@ -17,6 +17,8 @@ from flask import Flask, abort, g, request, session
 
 from flask_ws import ConnectionClosed, Sock, WebSocket
 
+from ..dump import listen
+
 app = Flask(__name__)
 app.secret_key = "not a secret"  # for tests on loopback
 # So that a test can end what another would leave open.
@@ -24,6 +26,8 @@ app.config["SOCK_CLOSE_TIMEOUT"] = 2
 for name, value in json.loads(os.environ.get("LIVE_CONFIG", "{}")).items():
     app.config[name] = value
 sock = Sock(app)
+
+listen()
 
 logger = logging.getLogger("flask_ws")
 logger.setLevel(logging.DEBUG)
