@@ -16,6 +16,7 @@ from tests.support.raw import Peer
 from flask_ws import Concurrency, ConnectionClosed, Sock
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
+from flask_ws.connection.endpoint import Endpoint
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.loop import monitor as monitor_module
 from flask_ws.loop.flusher import Flusher
@@ -89,13 +90,12 @@ class Ends:
         concurrency: Concurrency = threads,
         close_timeout: float = 5.0,
         max_queue: int = 16,
-        kind: type[Connection] = Connection,
         **options: Any,
     ) -> None:
         client_sock, self.sock = pair
         self.peer = Peer(client_sock)
         self.transport = WatchedTransport(self.sock, concurrency, self.sock.close)
-        self.connection = kind(
+        self.connection = Connection(
             self.transport,
             protocol or Protocol(),
             concurrency=concurrency,
@@ -103,8 +103,9 @@ class Ends:
             max_queue=max_queue,
             **options,
         )
-
-        self.connection.when_blocked = Flusher(concurrency).watch
+        self.connection.sender.when_blocked = Flusher(concurrency).watch
+        #: What an app calls.
+        self.ws = Endpoint(self.connection)
 
     def close(self) -> None:
         self.peer.sock.close()
@@ -134,14 +135,14 @@ MUCH = bytes(8_000_000)
 
 def in_receive(ends: Ends, timeout: float | None = None) -> Future[Any]:
     """Let a thread wait in receive()."""
-    future: Future[Any] = in_thread(ends.connection.receive, timeout)
+    future: Future[Any] = in_thread(ends.ws.receive, timeout)
     assert ends.transport.waiting.wait(PATIENCE)
     return future
 
 
 def in_send(ends: Ends, data: bytes = MUCH) -> Future[None]:
     """Let a thread be stuck in the middle of a message."""
-    future = in_thread(ends.connection.send, data)
+    future = in_thread(ends.ws.send, data)
     # The beginning of the frame has arrived, and the rest fits nowhere.
     ends.peer.fill(10)
     return future

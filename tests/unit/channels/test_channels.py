@@ -34,9 +34,9 @@ from flask_ws.channels import channels as channels_module
 from flask_ws.channels.channels import Subscribers
 from flask_ws.concurrency import HomeThread, threads
 from flask_ws.plugin.manager import Plugins
-from flask_ws.protocol import frames as frames_module
+from flask_ws.protocol import shared as shared_module
 from flask_ws.protocol.deflate import make_compressor
-from flask_ws.protocol.frames import SharedMessage
+from flask_ws.protocol.shared import SharedMessage
 
 #: A handler on its thread, an event view on the server's, and one on the reactor.
 PLACES = {"handler": {}, "view": {}, "reactor": {"detachable": True}}
@@ -549,18 +549,18 @@ def test_two_that_find_a_reader_too_slow_say_so_once(
 ) -> None:
     declare(sock, "handler")
     stalled = open_()
-    (ws,) = app.extensions["flask_ws"].channels._subscriptions
+    (connection,) = app.extensions["flask_ws"].channels._subscriptions
 
     class Other(logging.Handler):
         """Another publisher, at the same time."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            ws._overflow()
+            connection.sender._overflow()
 
     other = Other()
     logging.getLogger("flask_ws").addHandler(other)
     try:
-        ws._overflow()
+        connection.sender._overflow()
     finally:
         logging.getLogger("flask_ws").removeHandler(other)
     (_record,) = [record for record in caplog.records if "SOCK_MAX_OUTBOX" in record.getMessage()]
@@ -670,7 +670,7 @@ def test_a_publication_is_deflated_once_for_each_set_of_parameters(
         made.append(bits)
         return make_compressor(bits)
 
-    monkeypatch.setattr(frames_module, "make_compressor", make)
+    monkeypatch.setattr(shared_module, "make_compressor", make)
     text = random.Random(1).randbytes(3000).hex().encode()
     settle()
     sock.publish("news", text)
@@ -749,6 +749,7 @@ class Recorder:
         self.home = home
         self.concurrency = threads
         self.got: list[bytes] = []
+        self.sender = self
 
     def send_shared(self, message: SharedMessage) -> None:
         self.got.append(message.plain)

@@ -20,6 +20,7 @@ class Outbox:
     def __init__(self) -> None:
         self.flushed: list[threading.Thread] = []
         self.event = threading.Event()
+        self.sender = self
 
     def flush(self) -> bool:
         self.flushed.append(threading.current_thread())

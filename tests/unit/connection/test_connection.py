@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import socket
 import struct
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -43,7 +45,7 @@ def answer(ends: Ends) -> Frame:
 def test_the_answer_to_the_handshake_goes_out_first(connect: Connect) -> None:
     ends = connect()
     ends.connection.begin(b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"")
-    ends.connection.send("hello")
+    ends.ws.send("hello")
 
     assert ends.peer.read_head().status == 101
     assert ends.peer.read() == "hello"
@@ -54,7 +56,7 @@ def test_what_came_with_the_handshake_is_received(connect: Connect) -> None:
     ends.connection.begin(b"", encode_message("one") + encode_message("two")[:4])
     ends.peer.send_bytes(encode_message("two")[4:])
 
-    assert [ends.connection.receive(), ends.connection.receive()] == ["one", "two"]
+    assert [ends.ws.receive(), ends.ws.receive()] == ["one", "two"]
 
 
 def test_a_client_that_has_gone_before_the_answer_is_a_lost_connection(connect: Connect) -> None:
@@ -80,14 +82,14 @@ def test_a_message_is_received(connect: Connect, message: str | bytes) -> None:
     ends = connect()
     ends.peer.send(message)
 
-    assert ends.connection.receive() == message
+    assert ends.ws.receive() == message
 
 
 def test_a_large_message_is_received(connect: Connect) -> None:
     ends = connect()
     sent = in_thread(ends.peer.send, MUCH)
 
-    assert ends.connection.receive() == MUCH
+    assert ends.ws.receive() == MUCH
     sent.result(PATIENCE)
 
 
@@ -96,14 +98,14 @@ def test_a_fragmented_message_is_received(connect: Connect) -> None:
     ends.peer.send_frame(TEXT, b"one ", fin=False)
     ends.peer.send_frame(CONTINUATION, b"two")
 
-    assert ends.connection.receive() == "one two"
+    assert ends.ws.receive() == "one two"
 
 
 def test_messages_are_received_in_order(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_bytes(b"".join(encode_message(str(number)) for number in range(100)))
 
-    assert [ends.connection.receive() for _ in range(100)] == [str(n) for n in range(100)]
+    assert [ends.ws.receive() for _ in range(100)] == [str(n) for n in range(100)]
 
 
 def test_receive_waits_for_a_message(connect: Connect) -> None:
@@ -133,14 +135,14 @@ def test_receive_may_wait_longer_than_the_system_can(connect: Connect, timeout: 
 
 @pytest.mark.parametrize("timeout", [0, 0.01, -1])
 def test_receive_returns_none_when_the_time_is_up(connect: Connect, timeout: float) -> None:
-    assert connect().connection.receive(timeout) is None
+    assert connect().ws.receive(timeout) is None
 
 
 def test_receive_without_waiting_takes_what_is_there(connect: Connect) -> None:
     ends = connect()
     ends.peer.send("hello")
 
-    assert ends.connection.receive(0) == "hello"
+    assert ends.ws.receive(0) == "hello"
 
 
 def test_receive_without_waiting_takes_all_that_is_there(connect: Connect) -> None:
@@ -148,17 +150,17 @@ def test_receive_without_waiting_takes_all_that_is_there(connect: Connect) -> No
     data = b"x" * 50_000
     ends.peer.send(data)
 
-    assert ends.connection.receive(0) == data
+    assert ends.ws.receive(0) == data
 
 
 def test_a_message_that_is_late_is_not_lost(connect: Connect) -> None:
     ends = connect()
     frame = encode_message("hello")
     ends.peer.send_bytes(frame[:7])
-    assert ends.connection.receive(0.01) is None
+    assert ends.ws.receive(0.01) is None
     ends.peer.send_bytes(frame[7:])
 
-    assert ends.connection.receive() == "hello"
+    assert ends.ws.receive() == "hello"
 
 
 def test_a_large_message_that_is_late_is_not_lost(connect: Connect) -> None:
@@ -166,10 +168,10 @@ def test_a_large_message_that_is_late_is_not_lost(connect: Connect) -> None:
     data = b"x" * 100_000
     frame = encode_frame(BINARY, data)
     ends.peer.send_bytes(frame[:50_000])
-    assert ends.connection.receive(0.01) is None
+    assert ends.ws.receive(0.01) is None
     ends.peer.send_bytes(frame[50_000:])
 
-    assert ends.connection.receive() == data
+    assert ends.ws.receive() == data
 
 
 def test_a_ping_does_not_end_the_wait_for_a_message(connect: Connect) -> None:
@@ -177,7 +179,7 @@ def test_a_ping_does_not_end_the_wait_for_a_message(connect: Connect) -> None:
     ends.peer.send_frame(PING, b"?")
     ends.peer.send("hello")
 
-    assert ends.connection.receive() == "hello"
+    assert ends.ws.receive() == "hello"
 
 
 def test_two_threads_cannot_receive_at_once(connect: Connect) -> None:
@@ -185,14 +187,14 @@ def test_two_threads_cannot_receive_at_once(connect: Connect) -> None:
     in_receive(ends)
 
     with pytest.raises(RuntimeError, match=r"Another thread is in receive\(\)"):
-        ends.connection.receive()
+        ends.ws.receive()
 
 
 def test_a_second_receiver_does_not_disturb_the_first(connect: Connect) -> None:
     ends = connect()
     future = in_receive(ends)
     with pytest.raises(RuntimeError):
-        ends.connection.receive(0)
+        ends.ws.receive(0)
     ends.peer.send("hello")
 
     assert future.result(PATIENCE) == "hello"
@@ -203,15 +205,15 @@ def test_threads_may_receive_in_turn(connect: Connect) -> None:
     ends.peer.send("one")
     ends.peer.send("two")
 
-    assert in_thread(ends.connection.receive).result(PATIENCE) == "one"
-    assert in_thread(ends.connection.receive).result(PATIENCE) == "two"
+    assert in_thread(ends.ws.receive).result(PATIENCE) == "one"
+    assert in_thread(ends.ws.receive).result(PATIENCE) == "two"
 
 
 def test_receive_waits_for_whoever_is_reading_without_waiting(connect: Connect) -> None:
     ends = connect()
     ends.peer.send("hello")
-    with ends.connection._reading:
-        future = in_thread(ends.connection.receive)
+    with ends.connection.receiver.reading:
+        future = in_thread(ends.ws.receive)
 
     assert future.result(PATIENCE) == "hello"
 
@@ -228,7 +230,7 @@ def test_a_timeout_of_the_operating_systems_is_a_lost_connection(
 
     ends.transport.recv = recv  # type: ignore[method-assign]
 
-    assert closed_now(ends.connection.receive, timeout).code == 1006
+    assert closed_now(ends.ws.receive, timeout).code == 1006
 
 
 # Iterating
@@ -240,7 +242,7 @@ def test_iteration_gives_the_messages(connect: Connect) -> None:
     ends.peer.send(b"two")
     ends.peer.send_close()
 
-    assert list(ends.connection) == ["one", b"two"]
+    assert list(ends.ws) == ["one", b"two"]
 
 
 @pytest.mark.parametrize("code", [None, 1000, 1001, 1011, 4000])
@@ -248,28 +250,28 @@ def test_iteration_ends_at_a_close_whatever_its_code(connect: Connect, code: int
     ends = connect()
     ends.peer.send_close(code)
 
-    assert list(ends.connection) == []
+    assert list(ends.ws) == []
 
 
 def test_iteration_ends_when_the_connection_is_lost(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
 
-    assert list(ends.connection) == []
+    assert list(ends.ws) == []
 
 
 def test_iteration_ends_at_a_violation(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_frame(0x3)
 
-    assert list(ends.connection) == []
+    assert list(ends.ws) == []
 
 
 def test_iteration_ends_when_another_thread_closes(connect: Connect) -> None:
     ends = connect()
-    future = in_thread(lambda: list(ends.connection))
+    future = in_thread(lambda: list(ends.ws))
     assert ends.transport.waiting.wait(PATIENCE)
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     answer(ends)
     closing.result(PATIENCE)
 
@@ -281,7 +283,7 @@ def test_an_error_inside_the_loop_is_not_swallowed(connect: Connect) -> None:
     ends.peer.send("hello")
 
     def loop() -> None:
-        for _ in ends.connection:
+        for _ in ends.ws:
             raise ConnectionClosed(4001, "of another connection")
 
     assert closed_now(loop).code == 4001
@@ -296,7 +298,7 @@ def test_an_error_inside_the_loop_is_not_swallowed(connect: Connect) -> None:
 def test_a_close_frame_raises_its_code_and_reason(connect: Connect, code: int, reason: str) -> None:
     ends = connect()
     ends.peer.send_close(code, reason)
-    error = closed_now(ends.connection.receive)
+    error = closed_now(ends.ws.receive)
 
     assert (error.code, error.reason) == (code, reason)
 
@@ -305,7 +307,7 @@ def test_a_close_frame_without_a_code_raises_1005(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(None)
 
-    assert closed_now(ends.connection.receive).code == 1005
+    assert closed_now(ends.ws.receive).code == 1005
 
 
 def test_messages_before_a_close_frame_are_received(connect: Connect) -> None:
@@ -313,14 +315,14 @@ def test_messages_before_a_close_frame_are_received(connect: Connect) -> None:
     ends.peer.send("last")
     ends.peer.send_close()
 
-    assert ends.connection.receive() == "last"
+    assert ends.ws.receive() == "last"
 
 
 @pytest.mark.parametrize("code", [1000, 4000])
 def test_a_close_frame_is_answered_with_its_code(connect: Connect, code: int) -> None:
     ends = connect()
     ends.peer.send_close(code, "bye")
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
     assert ends.peer.read_close().close_code == code
 
@@ -328,7 +330,7 @@ def test_a_close_frame_is_answered_with_its_code(connect: Connect, code: int) ->
 def test_a_close_frame_without_a_code_is_answered_without_one(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(None)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
     assert ends.peer.read_close().close_code is None
 
@@ -336,7 +338,7 @@ def test_a_close_frame_without_a_code_is_answered_without_one(connect: Connect) 
 def test_after_the_answer_to_a_close_frame_tcp_ends(connect: Connect) -> None:
     ends = connect(tcp_pair())
     ends.peer.send_close()
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
     ends.peer.read_close()
 
     ends.peer.expect_end()
@@ -345,7 +347,7 @@ def test_after_the_answer_to_a_close_frame_tcp_ends(connect: Connect) -> None:
 def test_a_connection_that_the_peer_closed_is_not_connected(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4000, "bye")
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
     assert not ends.connection.connected
 
@@ -353,7 +355,7 @@ def test_a_connection_that_the_peer_closed_is_not_connected(connect: Connect) ->
 def test_a_connection_that_the_peer_closed_tells_why(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4000, "bye")
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
     assert (ends.connection.close_code, ends.connection.close_reason) == (4000, "bye")
 
@@ -361,9 +363,9 @@ def test_a_connection_that_the_peer_closed_tells_why(connect: Connect) -> None:
 def test_a_closed_connection_goes_on_raising(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4000, "bye")
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
-    assert closed_now(ends.connection.receive, 0).code == 4000
+    assert closed_now(ends.ws.receive, 0).code == 4000
 
 
 # The peer vanishes
@@ -373,7 +375,7 @@ def test_a_peer_that_vanishes_raises_1006(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
 
-    assert closed_now(ends.connection.receive).code == 1006
+    assert closed_now(ends.ws.receive).code == 1006
 
 
 def test_a_peer_that_vanishes_wakes_who_waits(connect: Connect) -> None:
@@ -396,7 +398,7 @@ def test_a_peer_that_resets_the_connection_raises_1006(connect: Connect) -> None
     ends = connect(tcp_pair())
     ends.peer.reset()
 
-    assert closed_now(ends.connection.receive).code == 1006
+    assert closed_now(ends.ws.receive).code == 1006
 
 
 def test_a_peer_that_vanishes_inside_a_message_raises_1006(connect: Connect) -> None:
@@ -404,7 +406,7 @@ def test_a_peer_that_vanishes_inside_a_message_raises_1006(connect: Connect) -> 
     ends.peer.send_bytes(encode_message(bytes(100_000))[:5000])
     ends.peer.sock.close()
 
-    assert closed_now(ends.connection.receive).code == 1006
+    assert closed_now(ends.ws.receive).code == 1006
 
 
 def test_messages_of_a_peer_that_vanished_are_received(connect: Connect) -> None:
@@ -412,21 +414,21 @@ def test_messages_of_a_peer_that_vanished_are_received(connect: Connect) -> None
     ends.peer.send("last")
     ends.peer.sock.close()
 
-    assert ends.connection.receive() == "last"
+    assert ends.ws.receive() == "last"
 
 
 def test_a_lost_connection_has_a_reason(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
 
-    assert closed_now(ends.connection.receive).reason
+    assert closed_now(ends.ws.receive).reason
 
 
 def test_a_peer_that_only_ends_its_side_has_vanished(connect: Connect) -> None:
     ends = connect()
     ends.peer.finish_sending()
 
-    assert closed_now(ends.connection.receive).code == 1006
+    assert closed_now(ends.ws.receive).code == 1006
 
 
 # The peer is at fault
@@ -436,20 +438,20 @@ def test_a_violation_raises_its_code(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_frame(0x3)
 
-    assert closed_now(ends.connection.receive).code == 1002
+    assert closed_now(ends.ws.receive).code == 1002
 
 
 def test_a_message_past_the_limit_raises_1009(connect: Connect) -> None:
     ends = connect(protocol=Protocol(max_message_size=100))
     ends.peer.send(bytes(101))
 
-    assert closed_now(ends.connection.receive).code == 1009
+    assert closed_now(ends.ws.receive).code == 1009
 
 
 def test_a_violation_is_told_to_the_peer(connect: Connect) -> None:
     ends = connect(protocol=Protocol(max_message_size=100))
     ends.peer.send(bytes(101))
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
     frame = ends.peer.read_close()
 
     assert frame.close_code == 1009
@@ -461,7 +463,7 @@ def test_a_violation_is_logged_in_one_line(
 ) -> None:
     ends = connect(label="WebSocket 192.0.2.1 /feed")
     ends.peer.send_frame(0x3)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -472,9 +474,9 @@ def test_what_comes_after_a_violation_is_not_received(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_frame(0x3)
     ends.peer.send("late")
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
-    assert closed_now(ends.connection.receive, 0).code == 1002
+    assert closed_now(ends.ws.receive, 0).code == 1002
 
 
 def test_the_close_frame_for_a_violation_is_not_lost_by_a_reset(connect: Connect) -> None:
@@ -482,7 +484,7 @@ def test_the_close_frame_for_a_violation_is_not_lost_by_a_reset(connect: Connect
     ends = connect(tcp_pair())
     ends.peer.send_frame(0x3)
     pushing = in_thread(ends.peer.send_bytes, bytes(100_000))
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
     releasing = in_thread(ends.connection.release)
     pushing.result(PATIENCE)
     ends.peer.finish_sending()
@@ -498,7 +500,7 @@ def test_a_peer_at_fault_that_does_not_go_is_dropped_after_close_timeout(
 ) -> None:
     ends = connect(close_timeout=0.05)
     ends.peer.send_frame(0x3)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
     in_thread(ends.connection.release).result(PATIENCE)
 
@@ -508,7 +510,7 @@ def test_a_peer_at_fault_that_goes_on_sending_is_dropped_after_close_timeout(
 ) -> None:
     ends = connect(close_timeout=0.05)
     ends.peer.send_frame(0x3)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
     def push() -> None:
         while True:
@@ -534,7 +536,7 @@ def test_a_ping_is_answered_while_a_thread_receives(connect: Connect) -> None:
 def test_an_empty_ping_is_answered(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_frame(PING)
-    ends.connection.receive(0)
+    ends.ws.receive(0)
 
     assert ends.peer.read_frame() == Frame(PONG, b"")
 
@@ -542,8 +544,8 @@ def test_an_empty_ping_is_answered(connect: Connect) -> None:
 def test_a_pong_is_not_answered(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_frame(PONG, b"here")
-    ends.connection.receive(0)
-    ends.connection.send("next")
+    ends.ws.receive(0)
+    ends.ws.send("next")
 
     assert ends.peer.read() == "next"
 
@@ -552,10 +554,10 @@ def test_a_peer_that_pings_and_does_not_read_gets_no_more_pongs(connect: Connect
     ends = connect()
     sender = in_send(ends)
     ends.peer.send_bytes(encode_frame(PING, bytes(125)) * 200)
-    until(lambda: ends.connection.receive(0) is None and ends.connection.bytes_received > 20_000)
+    until(lambda: ends.ws.receive(0) is None and ends.connection.bytes_received > 20_000)
     assert ends.peer.read() == MUCH
     sender.result(PATIENCE)
-    ends.connection.send("next")
+    ends.ws.send("next")
 
     assert ends.peer.read_opcode(PONG)
     assert ends.peer.read() == "next"
@@ -566,7 +568,7 @@ def test_a_peer_that_pings_and_does_not_read_gets_no_more_pongs(connect: Connect
 
 def test_close_sends_its_code_and_reason(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close, 4000, "bye")
+    closing = in_thread(ends.ws.close, 4000, "bye")
     frame = answer(ends)
     closing.result(PATIENCE)
 
@@ -575,7 +577,7 @@ def test_close_sends_its_code_and_reason(connect: Connect) -> None:
 
 def test_close_without_a_code_sends_1000(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     frame = answer(ends)
     closing.result(PATIENCE)
 
@@ -584,7 +586,7 @@ def test_close_without_a_code_sends_1000(connect: Connect) -> None:
 
 def test_a_long_reason_is_cut(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close, 4000, "ä" * 100)
+    closing = in_thread(ends.ws.close, 4000, "ä" * 100)
     frame = answer(ends)
     closing.result(PATIENCE)
 
@@ -593,7 +595,7 @@ def test_a_long_reason_is_cut(connect: Connect) -> None:
 
 def test_close_waits_for_the_answer(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close, 4000)
+    closing = in_thread(ends.ws.close, 4000)
     ends.peer.read_close()
     assert ends.transport.waiting.wait(PATIENCE)
     assert not closing.done()
@@ -605,7 +607,7 @@ def test_close_waits_for_the_answer(connect: Connect) -> None:
 
 def test_the_code_of_a_closed_connection_is_that_of_the_answer(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close, 4000)
+    closing = in_thread(ends.ws.close, 4000)
     ends.peer.read_close()
     ends.peer.send_close(4001, "as you like")
     closing.result(PATIENCE)
@@ -615,18 +617,18 @@ def test_the_code_of_a_closed_connection_is_that_of_the_answer(connect: Connect)
 
 def test_messages_before_the_answer_are_dropped(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     ends.peer.read_close()
     ends.peer.send("late")
     ends.peer.send_close()
     closing.result(PATIENCE)
 
-    assert closed_now(ends.connection.receive).code == 1000
+    assert closed_now(ends.ws.receive).code == 1000
 
 
 def test_after_the_answer_tcp_ends(connect: Connect) -> None:
     ends = connect(tcp_pair())
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     ends.peer.answer_close()
 
     closing.result(PATIENCE)
@@ -634,7 +636,7 @@ def test_after_the_answer_tcp_ends(connect: Connect) -> None:
 
 def test_a_ping_before_the_answer_is_not_answered(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     ends.peer.read_close()
     ends.peer.send_frame(PING)
     ends.peer.send_close()
@@ -645,7 +647,7 @@ def test_a_ping_before_the_answer_is_not_answered(connect: Connect) -> None:
 
 def test_a_close_that_is_not_answered_is_a_lost_connection(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
-    ends.connection.close()
+    ends.ws.close()
 
     assert ends.connection.close_code == 1006
 
@@ -658,7 +660,7 @@ def test_close_timeout_may_be_longer_than_the_system_can_wait(
     ends = connect(close_timeout=close_timeout)
     if receiving:
         in_receive(ends)
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     assert ends.peer.read_close().close_code == 1000
     ends.peer.send_close(1000)
 
@@ -669,7 +671,7 @@ def test_close_timeout_may_be_longer_than_the_system_can_wait(
 def test_a_close_that_is_not_answered_takes_close_timeout(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
     began = time.monotonic()
-    ends.connection.close()
+    ends.ws.close()
 
     assert 0.05 <= time.monotonic() - began < 2
 
@@ -682,7 +684,7 @@ def test_a_peer_that_sends_on_does_not_prolong_the_close(connect: Connect) -> No
             ends.peer.send(b"x")
 
     pushing = in_thread(push)
-    in_thread(ends.connection.close).result(PATIENCE)
+    in_thread(ends.ws.close).result(PATIENCE)
 
     assert ends.connection.close_code == 1006
     assert isinstance(pushing.exception(PATIENCE), OSError)
@@ -690,7 +692,7 @@ def test_a_peer_that_sends_on_does_not_prolong_the_close(connect: Connect) -> No
 
 def test_a_peer_that_vanishes_ends_the_wait_for_the_answer(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     ends.peer.read_close()
     ends.peer.sock.close()
     closing.result(PATIENCE)
@@ -701,7 +703,7 @@ def test_a_peer_that_vanishes_ends_the_wait_for_the_answer(connect: Connect) -> 
 def test_close_frames_that_cross_close_the_connection(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4001)
-    ends.connection.close(4000)
+    ends.ws.close(4000)
 
     assert ends.peer.read_close().close_code == 4000
     ends.peer.expect_end()
@@ -709,10 +711,10 @@ def test_close_frames_that_cross_close_the_connection(connect: Connect) -> None:
 
 def test_closing_again_does_nothing(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     answer(ends)
     closing.result(PATIENCE)
-    ends.connection.close(4000)
+    ends.ws.close(4000)
 
     ends.peer.expect_end()
 
@@ -720,8 +722,8 @@ def test_closing_again_does_nothing(connect: Connect) -> None:
 def test_closing_what_the_peer_has_closed_does_nothing(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4000)
-    closed_now(ends.connection.receive)
-    ends.connection.close()
+    closed_now(ends.ws.receive)
+    ends.ws.close()
 
     assert ends.peer.read_close().close_code == 4000
     ends.peer.expect_end()
@@ -730,8 +732,8 @@ def test_closing_what_the_peer_has_closed_does_nothing(connect: Connect) -> None
 def test_closing_a_lost_connection_does_nothing(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
-    closed_now(ends.connection.receive)
-    ends.connection.close()
+    closed_now(ends.ws.receive)
+    ends.ws.close()
 
     assert ends.connection.close_code == 1006
 
@@ -741,7 +743,7 @@ def test_a_code_that_nobody_may_send_is_refused(connect: Connect, code: object) 
     ends = connect()
 
     with pytest.raises(ValueError, match="is not a close code to send"):
-        ends.connection.close(code)  # type: ignore[arg-type]
+        ends.ws.close(code)  # type: ignore[arg-type]
     assert ends.connection.connected
 
 
@@ -755,9 +757,9 @@ def test_a_reason_that_nobody_can_send_is_refused(
     ends = connect()
 
     with pytest.raises(error):
-        ends.connection.close(1000, reason)
+        ends.ws.close(1000, reason)
     assert ends.connection.connected
-    closing = in_thread(ends.connection.close, 4000, "bye")
+    closing = in_thread(ends.ws.close, 4000, "bye")
     assert ends.peer.read_close().close_code == 4000
     ends.peer.send_close(4000)
     closing.result(PATIENCE)
@@ -765,17 +767,17 @@ def test_a_reason_that_nobody_can_send_is_refused(
 
 def test_sending_after_a_close_raises_its_code(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close, 4000, "bye")
+    closing = in_thread(ends.ws.close, 4000, "bye")
     ends.peer.read_close()
 
-    assert closed_now(ends.connection.send, "late").code == 4000
+    assert closed_now(ends.ws.send, "late").code == 4000
     ends.peer.send_close(4000)
     closing.result(PATIENCE)
 
 
 def test_a_connection_is_not_connected_from_the_close_on(connect: Connect) -> None:
     ends = connect()
-    closing = in_thread(ends.connection.close)
+    closing = in_thread(ends.ws.close)
     ends.peer.read_close()
 
     assert not ends.connection.connected
@@ -789,7 +791,7 @@ def test_a_connection_is_not_connected_from_the_close_on(connect: Connect) -> No
 def test_a_close_wakes_the_thread_that_receives(connect: Connect) -> None:
     ends = connect()
     receiver = in_receive(ends)
-    closing = in_thread(ends.connection.close, 4000)
+    closing = in_thread(ends.ws.close, 4000)
     answer(ends)
     closing.result(PATIENCE)
 
@@ -799,7 +801,7 @@ def test_a_close_wakes_the_thread_that_receives(connect: Connect) -> None:
 def test_a_close_that_is_not_answered_wakes_the_thread_that_receives(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
     receiver = in_receive(ends)
-    ends.connection.close()
+    ends.ws.close()
 
     assert closed(receiver).code == 1006
 
@@ -807,7 +809,7 @@ def test_a_close_that_is_not_answered_wakes_the_thread_that_receives(connect: Co
 def test_a_close_waits_for_the_message_that_is_being_sent(connect: Connect) -> None:
     ends = connect()
     sender = in_send(ends)
-    closing = in_thread(ends.connection.close, 4000)
+    closing = in_thread(ends.ws.close, 4000)
 
     assert ends.peer.read() == MUCH
     assert answer(ends).close_code == 4000
@@ -818,7 +820,7 @@ def test_a_close_waits_for_the_message_that_is_being_sent(connect: Connect) -> N
 def test_a_close_waits_no_longer_than_close_timeout_for_a_message(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
     sender = in_send(ends)
-    ends.connection.close()
+    ends.ws.close()
 
     assert ends.connection.close_code == 1006
     assert closed(sender).code == 1006
@@ -826,7 +828,7 @@ def test_a_close_waits_no_longer_than_close_timeout_for_a_message(connect: Conne
 
 def test_threads_that_close_at_once_send_one_close_frame(connect: Connect) -> None:
     ends = connect()
-    closers = [in_thread(ends.connection.close, 4000) for _ in range(8)]
+    closers = [in_thread(ends.ws.close, 4000) for _ in range(8)]
     ends.peer.answer_close()
     for closer in closers:
         closer.result(PATIENCE)
@@ -866,9 +868,9 @@ def test_a_release_waits_for_the_answer_to_a_close_frame_to_go_out(connect: Conn
 
 def test_a_release_sends_what_the_kernel_did_not_take_before_the_answer(connect: Connect) -> None:
     ends = connect()
-    ends.connection.post([encode_frame(BINARY, MUCH, mask=None)])
+    ends.connection.sender.post([encode_frame(BINARY, MUCH, mask=None)])
     ends.peer.send_close(4000)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
     releasing = in_thread(ends.connection.release)
 
     assert ends.peer.read() == MUCH
@@ -888,7 +890,7 @@ def test_a_release_does_not_wait_for_a_peer_that_has_its_answer(connect: Connect
         """Come back when the peer has answered already."""
         sent = send(data)
         answer(ends)
-        handled.append(closed_now(ends.connection.receive).code)
+        handled.append(closed_now(ends.ws.receive).code)
         return sent
 
     ends.transport.try_send = send_slowly  # type: ignore[method-assign]
@@ -925,7 +927,7 @@ def test_nothing_waits_behind_a_close_frame(connect: Connect) -> None:
     ends = connect()
     sender = in_send(ends)
     ends.connection.go_away(1001, "")
-    ends.connection.post(ends.connection._protocol.send_pong(b"late"))
+    ends.connection.sender.post(ends.connection.sender._protocol.send_pong(b"late"))
     ends.peer.read()
     ends.peer.read_close()
     sender.result(PATIENCE)
@@ -971,7 +973,7 @@ def test_service_without_anything_to_do_does_nothing(connect: Connect) -> None:
 
 def test_service_sends_what_waits(connect: Connect) -> None:
     ends = connect()
-    ends.connection._queue(ends.connection._protocol.send_ping(b"?"))
+    ends.connection.sender.queue(ends.connection.sender._protocol.send_ping(b"?"))
     ends.connection.service()
 
     assert ends.peer.read_frame() == Frame(PING, b"?")
@@ -997,7 +999,7 @@ def test_a_message_that_came_unattended_is_received(connect: Connect) -> None:
     ends.peer.send("hello")
     ends.connection.service()
 
-    assert ends.connection.receive(0) == "hello"
+    assert ends.ws.receive(0) == "hello"
 
 
 def test_messages_that_came_unattended_are_received_in_order(connect: Connect) -> None:
@@ -1007,7 +1009,7 @@ def test_messages_that_came_unattended_are_received_in_order(connect: Connect) -
     ends.connection.service()
     ends.peer.send("10")
 
-    assert [ends.connection.receive() for _ in range(11)] == [str(n) for n in range(11)]
+    assert [ends.ws.receive() for _ in range(11)] == [str(n) for n in range(11)]
 
 
 def test_messages_that_came_unattended_survive_a_close(connect: Connect) -> None:
@@ -1016,10 +1018,10 @@ def test_messages_that_came_unattended_survive_a_close(connect: Connect) -> None
     ends.peer.send("two")
     ends.peer.send_close(4000)
     ends.connection.service()
-    received = [ends.connection.receive(), ends.connection.receive()]
+    received = [ends.ws.receive(), ends.ws.receive()]
 
     assert received == ["one", "two"]
-    assert closed_now(ends.connection.receive).code == 4000
+    assert closed_now(ends.ws.receive).code == 4000
 
 
 def test_messages_that_came_unattended_survive_a_loss(connect: Connect) -> None:
@@ -1028,8 +1030,8 @@ def test_messages_that_came_unattended_survive_a_loss(connect: Connect) -> None:
     ends.peer.sock.close()
     ends.connection.service()
 
-    assert ends.connection.receive() == "one"
-    assert closed_now(ends.connection.receive).code == 1006
+    assert ends.ws.receive() == "one"
+    assert closed_now(ends.ws.receive).code == 1006
 
 
 def test_messages_behind_a_full_queue_survive_a_close(connect: Connect) -> None:
@@ -1039,7 +1041,7 @@ def test_messages_behind_a_full_queue_survive_a_close(connect: Connect) -> None:
     ends.peer.send_close(4000)
     ends.connection.service()
 
-    assert list(ends.connection) == ["0", "1", "2", "3", "4"]
+    assert list(ends.ws) == ["0", "1", "2", "3", "4"]
     assert ends.connection.close_code == 4000
 
 
@@ -1050,7 +1052,7 @@ def test_no_more_than_max_queue_messages_are_let_in(connect: Connect) -> None:
     ends.connection.service()
     ends.connection.service()
 
-    assert ends.connection.messages_received == 3
+    assert ends.connection.receiver.messages_received == 3
 
 
 def test_tcp_pushes_back_on_a_peer_that_sends_to_a_busy_handler(connect: Connect) -> None:
@@ -1065,7 +1067,7 @@ def test_tcp_pushes_back_on_a_peer_that_sends_to_a_busy_handler(connect: Connect
 
     with pytest.raises(BlockingIOError):
         push()
-    assert ends.connection.messages_received == 3
+    assert ends.connection.receiver.messages_received == 3
 
 
 def test_a_connection_whose_queue_is_full_is_backed_up(connect: Connect) -> None:
@@ -1081,7 +1083,7 @@ def test_a_connection_whose_message_was_taken_is_not_backed_up(connect: Connect)
     ends = connect(max_queue=1)
     ends.peer.send("hello")
     ends.connection.service()
-    ends.connection.receive()
+    ends.ws.receive()
 
     assert not ends.connection.is_backed_up
 
@@ -1109,7 +1111,7 @@ def test_a_lost_connection_wakes_the_thread_that_sends(connect: Connect) -> None
 def test_a_closed_connection_cannot_be_lost(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4000)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
     ends.connection.lose("too late")
 
     assert ends.connection.close_code == 4000
@@ -1135,8 +1137,22 @@ def test_a_release_closes_the_socket(connect: Connect) -> None:
     ends = connect()
     ends.connection.release()
 
-    assert ends.connection.released
+    assert ends.connection.state.released
     assert ends.sock.fileno() == -1
+
+
+def test_nothing_of_a_released_connection_waits_for_the_garbage_collector() -> None:
+    one, other = socket.socketpair()
+    with other:
+        ends = Ends((other, one))
+        ends.connection.release()
+        kept = weakref.ref(ends.connection.sender.writing)
+    gc.disable()
+    try:
+        del ends
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_a_second_release_does_nothing(connect: Connect) -> None:
@@ -1150,7 +1166,7 @@ def test_a_second_release_does_nothing(connect: Connect) -> None:
 def test_a_second_release_does_not_wait_for_a_peer_at_fault_again(connect: Connect) -> None:
     ends = connect(close_timeout=PATIENCE)
     ends.peer.send_frame(0x3)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
     ends.peer.sock.close()
     ends.connection.release()
     ends.transport.waiting.clear()
@@ -1172,7 +1188,7 @@ def test_a_released_connection_raises(connect: Connect, method: str) -> None:
     ends.connection.release()
     arguments = [] if method == "receive" else [b"x"]
 
-    assert closed_now(getattr(ends.connection, method), *arguments).code == 1006
+    assert closed_now(getattr(ends.ws, method), *arguments).code == 1006
 
 
 def test_the_socket_is_not_touched_after_the_release(connect: Connect) -> None:
@@ -1196,13 +1212,13 @@ def test_the_socket_is_not_touched_after_the_release(connect: Connect) -> None:
 
 def test_messages_and_bytes_are_counted(connect: Connect) -> None:
     ends = connect()
-    ends.connection.send("hello")
-    ends.connection.ping()
+    ends.ws.send("hello")
+    ends.ws.ping()
     ends.peer.send("hi")
-    ends.connection.receive()
+    ends.ws.receive()
 
-    assert (ends.connection.messages_sent, ends.connection.bytes_sent) == (1, 7 + 2)
-    assert (ends.connection.messages_received, ends.connection.bytes_received) == (1, 8)
+    assert (ends.connection.sender.messages_sent, ends.connection.bytes_sent) == (1, 7 + 2)
+    assert (ends.connection.receiver.messages_received, ends.connection.bytes_received) == (1, 8)
 
 
 def test_bytes_that_came_with_the_handshake_are_counted(connect: Connect) -> None:

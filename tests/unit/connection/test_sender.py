@@ -19,7 +19,7 @@ from flask_ws.protocol.protocol import Protocol
 @pytest.mark.parametrize("message", ["Grüße 🐘", b"\xff\x00", "", b""])
 def test_a_message_is_sent(connect: Connect, message: str | bytes) -> None:
     ends = connect()
-    ends.connection.send(message)
+    ends.ws.send(message)
 
     assert ends.peer.read() == message
 
@@ -31,7 +31,7 @@ def test_a_large_message_to_a_slow_reader_arrives_whole(connect: Connect) -> Non
     sender = in_send(ends, data)
     assert ends.peer.read() == data
     sender.result(PATIENCE)
-    ends.connection.send("next")
+    ends.ws.send("next")
 
     assert ends.peer.read() == "next"
 
@@ -51,7 +51,7 @@ def test_messages_of_many_threads_arrive_whole(connect: Connect, size: int) -> N
 
     def send(number: int) -> None:
         for _ in range(5):
-            ends.connection.send(bytes([number]) * size)
+            ends.ws.send(bytes([number]) * size)
 
     senders = [in_thread(send, number) for number in numbers]
     received = [ends.peer.read() for _ in range(5 * len(numbers))]
@@ -67,7 +67,7 @@ def test_compressed_messages_of_many_threads_arrive_whole(connect: Connect) -> N
     deflate = Deflate(parameters, client=False, max_size=None)
     ends = connect(protocol=Protocol(deflate=deflate))
     client = Protocol(client=True, deflate=Deflate(parameters, client=True, max_size=None))
-    senders = [in_thread(ends.connection.send, f"message {n} " * 500) for n in range(20)]
+    senders = [in_thread(ends.ws.send, f"message {n} " * 500) for n in range(20)]
     received: list[object] = []
     while len(received) < 20:
         client.receive_data(ends.peer.take(1))
@@ -83,14 +83,14 @@ def test_compressed_messages_of_many_threads_arrive_whole(connect: Connect) -> N
 def test_a_thread_may_send_while_another_receives(connect: Connect) -> None:
     ends = connect()
     in_receive(ends)
-    ends.connection.send("hello")
+    ends.ws.send("hello")
 
     assert ends.peer.read() == "hello"
 
 
 def test_a_message_of_a_wrong_type_is_refused(connect: Connect) -> None:
     with pytest.raises(TypeError, match="not dict"):
-        connect().connection.send({})  # type: ignore[arg-type]
+        connect().ws.send({})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("message", [{}, "\ud800"])
@@ -99,8 +99,8 @@ def test_a_message_that_was_refused_leaves_the_connection_as_it_was(
 ) -> None:
     ends = connect()
     with pytest.raises((TypeError, UnicodeEncodeError)):
-        ends.connection.send(message)  # type: ignore[arg-type]
-    ends.connection.send("hello")
+        ends.ws.send(message)  # type: ignore[arg-type]
+    ends.ws.send("hello")
 
     assert ends.peer.read() == "hello"
 
@@ -108,8 +108,8 @@ def test_a_message_that_was_refused_leaves_the_connection_as_it_was(
 def test_sending_on_a_connection_that_the_peer_closed_raises_its_code(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4000, "bye")
-    closed_now(ends.connection.receive)
-    error = closed_now(ends.connection.send, "late")
+    closed_now(ends.ws.receive)
+    error = closed_now(ends.ws.send, "late")
 
     assert (error.code, error.reason) == (4000, "bye")
 
@@ -118,7 +118,7 @@ def test_sending_to_a_peer_that_has_vanished_raises_1006(connect: Connect) -> No
     ends = connect()
     ends.peer.sock.close()
 
-    assert closed_now(ends.connection.send, "hello").code == 1006
+    assert closed_now(ends.ws.send, "hello").code == 1006
 
 
 def test_sending_to_a_peer_that_has_reset_the_connection_raises_1006(connect: Connect) -> None:
@@ -127,7 +127,7 @@ def test_sending_to_a_peer_that_has_reset_the_connection_raises_1006(connect: Co
 
     def send_on() -> None:
         for _ in range(100_000):
-            ends.connection.send("hello")
+            ends.ws.send("hello")
 
     assert closed_now(send_on).code == 1006
 
@@ -146,22 +146,22 @@ def test_a_send_that_fails_after_a_close_frame_raises_its_code(connect: Connect)
     ends.peer.send_close(4000, "bye")
     ends.peer.sock.close()
 
-    assert closed_now(ends.connection.send, "hello").code == 4000
+    assert closed_now(ends.ws.send, "hello").code == 4000
 
 
 def test_messages_before_a_send_that_failed_are_received(connect: Connect) -> None:
     ends = connect()
     ends.peer.send("last")
     ends.peer.sock.close()
-    closed_now(ends.connection.send, "hello")
+    closed_now(ends.ws.send, "hello")
 
-    assert ends.connection.receive() == "last"
+    assert ends.ws.receive() == "last"
 
 
 def test_a_failed_send_closes_the_connection(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
-    closed_now(ends.connection.send, "hello")
+    closed_now(ends.ws.send, "hello")
 
     assert ends.connection.close_code == 1006
     assert not ends.connection.connected
@@ -172,7 +172,7 @@ def test_a_failed_send_closes_the_connection(connect: Connect) -> None:
 
 def test_ping_sends_a_ping(connect: Connect) -> None:
     ends = connect()
-    ends.connection.ping(b"are you there?")
+    ends.ws.ping(b"are you there?")
 
     assert ends.peer.read_frame() == Frame(PING, b"are you there?")
 
@@ -181,14 +181,14 @@ def test_a_ping_that_is_too_long_is_refused(connect: Connect) -> None:
     ends = connect()
 
     with pytest.raises(ValueError, match="up to 125 bytes"):
-        ends.connection.ping(bytes(126))
+        ends.ws.ping(bytes(126))
 
 
 def test_a_ping_that_was_refused_leaves_the_connection_as_it_was(connect: Connect) -> None:
     ends = connect()
     with pytest.raises(ValueError, match="up to 125 bytes"):
-        ends.connection.ping(bytes(126))
-    ends.connection.send("hello")
+        ends.ws.ping(bytes(126))
+    ends.ws.send("hello")
 
     assert ends.peer.read() == "hello"
 
@@ -196,9 +196,9 @@ def test_a_ping_that_was_refused_leaves_the_connection_as_it_was(connect: Connec
 def test_a_ping_on_a_closed_connection_raises(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4000)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
 
-    assert closed_now(ends.connection.ping).code == 4000
+    assert closed_now(ends.ws.ping).code == 4000
 
 
 # What waits for a message to go first
@@ -208,7 +208,7 @@ def test_a_pong_waits_for_the_message_that_is_being_sent(connect: Connect) -> No
     ends = connect()
     sender = in_send(ends)
     ends.peer.send_frame(PING, b"?")
-    assert ends.connection.receive(0) is None
+    assert ends.ws.receive(0) is None
 
     assert ends.peer.read() == MUCH
     assert ends.peer.read_frame() == Frame(PONG, b"?")
@@ -219,7 +219,7 @@ def test_frames_that_wait_go_out_in_order(connect: Connect) -> None:
     ends = connect()
     sender = in_send(ends)
     for number in range(5):
-        ends.connection.post(ends.connection._protocol.send_ping(bytes([number])))
+        ends.connection.sender.post(ends.connection.sender._protocol.send_ping(bytes([number])))
     ends.peer.read()
     sender.result(PATIENCE)
 
@@ -230,8 +230,8 @@ def test_frames_that_wait_go_out_in_order(connect: Connect) -> None:
 
 def test_frames_that_wait_go_out_before_the_next_message(connect: Connect) -> None:
     ends = connect()
-    ends.connection._queue(ends.connection._protocol.send_ping(b"first"))
-    ends.connection.send("second")
+    ends.connection.sender.queue(ends.connection.sender._protocol.send_ping(b"first"))
+    ends.ws.send("second")
 
     assert ends.peer.read_frame() == Frame(PING, b"first")
     assert ends.peer.read() == "second"
@@ -239,17 +239,17 @@ def test_frames_that_wait_go_out_before_the_next_message(connect: Connect) -> No
 
 def test_a_connection_lost_before_what_waits_has_gone_out_raises_1006(connect: Connect) -> None:
     ends = connect()
-    ends.connection._queue(ends.connection._protocol.send_ping(b"first"))
+    ends.connection.sender.queue(ends.connection.sender._protocol.send_ping(b"first"))
     ends.peer.sock.close()
 
-    assert closed_now(ends.connection.send, "second").code == 1006
+    assert closed_now(ends.ws.send, "second").code == 1006
 
 
 def test_the_rest_of_a_frame_that_the_kernel_did_not_take_goes_first(connect: Connect) -> None:
     ends = connect()
-    ends.connection.post([encode_frame(BINARY, MUCH, mask=None)])
+    ends.connection.sender.post([encode_frame(BINARY, MUCH, mask=None)])
     assert ends.connection.is_sending
-    sender = in_thread(ends.connection.send, "next")
+    sender = in_thread(ends.ws.send, "next")
 
     assert ends.peer.read() == MUCH
     assert ends.peer.read() == "next"
@@ -259,16 +259,16 @@ def test_the_rest_of_a_frame_that_the_kernel_did_not_take_goes_first(connect: Co
 def test_what_the_kernel_does_not_take_is_somebodys_business(connect: Connect) -> None:
     ends = connect()
     blocked: list[Sender] = []
-    ends.connection.when_blocked = blocked.append
-    ends.connection.post([encode_frame(BINARY, MUCH, mask=None)])
+    ends.connection.sender.when_blocked = blocked.append
+    ends.connection.sender.post([encode_frame(BINARY, MUCH, mask=None)])
 
-    assert blocked == [ends.connection]
+    assert blocked == [ends.connection.sender]
 
 
 def test_a_small_frame_is_nobodys_business(connect: Connect) -> None:
     ends = connect()
     blocked: list[Sender] = []
-    ends.connection.when_blocked = blocked.append
+    ends.connection.sender.when_blocked = blocked.append
     ends.connection.post_ping()
 
     assert blocked == []
@@ -276,9 +276,9 @@ def test_a_small_frame_is_nobodys_business(connect: Connect) -> None:
 
 def test_flush_says_when_nothing_is_left(connect: Connect) -> None:
     ends = connect()
-    ends.connection.post([encode_frame(BINARY, MUCH, mask=None)])
+    ends.connection.sender.post([encode_frame(BINARY, MUCH, mask=None)])
     reading = in_thread(ends.peer.read)
-    until(ends.connection.flush)
+    until(ends.connection.sender.flush)
 
     assert reading.result(PATIENCE) == MUCH
     assert not ends.connection.is_sending
@@ -299,7 +299,7 @@ def test_no_message_goes_out_after_a_close_frame(connect: Connect) -> None:
     protocol = ClosesInBetween()
     ends = connect(protocol=protocol)
     protocol.close = lambda: ends.connection.go_away(1001, "")
-    ends.connection.send("hello")
+    ends.ws.send("hello")
 
     assert ends.peer.read() == "hello"
     ends.peer.read_close()
@@ -317,7 +317,7 @@ def test_a_sender_that_is_refused_sees_to_the_close_frame_that_came_meanwhile(
 
     protocol.close = close_and_refuse
     with pytest.raises(TypeError):
-        ends.connection.send("hello")
+        ends.ws.send("hello")
 
     assert ends.peer.read_close().close_code == 1001
 
@@ -364,10 +364,10 @@ def test_small_frames_that_wait_leave_together(
         return try_send(data)
 
     monkeypatch.setattr(type(ends.transport), "try_send", counted)
-    with connection._writing:
+    with connection.sender.writing:
         for payload in (b"one", b"two", b"three"):
-            connection.post(connection._protocol.send_pong(payload))
-    connection.flush()
+            connection.sender.post(connection.sender._protocol.send_pong(payload))
+    connection.sender.flush()
     assert [ends.peer.read_frame().payload for _ in range(3)] == [b"one", b"two", b"three"]
     assert sizes == [5 + 5 + 7]
 
@@ -406,7 +406,7 @@ def test_going_away_does_not_wait(connect: Connect) -> None:
 def test_going_away_from_a_closed_connection_does_nothing(connect: Connect) -> None:
     ends = connect()
     ends.peer.send_close(4000)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
     ends.connection.go_away(1001, "")
 
     assert ends.peer.read_close().close_code == 4000
@@ -418,7 +418,7 @@ def test_going_away_twice_sends_one_close_frame(connect: Connect) -> None:
     ends.connection.go_away(1001, "")
     ends.connection.go_away(1001, "")
     ends.peer.send_close(1001)
-    closed_now(ends.connection.receive)
+    closed_now(ends.ws.receive)
     ends.peer.read_close()
 
     ends.peer.expect_end()

@@ -257,22 +257,22 @@ def test_one_thread_may_send_while_another_receives(pair: Pair) -> None:
 
 def test_the_end_is_seen_by_the_peer(pair: Pair) -> None:
     client, transport = pair
-    transport.end()
+    transport.half_close()
 
     assert client.recv(1) == b""
 
 
 def test_after_the_end_the_peer_may_send(pair: Pair) -> None:
     client, transport = pair
-    transport.end()
+    transport.half_close()
     client.sendall(b"hello")
 
     assert transport.recv() == b"hello"
 
 
 def test_the_end_may_come_twice(pair: Pair) -> None:
-    pair[1].end()
-    pair[1].end()
+    pair[1].half_close()
+    pair[1].half_close()
 
 
 def test_an_abort_wakes_who_receives(pair: Pair) -> None:
@@ -413,7 +413,7 @@ def test_the_end_is_told_after_anothers_failure(pair: Pair, failure: OSError) ->
     client, transport = pair
     if isinstance(transport, TLSTransport):
         transport._sslobj = Poisoned(transport._sslobj, failure)
-    transport.end()
+    transport.half_close()
 
     # Without TLS's own goodbye, this would be an error.
     assert client.recv(1) == b""

@@ -20,6 +20,7 @@ from tests.support.raw import (
 
 from flask_ws import ConnectionClosed, Sock, WebSocket
 from flask_ws.concurrency import threads
+from flask_ws.connection.endpoint import connection_of
 from flask_ws.loop import monitor as monitor_module
 
 Errors = list[Exception]
@@ -342,7 +343,7 @@ def test_a_handler_that_returns_after_the_goodbye_leaves_time_for_the_answer(
 ) -> None:
     @sock.route("/")
     def handler(ws: WebSocket) -> None:
-        ws.go_away(1001, "the server is stopping")
+        connection_of(ws).go_away(1001, "the server is stopping")
 
     peer = server.connect(app)
     peer.read_close()
@@ -630,7 +631,7 @@ def test_the_monitor_does_not_keep_a_connection_that_has_ended(
     call.peer.answer_close()
     call.wait()
 
-    assert kept[0] not in monitor_module.monitor_for(threads)._watches
+    assert connection_of(kept[0]) not in monitor_module.monitor_for(threads)._watches
 
 
 # Teardown

@@ -12,7 +12,7 @@ from tests.support.waiting import until
 from tests.unit.conftest import Connect, Ends, KeepingThreads
 
 from flask_ws.concurrency import threads
-from flask_ws.connection.connection import Connection
+from flask_ws.connection.sender import Sender
 from flask_ws.loop import flusher as flusher_module
 from flask_ws.loop.flusher import Flusher, flusher_for
 from flask_ws.protocol.frames import BytesLike
@@ -53,8 +53,8 @@ def block(flusher: Flusher, connect: Connect) -> Callable[..., Ends]:
 
     def block(pair: tuple[socket.socket, socket.socket] | None = None) -> Ends:
         ends = connect(pair)
-        ends.connection.when_blocked = flusher.watch
-        ends.connection.post(FRAME)
+        ends.connection.sender.when_blocked = flusher.watch
+        ends.connection.sender.post(FRAME)
         assert ends.connection.is_sending
         return ends
 
@@ -101,13 +101,13 @@ def test_a_connection_that_blocks_later_is_served_at_once(
 def test_a_connection_can_block_again(block: Callable[..., Ends]) -> None:
     ends = block()
     assert is_drained(ends.peer)
-    ends.connection.post(FRAME)
+    ends.connection.sender.post(FRAME)
     assert is_drained(ends.peer)
 
 
 def test_what_was_added_meanwhile_goes_out_too(block: Callable[..., Ends]) -> None:
     ends = block()
-    ends.connection.post([b"\x81\x02hi"])
+    ends.connection.sender.post([b"\x81\x02hi"])
     assert is_drained(ends.peer)
     assert ends.peer.read() == "hi"
 
@@ -117,7 +117,7 @@ def test_to_watch_twice_is_to_watch_once(
 ) -> None:
     ends = block()
     for _ in range(5):
-        flusher.watch(ends.connection)
+        flusher.watch(ends.connection.sender)
     assert len(concurrency.spawned) == 1
     assert is_drained(ends.peer)
 
@@ -164,18 +164,18 @@ def test_a_descriptor_that_is_closed_just_now_does_not_end_the_thread(
     with monkeypatch.context() as patched:
         patched.setattr(Flusher, "watch", lambda self, connection: None)
         victim = block()
-    flush = Connection.flush
+    flush = Sender.flush
 
-    def flush_and_close(self: Connection, *, later: bool = True) -> bool:
+    def flush_and_close(self: Sender, *, later: bool = True) -> bool:
         done = flush(self, later=later)
-        if self is victim.connection and not later:
-            monkeypatch.setattr(Connection, "flush", flush)
+        if self is victim.connection.sender and not later:
+            monkeypatch.setattr(Sender, "flush", flush)
             victim.close()
             closed.set()
         return done
 
-    monkeypatch.setattr(Connection, "flush", flush_and_close)
-    flusher.watch(victim.connection)
+    monkeypatch.setattr(Sender, "flush", flush_and_close)
+    flusher.watch(victim.connection.sender)
     assert closed.wait(PATIENCE)
     assert is_drained(stuck.peer)
 

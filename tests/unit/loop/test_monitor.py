@@ -17,7 +17,6 @@ from tests.unit.conftest import Connect, Ends, KeepingThreads
 
 from flask_ws import ConnectionClosed
 from flask_ws.concurrency import threads
-from flask_ws.connection.connection import Connection
 from flask_ws.loop import monitor as monitor_module
 from flask_ws.loop.monitor import Monitor, Watch, monitor_for
 
@@ -47,7 +46,7 @@ def make_watch(
 
 def closed_code(ends: Ends) -> int:
     """Wait in receive() until the connection is closed."""
-    future = in_thread(ends.connection.receive)
+    future = in_thread(ends.ws.receive)
     error = future.exception(PATIENCE)
     assert isinstance(error, ConnectionClosed)
     return error.code
@@ -62,7 +61,8 @@ class Clock:
     def __init__(self, ends: Ends, interval: float = 20.0, timeout: float | None = 10.0) -> None:
         self.ends = ends
         self.watch = make_watch(ends, ping_interval=interval, ping_timeout=timeout)
-        self.began = self.watch.quiet_since
+        # A whole number, so that the sums below are exact.
+        self.began = self.watch.quiet_since = float(int(self.watch.quiet_since))
 
     def at(self, seconds: float) -> float:
         """Look; return how many seconds later to look again."""
@@ -188,7 +188,7 @@ def test_a_peer_that_is_made_to_wait_is_not_given_up(connect: Connect) -> None:
 
 def test_a_peer_that_reads_a_long_message_slowly_is_not_given_up(connect: Connect) -> None:
     clock = Clock(connect())
-    sender = in_thread(clock.ends.connection.send, MUCH)
+    sender = in_thread(clock.ends.ws.send, MUCH)
     clock.ends.peer.take(10)
     clock.at(20)
     for seconds in (30, 40, 50):
@@ -202,7 +202,7 @@ def test_a_peer_that_reads_a_long_message_slowly_is_not_given_up(connect: Connec
 
 def test_a_peer_that_does_not_read_a_long_message_is_given_up(connect: Connect) -> None:
     clock = Clock(connect())
-    sender = in_thread(clock.ends.connection.send, MUCH)
+    sender = in_thread(clock.ends.ws.send, MUCH)
     clock.ends.peer.fill(10)
     clock.at(20)
     deadline = time.monotonic() + PATIENCE
@@ -281,7 +281,7 @@ def test_the_monitor_pings_while_a_handler_waits_in_receive(
     connect: Connect, monitor: Monitor
 ) -> None:
     ends = connect()
-    in_thread(ends.connection.receive)
+    in_thread(ends.ws.receive)
     assert ends.transport.waiting.wait(PATIENCE)
     monitor.add(make_watch(ends, ping_interval=0.05, ping_timeout=PATIENCE))
 
@@ -326,11 +326,8 @@ def test_the_monitor_answers_a_close_for_a_busy_handler(connect: Connect, monito
 def test_the_monitor_leaves_the_socket_of_an_event_view_alone(
     connect: Connect, monitor: Monitor
 ) -> None:
-    class Idle(Connection):
-        __slots__ = ()
-        unattended = False
-
-    view, other = connect(kind=Idle), connect()
+    view, other = connect(), connect()
+    view.connection.receiver.needs_service = False
     monitor.add(make_watch(view))
     monitor.add(make_watch(other))
     view.peer.send_frame(PING)
@@ -485,7 +482,7 @@ def test_a_server_that_stops_says_goodbye(connect: Connect, monitor: Monitor) ->
 
 def test_a_server_that_stops_ends_a_handler_that_waits(connect: Connect, monitor: Monitor) -> None:
     ends = connect()
-    receiver = in_thread(ends.connection.receive)
+    receiver = in_thread(ends.ws.receive)
     monitor.add(make_watch(ends, is_stopping=lambda: True))
     ends.peer.answer_close()
     error = receiver.exception(PATIENCE)
@@ -718,7 +715,7 @@ def test_a_forked_child_that_ends_leaves_its_parents_connections_alone() -> None
         if child == 0:
             sys.exit()
         os.waitpid(child, 0)
-        connection.send("still here")
+        connection.sender.send("still here")
         """
     )
     with peer:
@@ -738,7 +735,7 @@ def test_a_forked_child_can_watch_over_connections() -> None:
         if child == 0:
             connection = watch()
             try:
-                connection.receive()
+                connection.receiver.receive()
             except Exception:
                 os._exit(0)
         sock.detach()

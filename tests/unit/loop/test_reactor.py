@@ -17,9 +17,10 @@ from tests.support.waiting import until
 
 from flask_ws import Sock, WebSocket, WebSocketView
 from flask_ws.concurrency import threads
+from flask_ws.connection.connection import Connection
+from flask_ws.connection.cork import ENOUGH
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.loop import reactor as reactor_module
-from flask_ws.loop.cork import ENOUGH
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.loop.reactor import Reactor, reactor_for_process
 from flask_ws.protocol.frames import BytesLike
@@ -523,14 +524,14 @@ def test_a_connection_that_cannot_be_seen_off_does_not_end_the_thread(
 ) -> None:
     make(1)
     peer, other = connect("/echo"), connect("/echo")
-    release = WebSocket.release
+    release = Connection.release
 
-    def fail(ws: WebSocket) -> None:
-        monkeypatch.setattr(WebSocket, "release", release)
-        release(ws)
+    def fail(connection: Connection) -> None:
+        monkeypatch.setattr(Connection, "release", release)
+        release(connection)
         raise OSError("failed on purpose")
 
-    monkeypatch.setattr(WebSocket, "release", fail)
+    monkeypatch.setattr(Connection, "release", fail)
     peer.close()
     assert other.echo("hello") == "hello"
     assert [record for record in caplog.records if record.exc_info]

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from flask_ws.protocol.frames import BINARY, MASKED, RSV1, TEXT, SharedMessage, encode, header
+from flask_ws.protocol.frames import BINARY, MASKED, RSV1, TEXT, encode, header
 from flask_ws.protocol.protocol import Protocol
+from flask_ws.protocol.shared import SharedMessage
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from flask_ws import ConnectionClosed, Sock, WebSocket, WebSocketView
+from flask_ws.connection.endpoint import connection_of
 from flask_ws.plugin.manager import Plugins
 from flask_ws.testing import ClientWebSocket, HandshakeRefused, connect
 
@@ -824,8 +825,9 @@ def test_a_ping_is_answered_while_the_test_receives(app: Flask, sock: Sock) -> N
 
     @sock.route("/")
     def handler(ws: WebSocket) -> None:
-        before = ws.bytes_received
-        while ws.bytes_received == before:
+        connection = connection_of(ws)
+        before = connection.bytes_received
+        while connection.bytes_received == before:
             assert ws.receive(timeout=0.02) is None
         answered.set()
         ws.send("alive")

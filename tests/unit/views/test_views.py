@@ -27,11 +27,11 @@ from tests.support.raw import (
 )
 
 from flask_ws import ConnectionClosed, Sock, WebSocket, WebSocketView
+from flask_ws.connection.connection import Connection
 from flask_ws.loop import reactor as reactor_module
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.loop.reactor import Reactor
 from flask_ws.views.conversation import lighten
-from flask_ws.views.websocket import EventWebSocket
 
 #: What the plugin says of the server's socket: the view then runs in the server's own thread, on
 #: the reactor, or on the reactor after a thread of our own has answered the handshake.
@@ -184,7 +184,7 @@ def test_messages_in_the_segment_of_the_handshake_are_received(
 @pytest.fixture
 def nobody_else_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the monitor from seeing a close before the view has answered what came with it."""
-    monkeypatch.setattr(EventWebSocket, "service", lambda self: None)
+    monkeypatch.setattr(Connection, "service", lambda self: None)
 
 
 @pytest.mark.usefixtures("nobody_else_reads")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import uuid
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,19 +14,25 @@ from tests.support.raw import Peer
 from flask_ws import ConnectionClosed, WebSocket
 from flask_ws.channels.channels import Channels
 from flask_ws.concurrency import threads
+from flask_ws.connection.connection import Connection
+from flask_ws.connection.endpoint import connection_of
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.protocol.protocol import Protocol
+from flask_ws.views.websocket import EventWebSocket
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[WebSocket, Peer]]:
     client, server = socket.socketpair()
-    ws = WebSocket(
+    connection = Connection(
         PlainTransport(server, threads, server.close),
         Protocol(),
         concurrency=threads,
         close_timeout=1,
         max_queue=16,
+    )
+    ws = WebSocket(
+        connection,
         environ={"PATH_INFO": "/feed"},
         subprotocol="a",
         dumps=json.dumps,
@@ -35,7 +42,7 @@ def ends() -> Iterator[tuple[WebSocket, Peer]]:
     with flask.Flask("app").app_context():
         yield ws, Peer(client)
     client.close()
-    ws.release()
+    connection.release()
 
 
 Pair = tuple[WebSocket, Peer]
@@ -125,6 +132,41 @@ def test_a_closed_connection_says_so(ends: Pair) -> None:
 
 
 def test_a_closing_connection_says_so(ends: Pair) -> None:
-    ends[0].go_away(1001, "")
+    connection_of(ends[0]).go_away(1001, "")
 
     assert repr(ends[0]) == "<WebSocket /feed closed>"
+
+
+# What a completion shows
+
+NAMES = {
+    "close",
+    "close_code",
+    "close_reason",
+    "connected",
+    "environ",
+    "ping",
+    "receive",
+    "receive_json",
+    "send",
+    "send_json",
+    "subprotocol",
+    "subscribe",
+    "unsubscribe",
+}
+
+
+@pytest.mark.parametrize("kind", [WebSocket, EventWebSocket])
+def test_it_shows_what_an_app_should_call(kind: type[WebSocket]) -> None:
+    """And nothing of what drives it."""
+    assert {name for name in dir(kind) if not name.startswith("_")} == NAMES
+
+
+def test_a_handler_may_keep_attributes_on_it(ends: Pair) -> None:
+    ends[0].user = "ada"  # type: ignore[attr-defined]
+
+    assert vars(ends[0]) == {"user": "ada"}
+
+
+def test_a_weak_reference_to_it_can_be_kept(ends: Pair) -> None:
+    assert weakref.ref(ends[0])() is ends[0]

@@ -16,7 +16,8 @@ from ..connection.connection import Connection
 from ..exceptions import BrokerError, ConfigurationError
 from ..plugin.brokers import Broker, MemoryBroker
 from ..plugin.manager import plugins
-from ..protocol.frames import BINARY, TEXT, BytesLike, SharedMessage, encode
+from ..protocol.frames import BINARY, TEXT, BytesLike, encode
+from ..protocol.shared import SharedMessage
 from .spreader import Round, spreader_for
 
 __all__ = ["Channels", "check_settings"]
@@ -69,9 +70,9 @@ class Group:
                 continue
             try:
                 if few:
-                    connection.send_shared(message)
+                    connection.sender.send_shared(message)
                 else:
-                    connection.queue_shared(message)
+                    connection.sender.queue_shared(message)
             except Exception:
                 # Others have done nothing to deserve that.
                 logger.exception("%s did not take a publication.", connection.label)
@@ -235,7 +236,7 @@ class Channels:
         self,
         channel: str,
         data: str | BytesLike,
-        exclude: Connection | Collection[Connection] | None = None,
+        excluded: Collection[Connection] = (),
     ) -> bool:
         """Send a message to all subscribers: here at once, elsewhere by the broker.
 
@@ -246,9 +247,6 @@ class Channels:
         if not isinstance(payload, bytes):
             # The caller may go on to change it.
             payload = bytes(payload)
-        excluded: Collection[Connection] = ()
-        if exclude is not None:
-            excluded = {exclude} if isinstance(exclude, Connection) else set(exclude)
         broker = self._open()
         self._send(channel, first, payload, excluded)
         if isinstance(broker, MemoryBroker):

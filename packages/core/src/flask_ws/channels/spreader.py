@@ -47,7 +47,7 @@ class Round:
         self.messages = self.size = 0
         for connection in self.connections:
             try:
-                connection.flush()
+                connection.sender.flush()
             except Exception:
                 # Others have done nothing to deserve that.
                 logger.exception("%s did not take a publication.", connection.label)

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
+from flask_ws.connection.endpoint import Endpoint
 from flask_ws.connection.transport import PlainTransport, TLSTransport
 from flask_ws.exceptions import ConnectionClosed
 from flask_ws.http.handshake import accept_value
@@ -336,32 +337,33 @@ def _open(
 
 def _converse(connection: Connection, wait: float) -> None:
     """Send the lines of the input, write the messages that come, until the connection ends."""
+    ws = Endpoint(connection)
     ended = threading.Event()
 
     def send_lines() -> None:
         try:
             for line in _read_lines():
-                connection.send(line)
+                ws.send(line)
         except ConnectionClosed:
             return
         if not ended.wait(min(wait, TIMEOUT_MAX)):
-            connection.close()
+            ws.close()
 
     threads.spawn(send_lines, "flask_ws.cli")
     # On a terminal, messages stand beside the lines that were typed.
     prefix = "< " if sys.stdout.isatty() else ""
     try:
-        for message in connection:
+        for message in ws:
             click.echo(prefix + _format(message))
     except KeyboardInterrupt:
         if sys.stdin.isatty():
             # The terminal has shown a ^C.
             click.echo(err=True)
-        connection.close()
+        ws.close()
     finally:
         ended.set()
         # The server closes first, if it does so within a second (RFC 6455 section 7.1.1).
-        connection.linger_until = time.monotonic() + 1
+        connection.state.linger_until = time.monotonic() + 1
         connection.release()
 
 

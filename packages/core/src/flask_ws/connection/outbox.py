@@ -40,7 +40,7 @@ class Outbox:
         with self._lock:
             if self._closed:
                 return False
-            self._open().extend(parts)
+            self._deque().extend(parts)
             self.size += sum(map(len, parts))
             return True
 
@@ -51,14 +51,14 @@ class Outbox:
         """
         with self._lock:
             self._closed = True
-            self._open().append(frame)
+            self._deque().append(frame)
             self.size += len(frame)
             announce()
 
     def put_back(self, *rest: BytesLike) -> None:
         """Put what the kernel did not take of a frame, in its parts, before everything else."""
         with self._lock:
-            self._open().extendleft(reversed(rest))
+            self._deque().extendleft(reversed(rest))
             self.size += sum(map(len, rest))
 
     def holds(self, frame: BytesLike | None) -> bool:
@@ -77,13 +77,13 @@ class Outbox:
     def take(self) -> BytesLike:
         """Take the next frame out."""
         with self._lock:
-            frame = self._open().popleft()
+            frame = self._deque().popleft()
             self.size -= len(frame)
             return frame
 
     def peek(self) -> BytesLike:
         """Return what is to go out next: the next frame, with those behind it if it is small."""
-        frames = self._open()
+        frames = self._deque()
         if len(frames) > 1 and len(frames[0]) < JOINED_SIZE:
             with self._lock:
                 parts: list[BytesLike] = []
@@ -97,7 +97,7 @@ class Outbox:
     def sent(self, size: int) -> None:
         """Take out what the kernel has taken of :meth:`peek`, in bytes."""
         with self._lock:
-            frames = self._open()
+            frames = self._deque()
             self.size -= size
             if size == len(frames[0]):
                 frames.popleft()
@@ -110,7 +110,8 @@ class Outbox:
             self.frames = None
             self.size = 0
 
-    def _open(self) -> deque[BytesLike]:
+    def _deque(self) -> deque[BytesLike]:
+        """Return the frames, as a deque in any case."""
         if self.frames is None:
             self.frames = deque()
         return self.frames

@@ -6,184 +6,175 @@ import logging
 import time
 from collections.abc import Callable
 
-from ..concurrency import Concurrency, Event
-from ..exceptions import ConnectionClosed
-from ..protocol.frames import BytesLike, SharedMessage
+from ..concurrency import Concurrency
+from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
-from ..system import TIMEOUT_MAX
+from ..protocol.shared import SharedMessage
+from .cork import ENOUGH, corks
 from .outbox import Outbox
+from .state import State
 from .transport import Transport, coalesce
 
-__all__ = ["Sender", "keep"]
+__all__ = ["Sender"]
 
 logger = logging.getLogger("flask_ws")
 
-ABNORMAL_CLOSURE = 1006
 TRY_AGAIN_LATER = 1013
 
 LOST_WHILE_SENDING = "the connection was lost while sending"
 
+#: Bytes that wait, past which pings are not answered.
+PONG_LIMIT = 2**16
+
 
 class Sender:
-    """A connection, as far as it concerns those who send on it; any thread may.
+    """The way out of a connection; any thread may use it.
 
+    :param state: the connection's state.
     :param transport: the socket.
     :param protocol: the protocol.
     :param concurrency: the primitives that go with the socket.
-    :param close_timeout: seconds that a closing handshake may take.
     :param max_outbox: bytes that may wait for the peer to read, of what was sent without waiting.
     :param label: the name of the connection in logs.
     """
 
     __slots__ = (
-        "_close_timeout",
         "_closing",
-        "_ended",
         "_max_outbox",
         "_outbox",
-        "_peer_closed",
+        "_pong",
         "_protocol",
-        "_sent_close",
+        "_state",
         "_transport",
-        "_writing",
-        "close_code",
-        "close_reason",
         "concurrency",
         "fd",
-        "home",
         "label",
-        "linger_until",
         "messages_sent",
-        "released",
         "when_blocked",
+        "when_failed",
+        "writing",
     )
 
     def __init__(
         self,
+        state: State,
         transport: Transport,
         protocol: Protocol,
         *,
         concurrency: Concurrency,
-        close_timeout: float,
         max_outbox: int,
         label: str,
     ) -> None:
-        #: The name of the connection in logs.
-        self.label = label
+        self._state = state
         self._transport = transport
         self._protocol = protocol
-        self._close_timeout = min(close_timeout, TIMEOUT_MAX)
         self._max_outbox = max_outbox
-        # Held by whoever writes to the socket.
-        self._writing = concurrency.lock()
         # What others had to send meanwhile, and what the kernel did not take; goes out first.
         self._outbox = Outbox(concurrency)
+        # The last pong that was put into it.
+        self._pong: BytesLike | None = None
         # Taken, and kept, by the first to send a close frame.
         self._closing = concurrency.lock()
-        self._sent_close: tuple[int, str] | None = None
-        # Whether the peer has sent a close frame, after which it sends nothing.
-        self._peer_closed = False
-        # Set at the end, for a closer that waits while another thread reads.
-        self._ended: Event | None = None
-        #: Until when the peer of a failed connection is given to read the close frame.
-        self.linger_until: float | None = None
-        #: Whether the socket has been closed.
-        self.released = False
+        #: Held by whoever writes to the socket.
+        self.writing = concurrency.lock()
         #: The file descriptor.
         self.fd = transport.fd
         #: The primitives that go with the socket.
         self.concurrency = concurrency
-        #: The thread where they work, if they do in one only.
-        self.home = concurrency.home()
+        #: The name of the connection in logs.
+        self.label = label
         #: Called when the kernel does not take all of the outbox.
         self.when_blocked: Callable[[Sender], None] | None = None
-        #: The close code (RFC 6455 section 7.1.5) once the connection is closed: a close frame's
-        #: own, 1005 where it had none, 1006 where the connection was lost.
-        self.close_code: int | None = None
-        #: The reason that came with it.
-        self.close_reason = ""
+        #: Called when a message could not be sent, before the connection counts as lost.
+        self.when_failed: Callable[[], None] | None = None
         #: Messages so far.
         self.messages_sent = 0
 
     @property
-    def connected(self) -> bool:
-        """Whether messages can be sent: neither side has begun to close, as far as is known."""
-        return self.close_code is None and self._sent_close is None
-
-    def check_connected(self) -> None:
-        """Check that messages can be sent.
-
-        :raises ConnectionClosed: they cannot.
-        """
-        if not self.connected:
-            raise self._error()
-
-    @property
-    def bytes_sent(self) -> int:
-        """Bytes sent so far."""
-        return self._transport.sent
+    def released(self) -> bool:
+        """Whether the socket has been closed."""
+        return self._state.released
 
     # Messages
 
-    def send(self, data: str | BytesLike) -> None:
-        """Send a message (RFC 6455 section 5.6); any thread may.
+    def send(self, data: str | BytesLike, *, ping: bytes | None = None) -> None:
+        """Send a message, and return when the operating system has taken all of it.
 
         :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
-            binary. Returns when the operating system has taken all of it.
+            binary.
+        :param ping: the payload of a ping, to send that instead.
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
         :raises TypeError: ``data`` is something else.
+        :raises ValueError: a ping's payload is too long.
         """
-        self._write(self._protocol.send_message, data, 1)
-
-    def ping(self, payload: bytes = b"") -> None:
-        """Send a ping (RFC 6455 section 5.5.2); any thread may.
-
-        There is seldom a need for it: flask-ws does so by itself, see ``SOCK_PING_INTERVAL``.
-
-        :param payload: up to 125 bytes, which come back in the pong.
-        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
-        :raises ValueError: ``payload`` is too long.
-        """
-        self._write(self._protocol.send_ping, payload, 0)
-
-    def _write(self, encode: Callable[..., list[BytesLike]], data: object, count: int) -> None:
-        failed = False
+        state, outbox, failed = self._state, self._outbox, False
         try:
-            with self._writing:
-                if self._outbox.frames:
+            with self.writing:
+                if outbox.frames:
                     failed = not self._send_queued()
                 if not failed:
-                    if self._sent_close is not None or self.close_code is not None:
-                        raise self._error()
+                    if state.sent_close is not None or state.close_code is not None:
+                        raise state.error()
+                    protocol = self._protocol
                     # Within the lock: a compressed message builds on the one sent before it.
-                    buffers = encode(data)
+                    buffers = (
+                        protocol.send_message(data) if ping is None else protocol.send_ping(ping)
+                    )
                     try:
                         self._transport.send(buffers)
                     except (OSError, ValueError):
                         failed = True
                     else:
-                        self.messages_sent += count
+                        self.messages_sent += ping is None
         finally:
             # Whoever had to send something meanwhile has left it to this thread.
-            if self._outbox.frames and not failed:
+            if outbox.frames and not failed:
                 self.flush()
         if failed:
-            self._explain_loss()
-            raise self._error()
+            if self.when_failed is not None:
+                self.when_failed()
+            state.lose(LOST_WHILE_SENDING)
+            raise state.error()
 
     def _send_queued(self) -> bool:
         """Send what goes before a message; ``False`` if the connection is lost."""
         try:
             # Not a close frame, though: no message may follow one.
-            while self._outbox.frames and self._sent_close is None:
+            while self._outbox.frames and self._state.sent_close is None:
                 self._transport.send([self._outbox.take()])
         except (OSError, ValueError):
             return False
         return True
 
-    def _explain_loss(self) -> None:
-        """After a send that failed, say what became of the connection."""
-        self.lose(LOST_WHILE_SENDING)
+    def send_nowait(self, data: str | BytesLike, *, ping: bytes | None = None) -> None:
+        """Send a message without waiting: what the kernel does not take goes to the outbox.
+
+        Past its limit the connection is closed with 1013. Otherwise as :meth:`send`.
+        """
+        state, outbox = self._state, self._outbox
+        with self.writing:
+            if state.close_code is not None or state.sent_close is not None:
+                raise state.error()
+            protocol = self._protocol
+            # Within the lock: a compressed message builds on the one sent before it.
+            buffers = protocol.send_message(data) if ping is None else protocol.send_ping(ping)
+            cork = corks.current
+            if outbox.frames or cork is not None:
+                if not self.queue(buffers):
+                    raise state.error()
+            else:
+                self._send_or_queue(keep(buffers))
+            self.messages_sent += ping is None
+        if cork is not None and outbox.size < ENOUGH:
+            cork.hold(self)
+        elif outbox.frames:
+            # What the kernel did not take, and what others have left to this thread meanwhile.
+            self.send_held()
+
+    def send_held(self) -> None:
+        """Send what the kernel takes of what waits; too much of that ends the connection."""
+        if not self.flush() and self._outbox.size > self._max_outbox:
+            self._overflow()
 
     # Messages that many connections get
 
@@ -193,14 +184,14 @@ class Sender:
         What the kernel does not take goes to the outbox; past its limit, the connection is closed
         with 1013. A closed connection gets nothing.
         """
-        writing = self._writing
+        state, writing = self._state, self.writing
         if writing.acquire(False):
             try:
-                if self._sent_close is None and self.close_code is None:
+                if state.sent_close is None and state.close_code is None:
                     # Within the lock: a compressed message builds on the one sent before it.
                     frame = self._protocol.send_shared(message)
                     if self._outbox.frames:
-                        self._queue([frame])
+                        self.queue([frame])
                     else:
                         self._send_or_queue([frame])
                     self.messages_sent += 1
@@ -210,7 +201,7 @@ class Sender:
                 return
             # What waits, and what others have left to this thread meanwhile.
         # Not compressed: what is being sent just now may have changed the compressor's history.
-        elif self._queue([message.plain]):
+        elif self.queue([message.plain]):
             self.messages_sent += 1
         self.flush()
         if self._outbox.size > self._max_outbox:
@@ -222,7 +213,7 @@ class Sender:
         Otherwise as :meth:`send_shared`.
         """
         frame = message.plain
-        writing = self._writing
+        writing = self.writing
         if message.worth_deflating and self._protocol.deflates and writing.acquire(False):
             try:
                 frame = self._protocol.send_shared(message)
@@ -237,7 +228,7 @@ class Sender:
                 self._overflow()
 
     def _queue_shared(self, frame: bytes) -> None:
-        if self.close_code is None and self._outbox.append(frame):
+        if self._state.close_code is None and self._outbox.append(frame):
             self.messages_sent += 1
 
     def _send_or_queue(self, parts: list[BytesLike]) -> None:
@@ -246,7 +237,7 @@ class Sender:
             try:
                 sent = self._transport.try_send(part)
             except (OSError, ValueError):
-                self.lose(LOST_WHILE_SENDING)
+                self._state.lose(LOST_WHILE_SENDING)
                 return
             if sent < len(part):
                 self._outbox.put_back(memoryview(part)[sent:], *parts[number + 1 :])
@@ -254,7 +245,7 @@ class Sender:
 
     def _overflow(self) -> None:
         # Others may find it too full at the same time. Behind a close frame it does not grow.
-        if self.close_code is not None or not self._closing.acquire(False):
+        if self._state.close_code is not None or not self._closing.acquire(False):
             return
         logger.warning(
             "%s: the peer reads too slowly: %d bytes wait for it, the limit is %d "
@@ -270,33 +261,36 @@ class Sender:
     @property
     def is_sending(self) -> bool:
         """Whether something is on its way out, and a ping would have to wait behind it."""
-        if self._outbox.frames or not self._writing.acquire(False):
+        if self._outbox.frames or not self.writing.acquire(False):
             return True
-        self._writing.release()
+        self.writing.release()
         return False
 
     def post_ping(self) -> None:
         """Send a ping without waiting."""
-        if self.connected:
+        if self._state.connected:
             self.post(self._protocol.send_ping())
+
+    def answer_ping(self, payload: bytes) -> None:
+        """Send a pong, unless the peer does not read those that it has already asked for.
+
+        A peer that pings and does not read gets no more of them: one that waits will do (RFC 6455
+        section 5.5.3).
+        """
+        outbox = self._outbox
+        waits = self._pong is not None and outbox.holds(self._pong)
+        if self._state.sent_close is None and not waits and outbox.size < PONG_LIMIT:
+            (self._pong,) = buffers = self._protocol.send_pong(payload)
+            self.post(buffers)
 
     def post(self, buffers: list[BytesLike]) -> None:
         """Send a frame without waiting: what cannot go now goes as soon as it can."""
-        self._queue(buffers)
+        self.queue(buffers)
         self.flush()
 
-    def _queue(self, buffers: list[BytesLike]) -> bool:
+    def queue(self, buffers: list[BytesLike]) -> bool:
         """Put a frame into the outbox; ``False`` if a close frame is there, or was sent."""
         return self._outbox.append(*keep(buffers))
-
-    def _queue_close(self, code: int, reason: str) -> None:
-        """Put a close frame into the outbox, as its last."""
-
-        def announce() -> None:
-            self._sent_close = (code, reason)
-
-        (frame,) = self._protocol.send_close(code, reason)
-        self._outbox.close(frame, announce)
 
     def flush(self, *, later: bool = True) -> bool:
         """Send of the outbox what the kernel takes.
@@ -308,28 +302,28 @@ class Sender:
         outbox = self._outbox
         frame: BytesLike | None = None
         # Whoever holds the lock looks into the outbox again after releasing it.
-        while done and outbox.frames and self._writing.acquire(False):
+        while done and outbox.frames and self.writing.acquire(False):
             try:
                 while done and outbox.frames:
                     frame = outbox.peek()
                     sent = self._transport.try_send(frame)
                     done = sent == len(frame)
                     outbox.sent(sent)
-                if done and self.linger_until is not None:
+                if done and self._state.linger_until is not None:
                     # That was the close frame.
-                    self._transport.end()
-                    if self._peer_closed:
+                    self._transport.half_close()
+                    if self._state.peer_closed:
                         self._transport.abort()
             except (OSError, ValueError):
                 outbox.clear()
-                self.lose(LOST_WHILE_SENDING)
+                self._state.lose(LOST_WHILE_SENDING)
             except BaseException:
                 # Ctrl-C, raised by Python when the kernel has taken the frame: once is enough.
                 if outbox.frames and outbox.frames[0] is frame:
                     outbox.take()
                 raise
             finally:
-                self._writing.release()
+                self.writing.release()
         if later and not done and self.when_blocked is not None:
             self.when_blocked(self)
         return done
@@ -338,55 +332,71 @@ class Sender:
         """Wait until the socket can be written."""
         return self.concurrency.wait_writable(self.fd, timeout)
 
+    def drain(self, deadline: float) -> None:
+        """Wait until all that was to be sent has gone out, or the time is up."""
+        while self.is_sending and (left := deadline - time.monotonic()) > 0:
+            if self.writing.acquire(True, left):
+                self.writing.release()
+            if not self.flush(later=False):
+                self.wait_writable(min(left, 0.05))
+
+    def clear(self) -> None:
+        """Throw away what has not been sent."""
+        self._outbox.clear()
+
     # The close frame
 
-    def go_away(self, code: int, reason: str) -> None:
-        """Send a close frame, without waiting for anything."""
-        if self.close_code is None:
-            self._post_close(code, reason)
+    def send_close(self, code: int, reason: str) -> bool:
+        """Send a close frame, unless one has been sent; the first step of the closing handshake.
 
-    def _post_close(self, code: int, reason: str) -> None:
+        :return: ``False`` if another thread has not finished a message within ``close_timeout``.
+        """
+        if self._closing.acquire(False):
+            # Wait for whoever sends just now, so that the frame goes out at once.
+            if not self.writing.acquire(True, self._state.close_timeout):
+                return False
+            self._queue_close(code, reason)
+            self.writing.release()
+            self.flush()
+        return True
+
+    def send_close_nowait(self, code: int, reason: str) -> None:
+        """Send a close frame, unless one has been sent, without waiting for anything."""
         if self._closing.acquire(False):
             self._queue_close(code, reason)
             self.flush()
 
+    def answer_close(self, code: int, reason: str) -> None:
+        """Answer the peer's close frame, and end TCP when the answer has gone out."""
+        self._state.peer_closed = True
+        self._state.set_closed(code, reason)
+        self.send_close_nowait(code, reason)
+        # The answer may wait behind a message; then whoever sends it sees to the end.
+        if not self._outbox.call_if_any(self._state.begin_lingering):
+            self._transport.half_close()
+
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (section 7.1.7): tell the peer why, and hear no more of it."""
-        if self.close_code is None:
+        if self._state.close_code is None:
             self._fail(code, reason, closing=self._closing.acquire(False))
 
     def _fail(self, code: int, reason: str, *, closing: bool) -> None:
-        self._set_closed(code, reason)
-        self._begin_lingering()
+        self._state.set_closed(code, reason)
+        self._state.begin_lingering()
         if closing:
             self._queue_close(code, reason)
             self.flush()
         if not self._outbox.frames:
-            self._transport.end()
+            self._transport.half_close()
 
-    def _begin_lingering(self) -> None:
-        """Give the peer time to read the close frame."""
-        self.linger_until = time.monotonic() + self._close_timeout
+    def _queue_close(self, code: int, reason: str) -> None:
+        """Put a close frame into the outbox, as its last."""
 
-    # The end
+        def announce() -> None:
+            self._state.sent_close = (code, reason)
 
-    def lose(self, reason: str) -> None:
-        """Count the connection as lost, unless it is closed already, and wake who waits for it."""
-        if self.close_code is None:
-            self._set_closed(ABNORMAL_CLOSURE, reason)
-            self._transport.abort()
-
-    def _set_closed(self, code: int, reason: str) -> None:
-        self.close_reason = reason
-        self.close_code = code
-        if self._ended is not None:
-            self._ended.set()
-
-    def _error(self) -> ConnectionClosed:
-        if self.close_code is not None:
-            return ConnectionClosed(self.close_code, self.close_reason)
-        code, reason = self._sent_close or (ABNORMAL_CLOSURE, "")
-        return ConnectionClosed(code, reason)
+        (frame,) = self._protocol.send_close(code, reason)
+        self._outbox.close(frame, announce)
 
 
 def keep(buffers: list[BytesLike]) -> list[BytesLike]:

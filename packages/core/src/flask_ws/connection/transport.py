@@ -146,7 +146,7 @@ class Transport:
 
     # Ending
 
-    def end(self) -> None:
+    def half_close(self) -> None:
         """Tell the peer that nothing more will be sent (a FIN, after TLS's own goodbye)."""
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_WR)
@@ -297,10 +297,10 @@ class TLSTransport(Transport):
         else:
             super()._wait_to_receive(deadline)
 
-    def end(self) -> None:
+    def half_close(self) -> None:
         with self._lock, contextlib.suppress(OSError):
             try_twice(self._sslobj.shutdown)
-        super().end()
+        super().half_close()
 
 
 #: With these a TLS object says how the connection is; they are no failures.

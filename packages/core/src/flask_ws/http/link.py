@@ -65,7 +65,16 @@ class Upgrade:
 class Link:
     """A connection and what runs on it, from the 101 to the end of the TCP connection."""
 
-    __slots__ = ("_began", "_monitor", "_on_reactor", "_report", "_upgrade", "takeover", "ws")
+    __slots__ = (
+        "_began",
+        "_monitor",
+        "_on_reactor",
+        "_report",
+        "_upgrade",
+        "connection",
+        "takeover",
+        "ws",
+    )
 
     def __init__(
         self, upgrade: Upgrade, takeover: Takeover, environ: WSGIEnvironment, *, on_reactor: bool
@@ -77,6 +86,7 @@ class Link:
         self._began = time.monotonic()
         tell = environ.get(ON_EXCEPTION)
         self._report = report if tell is None else functools.partial(report, tell=tell)
+        self.connection = self._make_connection(environ)
         self.ws = self._make_websocket(environ)
 
     def begin(self, head: bytes, early: bytes) -> None:
@@ -85,11 +95,12 @@ class Link:
         :param head: the 101.
         :param early: what the server has read of the client's first frames.
         """
-        options, server_socket, ws = self._upgrade.options, self._upgrade.server_socket, self.ws
-        ws.when_blocked = flusher_for(server_socket.concurrency).watch
-        ws.begin(head, early)
+        options, server_socket = self._upgrade.options, self._upgrade.server_socket
+        connection = self.connection
+        connection.sender.when_blocked = flusher_for(server_socket.concurrency).watch
+        connection.begin(head, early)
         watch = Watch(
-            ws,
+            connection,
             ping_interval=options.ping_interval,
             ping_timeout=options.ping_timeout,
             close_timeout=options.close_timeout,
@@ -100,9 +111,9 @@ class Link:
             self._monitor.add(watch, admitted=True)
         except RuntimeError:
             # The system has no thread left for the monitor.
-            ws.release()
+            connection.release()
             raise
-        logger.debug("%s open", ws.label)
+        logger.debug("%s open", connection.label)
 
     def run(self) -> None:
         """Serve the connection; or leave that to the reactor."""
@@ -118,12 +129,12 @@ class Link:
         ws = self.ws
         handler: Callable[..., object] = self._upgrade.target
         session = SessionWatch()
-        ws.at_work = True
+        self.connection.at_work = True
         try:
             try:
                 result = handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
             finally:
-                ws.at_work = False
+                self.connection.at_work = False
             check_result(handler, result)
         except ConnectionClosed:
             # Also where the handler has opened a connection elsewhere and lost that one.
@@ -140,9 +151,10 @@ class Link:
             returned = ws.connected
             # Also where goodbye has been said already: its answer is awaited, as that of any close.
             ws.close()
-            if returned:
+            state = self.connection.state
+            if returned and not state.close_reason:
                 # For a thread that it has left behind, and goes on sending.
-                ws.close_reason = ws.close_reason or "the handler has returned"
+                state.close_reason = "the handler has returned"
         finally:
             session.check(handler)
             self.end()
@@ -159,7 +171,7 @@ class Link:
         except BaseException:
             if conversation is not None:
                 # Nobody else waits for this thread: as for a handler, the peer may answer.
-                Connection.close(self.ws, GOING_AWAY)
+                self.connection.close(GOING_AWAY, "")
                 conversation.give_up()
             raise
         finally:
@@ -173,7 +185,7 @@ class Link:
             conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
             reactor = reactor_for_process(self._upgrade.options.workers)
             # Not self.end, which would keep all that the handshake needed.
-            end = functools.partial(end_connection, self.ws, self._monitor, self._began)
+            end = functools.partial(end_connection, self.connection, self._monitor, self._began)
             reactor.add(conversation, end)
         except BaseException:
             if conversation is not None:
@@ -197,9 +209,9 @@ class Link:
 
     def end(self) -> None:
         """Close the socket, and see the connection off."""
-        end_connection(self.ws, self._monitor, self._began)
+        end_connection(self.connection, self._monitor, self._began)
 
-    def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
+    def _make_connection(self, environ: WSGIEnvironment) -> Connection:
         upgrade, takeover = self._upgrade, self.takeover
         options, concurrency = upgrade.options, upgrade.server_socket.concurrency
         deflate = None
@@ -208,28 +220,27 @@ class Link:
                 upgrade.handshake.deflate, client=False, max_size=options.max_message_size
             )
         make_transport = PlainTransport if takeover.sslobj is None else TLSTransport
-        transport = make_transport(takeover.sock, concurrency, takeover.close)
-        protocol = Protocol(max_message_size=options.max_message_size, deflate=deflate)
-        settings: dict[str, Any] = {
-            "concurrency": concurrency,
-            "close_timeout": options.close_timeout,
-            "max_queue": options.max_queue,
-            "max_outbox": options.max_outbox,
-            "label": f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {shown_path(environ)}",
-            "environ": environ,
-            "subprotocol": upgrade.handshake.subprotocol,
-            "dumps": flask.json.dumps,
-            "loads": flask.json.loads,
-            "channels": upgrade.channels,
-        }
-        if isinstance(upgrade.target, type):
-            return EventWebSocket(
-                transport,
-                protocol,
-                at=self._monitor.at,
-                **settings,
-            )
-        return WebSocket(transport, protocol, **settings)
+        return Connection(
+            make_transport(takeover.sock, concurrency, takeover.close),
+            Protocol(max_message_size=options.max_message_size, deflate=deflate),
+            concurrency=concurrency,
+            close_timeout=options.close_timeout,
+            max_queue=options.max_queue,
+            max_outbox=options.max_outbox,
+            label=f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {shown_path(environ)}",
+            call_at=self._monitor.at if isinstance(upgrade.target, type) else None,
+        )
+
+    def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
+        make = EventWebSocket if isinstance(self._upgrade.target, type) else WebSocket
+        return make(
+            self.connection,
+            environ=environ,
+            subprotocol=self._upgrade.handshake.subprotocol,
+            dumps=flask.json.dumps,
+            loads=flask.json.loads,
+            channels=self._upgrade.channels,
+        )
 
 
 def report(error: Exception, tell: Callable[[Exception], object] | None = None) -> None:
@@ -246,19 +257,19 @@ def report(error: Exception, tell: Callable[[Exception], object] | None = None) 
         tell(error)
 
 
-def end_connection(ws: WebSocket, monitor: Monitor, began: float) -> None:
+def end_connection(connection: Connection, monitor: Monitor, began: float) -> None:
     """Close a connection's socket, and see it off."""
     try:
-        ws.release()
+        connection.release()
     finally:
-        monitor.remove(ws)
+        monitor.remove(connection)
         logger.debug(
             "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
-            ws.label,
-            describe_close(ws.close_code or 0, ws.close_reason),
+            connection.label,
+            describe_close(connection.close_code or 0, connection.close_reason),
             time.monotonic() - began,
-            ws.messages_received,
-            ws.bytes_received,
-            ws.messages_sent,
-            ws.bytes_sent,
+            connection.receiver.messages_received,
+            connection.bytes_received,
+            connection.sender.messages_sent,
+            connection.bytes_sent,
         )

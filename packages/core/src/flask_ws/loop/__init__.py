@@ -5,5 +5,4 @@
 - ``pool``: threads for handlers that leave their server's worker.
 - ``reactor``: event views: a few threads for the sockets of all idle connections.
 - ``pollers``: epoll and what other systems have, for the reactor.
-- ``cork``: holds back small messages while a batch is worked off, to send them in one call.
 """

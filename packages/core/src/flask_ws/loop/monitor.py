@@ -243,7 +243,7 @@ class Monitor:
         self._welcome(now)
         self._ask_servers()
         for connection in list(self._watches):
-            if connection.unattended:
+            if connection.needs_service:
                 connection.service()
         checked = 0
         while self._due and self._due[0][0] <= now:

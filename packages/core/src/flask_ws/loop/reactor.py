@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from .cork import Cork
+from ..connection.cork import Cork
 from .pollers import Poller, make_poller
 
 __all__ = ["Conversation", "Reactor", "reactor_for_process"]

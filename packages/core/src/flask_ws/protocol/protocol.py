@@ -26,12 +26,12 @@ from .frames import (
     TEXT,
     TWO_BYTES,
     BytesLike,
-    SharedMessage,
     encode,
     header,
 )
 from .masking import apply_mask
 from .partial import PartialFrame
+from .shared import SharedMessage
 from .slow_lane import SlowLane
 
 __all__ = ["Protocol"]

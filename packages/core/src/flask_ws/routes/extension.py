@@ -13,6 +13,8 @@ from werkzeug.exceptions import NotImplemented as NotImplementedResponse
 from werkzeug.routing import Rule
 
 from ..channels.channels import Channels, check_settings
+from ..connection.connection import Connection
+from ..connection.endpoint import connection_of
 from ..exceptions import ConfigurationError
 from ..http.detach import CROWDED, NO_SOCKET, Detacher, find_socket
 from ..http.handshake import check, refuse, too_many_connections, too_many_threads
@@ -188,7 +190,13 @@ class Sock:
         :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
         :raises ValueError: the channel's name is empty.
         """
-        return AppState.of(flask.current_app).channels.publish(channel, data, exclude)
+        if exclude is None:
+            excluded: Collection[Connection] = ()
+        elif isinstance(exclude, WebSocket):
+            excluded = (connection_of(exclude),)
+        else:
+            excluded = {connection_of(ws) for ws in exclude}
+        return AppState.of(flask.current_app).channels.publish(channel, data, excluded)
 
     def publish_json(
         self,

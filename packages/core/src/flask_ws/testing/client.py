@@ -7,7 +7,7 @@ import copy
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
@@ -18,13 +18,13 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import Client, TestResponse
 
 from flask_ws.connection.connection import Connection
+from flask_ws.connection.endpoint import Endpoint
 from flask_ws.connection.transport import SEND_SIZE, PlainTransport
 from flask_ws.exceptions import ConnectionClosed, FlaskWSError
 from flask_ws.protocol.deflate import Deflate, parse_agreed
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
 from flask_ws.system import TIMEOUT_MAX
-from flask_ws.views.websocket import dump, load
 
 from .memory import Call, threads
 
@@ -61,7 +61,7 @@ class HandshakeRefused(FlaskWSError):
         return f"{self.response.status}: {text[:SHOWN_TEXT]}"
 
 
-class ClientWebSocket(Connection):
+class ClientWebSocket(Endpoint):
     """The client's end of a connection that :func:`connect` opened.
 
     ``for message in ws`` receives messages until the connection is closed.
@@ -73,7 +73,7 @@ class ClientWebSocket(Connection):
         agreed = parse_agreed(response.headers.get("Sec-WebSocket-Extensions", ""))
         deflate = None if agreed is None else Deflate(agreed, client=True, max_size=None)
         transport = PatientTransport(call.sock, timeout)
-        super().__init__(
+        connection = Connection(
             transport,
             Protocol(client=True, deflate=deflate),
             concurrency=threads,
@@ -81,6 +81,8 @@ class ClientWebSocket(Connection):
             max_queue=16,
             label="WebSocket client",
         )
+        json = getattr(app, "json", flask.json)
+        super().__init__(connection, dumps=json.dumps, loads=json.loads)
         #: The answer to the handshake, of status 101.
         self.response = response
         #: The subprotocol that was agreed on, or ``None``.
@@ -88,10 +90,7 @@ class ClientWebSocket(Connection):
         self._patient = transport
         self._call = call
         self._timeout = timeout
-        json = getattr(app, "json", flask.json)
-        self._dumps: Callable[..., str] = json.dumps
-        self._loads: Callable[[str | bytes], Any] = json.loads
-        self.begin(b"", call.early or b"")
+        connection.begin(b"", call.early or b"")
 
     @overload
     def receive(self, timeout: None = None) -> str | bytes: ...
@@ -133,30 +132,17 @@ class ClientWebSocket(Connection):
                 ) from None
             raise
 
-    def send_json(self, data: Any, **kwargs: Any) -> None:
-        """Send ``data`` as JSON, in a text message.
-
-        :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
-        :param kwargs: passed on to the provider's ``dumps``.
-        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
-        :raises TypeError: the provider cannot write it.
-        """
-        self.send(dump(self._dumps, data, kwargs))
-
-    def receive_json(self, timeout: float | None = None) -> Any:
-        """Receive the next message, and read it as JSON by the app's JSON provider.
-
-        :param timeout: as for :meth:`receive`.
-        :return: the value, or ``None`` when the time is up.
-        :raises ConnectionClosed: the connection is closed and every message has been received.
-        :raises ValueError: the message is not JSON.
-        """
-        message = self.receive(timeout)
-        return None if message is None else load(self._loads, message)
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Receive messages until the connection is closed; each within the time of a test."""
+        try:
+            while True:
+                yield self.receive()
+        except ConnectionClosed:
+            return
 
     def drop(self) -> None:
         """Lose the connection, without a close frame: the app sees a 1006."""
-        self.lose("the test dropped it")
+        self._connection.lose("the test dropped it")
 
     def finish(self) -> BaseException | None:
         """Close the connection, and wait until the app is done with it.
@@ -166,10 +152,10 @@ class ClientWebSocket(Connection):
         deadline = time.monotonic() + self._timeout
         try:
             # A close frame that the test has not received is answered as one that it has.
-            self.service()
+            self._connection.service()
             self.close()
         finally:
-            self.release()
+            self._connection.release()
             ended = self._call.end(deadline)
         if self._call.error is None and not ended:
             return TimeoutError(

@@ -12,8 +12,9 @@ import flask
 import flask.ctx
 from werkzeug.datastructures import EnvironHeaders
 
+from ..connection.cork import Cork, corks
+from ..connection.endpoint import connection_of
 from ..exceptions import ConnectionClosed
-from ..loop.cork import Cork, corks
 from .advice import check_result, explain_exception
 from .view import WebSocketView
 from .websocket import EventWebSocket
@@ -41,6 +42,7 @@ class Conversation:
 
     __slots__ = (
         "_app",
+        "_connection",
         "_context",
         "_g",
         "_report",
@@ -56,6 +58,7 @@ class Conversation:
     ) -> None:
         self.view = view
         self.ws = ws
+        self._connection = connection_of(ws)
         #: Whether ``on_close`` has been called.
         self.closed = False
         self._report = report
@@ -70,16 +73,16 @@ class Conversation:
     @property
     def fd(self) -> int:
         """The file descriptor of the connection's socket."""
-        return self.ws.fd
+        return self._connection.fd
 
     @property
     def label(self) -> str:
         """The connection's name in logs."""
-        return self.ws.label
+        return self._connection.label
 
     def stop_lingering(self) -> None:
         """Give the peer no more time to read the close frame."""
-        self.ws.linger_until = None
+        self._connection.state.linger_until = None
 
     # Positional-only, here and below: a variable of the URL may have any name.
     def open(self, /, *args: Any, **kwargs: Any) -> None:
@@ -100,21 +103,20 @@ class Conversation:
         :param cork: holds back what the view sends while there are more messages for it.
         :return: whether there is more to come. If not, the connection is to be released.
         """
-        ws = self.ws
+        connection = self._connection
         if self.closed:
             # Failed; the peer is given a moment to read why.
-            return ws.discard(wait=wait)
+            return connection.receiver.discard(wait=wait)
         self.receive(read=read, wait=wait, cork=cork)
-        if ws.close_code is None:
+        if connection.state.close_code is None:
             return True
         self.close()
-        return ws.linger_until is not None
+        return connection.state.linger_until is not None
 
     def give_up(self) -> None:
         """End the connection at once: its view asked for the end of the thread or process."""
-        ws = self.ws
-        ws.go_away(GOING_AWAY, "")
-        ws.lose("the server stops")
+        self._connection.go_away(GOING_AWAY, "")
+        self._connection.lose("the server stops")
         if not self.closed:
             self.close()
 
@@ -125,12 +127,12 @@ class Conversation:
         :param wait: whether to wait for something to read.
         :param cork: holds back what is sent meanwhile, if there are several.
         """
-        ws = self.ws
-        message = ws.next_message(read=read, wait=wait)
+        receiver = self._connection.receiver
+        message = receiver.next_message(read=read, wait=wait)
         if message is None:
             # Idle, but for a ping or a pong.
             self._context = None
-        elif cork is None or not ws.has_more:
+        elif cork is None or not receiver.has_more:
             self._run(self._deliver, message)
         else:
             corks.current = cork
@@ -141,7 +143,8 @@ class Conversation:
                 cork.release()
 
     def _deliver(self, message: str | bytes | None) -> None:
-        on_message, next_message = self.view.on_message, self.ws.next_message
+        on_message = self.view.on_message
+        next_message = self._connection.receiver.next_message
         while message is not None:
             self._call(on_message, message)
             message = next_message()
@@ -155,12 +158,12 @@ class Conversation:
         self._context = None
 
     def _run(self, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
-        self.ws.at_work = True
+        self._connection.at_work = True
         try:
             context = self._enter() if self._context is None else self._context
             context.run(function, *args, **kwargs)
         finally:
-            self.ws.at_work = False
+            self._connection.at_work = False
 
     def _enter(self) -> contextvars.Context:
         """Return a context in which the request context is pushed.

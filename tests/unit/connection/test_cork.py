@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from flask_ws.loop.cork import Cork, corks
+from flask_ws.connection.cork import Cork, corks
 
 
 class Holder:

@@ -1,0 +1,189 @@
+"""What an app calls on a connection, at either end of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, overload
+
+from ..exceptions import ConnectionClosed
+from ..protocol.frames import BytesLike
+from .connection import Connection
+
+__all__ = ["NORMAL_CLOSURE", "Endpoint", "check_close", "connection_of"]
+
+NORMAL_CLOSURE = 1000
+
+#: Close codes that an endpoint may send (RFC 6455 section 7.4; 1012 to 1014 by IANA's registry).
+SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+
+#: The part of a message that is not JSON which an exception shows.
+SHOWN_LENGTH = 80
+
+
+class Endpoint:
+    """One end of a connection, as an app sees it: messages, and the end.
+
+    ``for message in ws`` receives messages until the connection is closed.
+
+    :param connection: the connection.
+    :param dumps: writes JSON.
+    :param loads: reads JSON.
+    """
+
+    __slots__ = ("__weakref__", "_connection", "_dumps", "_loads")
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        dumps: Callable[..., str] = json.dumps,
+        loads: Callable[[str | bytes], Any] = json.loads,
+    ) -> None:
+        self._connection = connection
+        self._dumps = dumps
+        self._loads = loads
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent: neither side has begun to close, as far as is known."""
+        return self._connection.state.connected
+
+    @property
+    def close_code(self) -> int | None:
+        """The close code (RFC 6455 section 7.4), or ``None`` while the connection is open.
+
+        A close frame's own; 1005 where it had none, 1006 where the connection was lost.
+        """
+        return self._connection.state.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """The text that came with it."""
+        return self._connection.state.close_reason
+
+    # Messages
+
+    def send(self, data: str | BytesLike) -> None:
+        """Send a message (RFC 6455 section 5.6); any thread may.
+
+        :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
+            binary. Returns when the operating system has taken all of it.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises TypeError: ``data`` is something else.
+        """
+        self._connection.sender.send(data)
+
+    @overload
+    def receive(self, timeout: None = None) -> str | bytes: ...
+
+    @overload
+    def receive(self, timeout: float | None) -> str | bytes | None: ...
+
+    def receive(self, timeout: float | None = None) -> str | bytes | None:
+        """Receive the next message; one thread at a time.
+
+        :param timeout: seconds to wait for it; 0 takes what is there; ``None``, the default,
+            waits for as long as the connection lives.
+        :return: ``str`` for a text message, ``bytes`` for a binary one, ``None`` when the time
+            is up.
+        :raises ConnectionClosed: the connection is closed and every message has been received.
+        :raises RuntimeError: another thread is in ``receive()`` already.
+        """
+        return self._connection.receiver.receive(timeout)
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Receive messages until the connection is closed, by whomever and for whatever reason."""
+        receive = self._connection.receiver.receive
+        try:
+            while True:
+                yield receive()
+        except ConnectionClosed:
+            return
+
+    def send_json(self, data: Any, **kwargs: Any) -> None:
+        """Send ``data`` as JSON, in a text message.
+
+        :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
+        :param kwargs: passed on to the provider's ``dumps``.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises TypeError: the provider cannot write it.
+        """
+        try:
+            text = self._dumps(data, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"{error}. Send dictionaries, lists, str, numbers, bool and None, or let the "
+                "app's JSON provider write it (flask.Flask.json)."
+            ) from None
+        self.send(text)
+
+    def receive_json(self, timeout: float | None = None) -> Any:
+        """Receive the next message, and read it as JSON by the app's JSON provider.
+
+        :param timeout: as for :meth:`receive`.
+        :return: the value, or ``None`` when the time is up.
+        :raises ConnectionClosed: the connection is closed and every message has been received.
+        :raises ValueError: the message is not JSON.
+        """
+        message = self.receive(timeout)
+        if message is None:
+            return None
+        try:
+            return self._loads(message)
+        except ValueError as error:
+            more = "..." if len(message) > SHOWN_LENGTH else ""
+            raise ValueError(
+                f"The message is not JSON: {message[:SHOWN_LENGTH]!r}{more} ({error}). Catch "
+                "ValueError where a peer may send such."
+            ) from None
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Send a ping (RFC 6455 section 5.5.2); any thread may.
+
+        There is seldom a need for it: flask-ws does so by itself, see ``SOCK_PING_INTERVAL``.
+
+        :param payload: up to 125 bytes, which come back in the pong.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises ValueError: ``payload`` is too long.
+        """
+        self._connection.sender.send(b"", ping=payload)
+
+    # The end
+
+    def close(self, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
+        """Close the connection with a closing handshake (RFC 6455 section 7); any thread may.
+
+        Waits up to ``close_timeout`` seconds for the peer's answer, and drops what it sends
+        before that. Does nothing on a closed connection.
+
+        :param code: the close code to send.
+        :param reason: a text to go with it; cut to 123 bytes of UTF-8.
+        :raises ValueError: ``code`` is not one that an endpoint may send, or ``reason`` cannot be
+            encoded.
+        :raises TypeError: ``reason`` is no text.
+        """
+        check_close(code, reason)
+        self._connection.close(code, reason)
+
+
+def connection_of(ws: Endpoint) -> Connection:
+    """Return what drives a ``ws``, which an app is not shown."""
+    return ws._connection
+
+
+def check_close(code: int, reason: str) -> None:
+    """Check what a close frame is to say, before anything is locked for it.
+
+    :raises ValueError: ``code`` is not one that an endpoint may send, or ``reason`` cannot be
+        encoded.
+    :raises TypeError: ``reason`` is no text.
+    """
+    if code not in SENDABLE_CODES:
+        raise ValueError(
+            f"{code!r} is not a close code to send: 1000 to 1003, 1007 to 1014 and 3000 to 4999 "
+            "are."
+        )
+    if not isinstance(reason, str):
+        raise TypeError(f"A reason is a text, not {reason!r}: close(code, reason).")
+    reason.encode()

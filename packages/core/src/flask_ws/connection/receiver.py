@@ -1,0 +1,328 @@
+"""What comes from the peer of a connection: who reads the socket, and what frames ask for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import overload
+
+from ..concurrency import Concurrency
+from ..protocol.events import MESSAGE_TOO_BIG, Close, Event, Ping, Violation
+from ..protocol.protocol import Protocol
+from .sender import Sender
+from .state import State
+from .transport import Transport
+
+__all__ = ["Receiver"]
+
+logger = logging.getLogger("flask_ws")
+
+NO_CLOSE_FRAME = "the connection was lost without a close frame"
+
+
+class Receiver:
+    """The way in of a connection; one thread at a time reads.
+
+    The thread of a handler waits in :meth:`receive`. For an event view, whoever sees that the
+    socket is readable calls :meth:`next_message`. While neither is at it, :meth:`service` does
+    what cannot wait: it answers pings and closes, and lets a few messages in.
+
+    :param state: the connection's state.
+    :param sender: the connection's way out.
+    :param transport: the socket.
+    :param protocol: the protocol.
+    :param concurrency: the primitives that go with the socket.
+    :param max_queue: messages that :meth:`service` lets in.
+    """
+
+    __slots__ = (
+        "_max_queue",
+        "_messages",
+        "_protocol",
+        "_receiving",
+        "_sender",
+        "_state",
+        "_transport",
+        "bytes_received",
+        "dropping",
+        "messages_received",
+        "needs_service",
+        "reading",
+    )
+
+    def __init__(
+        self,
+        state: State,
+        sender: Sender,
+        transport: Transport,
+        protocol: Protocol,
+        *,
+        concurrency: Concurrency,
+        max_queue: int,
+    ) -> None:
+        self._state = state
+        self._sender = sender
+        self._transport = transport
+        self._protocol = protocol
+        self._max_queue = max_queue
+        # Whether a caller of receive() holds the lock.
+        self._receiving = False
+        self._messages: deque[str | bytes] | None = None
+        #: Held by whoever reads the socket.
+        self.reading = concurrency.lock()
+        #: Whether :meth:`service` is to be called now and then: what the peer sends may not be
+        #: read otherwise, while a handler or a view's method is busy with something else.
+        self.needs_service = True
+        #: Whether an event view has closed the connection, and gets no more messages.
+        self.dropping = False
+        #: Messages and bytes so far.
+        self.messages_received = 0
+        self.bytes_received = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take in what was received along with the handshake."""
+        self._protocol.receive_data(data)
+        self.bytes_received += len(data)
+
+    # For a handler, which waits
+
+    @overload
+    def receive(self, timeout: None = None) -> str | bytes: ...
+
+    @overload
+    def receive(self, timeout: float | None) -> str | bytes | None: ...
+
+    def receive(self, timeout: float | None = None) -> str | bytes | None:
+        """Receive the next message; one thread at a time.
+
+        :param timeout: seconds to wait for it; 0 takes what is there; ``None``, the default,
+            waits for as long as the connection lives.
+        :return: ``str`` for a text message, ``bytes`` for a binary one, ``None`` when the time
+            is up.
+        :raises ConnectionClosed: the connection is closed and every message has been received.
+        :raises RuntimeError: another thread is in ``receive()`` already.
+        """
+        if not self.reading.acquire(False):
+            self._wait_for_turn()
+        self._receiving = True
+        try:
+            if self._messages:
+                return self._messages.popleft()
+            deadline = None if timeout is None else time.monotonic() + timeout
+            protocol, state = self._protocol, self._state
+            while state.close_code is None:
+                event = None if protocol.drained else protocol.next_event()
+                if event is None:
+                    event = self._read(
+                        None if deadline is None else max(0.0, deadline - time.monotonic())
+                    )
+                if type(event) is bytes or type(event) is str:
+                    if state.sent_close is None:
+                        self.messages_received += 1
+                        return event
+                elif event is not None:
+                    self._handle(event)
+            raise state.error()
+        except TimeoutError:
+            if timeout is None:
+                # Not ours: a signal's handler has raised it.
+                raise
+            return None
+        finally:
+            self._receiving = False
+            self.reading.release()
+
+    def _wait_for_turn(self) -> None:
+        if self._receiving:
+            raise RuntimeError(
+                "Another thread is in receive() on this connection: let one thread receive and "
+                "hand the messages on."
+            )
+        # Whoever else reads does so without waiting.
+        self.reading.acquire()
+
+    # For an event view, whose driver sees that the socket is readable
+
+    def next_message(self, *, read: bool = False, wait: bool = False) -> str | bytes | None:
+        """Return the next message of what was read, and do what other frames ask for.
+
+        :param read: whether to read once, first.
+        :param wait: whether to wait for something to read.
+        """
+        with self.reading:
+            self.needs_service = True
+            while self._messages:
+                # What came while a method of the view ran.
+                message = self._messages.popleft()
+                if not self.dropping:
+                    return message
+            protocol, state = self._protocol, self._state
+            event = None
+            if read:
+                try:
+                    event = self._read(None if wait else 0)
+                except TimeoutError:
+                    # Another thread has read it.
+                    pass
+            while True:
+                if type(event) is bytes or type(event) is str:
+                    if state.sent_close is None:
+                        self.messages_received += 1
+                        return event
+                elif event is not None:
+                    self._handle(event)
+                if state.close_code is not None or protocol.drained:
+                    break
+                event = protocol.next_event()
+                if event is None:
+                    break
+            # From here on nobody but the caller reads.
+            self.needs_service = False
+            return None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another message may be at hand."""
+        return not self._protocol.drained or bool(self._messages)
+
+    def discard(self, *, wait: bool) -> bool:
+        """Read once, and drop it; ``False`` at the end of the stream."""
+        try:
+            return (self._transport.recv() if wait else self._transport.try_recv()) != b""
+        except (OSError, ValueError):
+            return False
+
+    # While neither is at it
+
+    def service(self) -> None:
+        """Read what is there, unless a thread is receiving: never waits."""
+        if self.needs_service and self.reading.acquire(False):
+            try:
+                if self.needs_service:
+                    self._pump()
+            finally:
+                self.reading.release()
+
+    def look(self) -> None:
+        """Read what is there, unless another thread reads: the peer may have said why it ends."""
+        if self.reading.acquire(False):
+            try:
+                self._pump()
+            finally:
+                self.reading.release()
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether nothing is read, because enough messages wait for a busy handler."""
+        return self._queue_is_full() and not self._receiving
+
+    def _queue_is_full(self) -> bool:
+        return self._messages is not None and len(self._messages) >= self._max_queue
+
+    def _pump(self) -> None:
+        state = self._state
+        while state.close_code is None and not self._queue_is_full():
+            event = self._protocol.next_event()
+            if event is None:
+                if state.released:
+                    break
+                try:
+                    event = self._read(0)
+                except TimeoutError:
+                    break
+            if isinstance(event, (bytes, str)):
+                if state.sent_close is None:
+                    self.messages_received += 1
+                    if self._messages is None:
+                        self._messages = deque()
+                    self._messages.append(event)
+            elif event is not None:
+                self._handle(event)
+
+    # At the end
+
+    def await_close(self, deadline: float) -> None:
+        """Wait for the peer's close frame, and drop the messages before it."""
+        state = self._state
+        if not self.reading.acquire(False):
+            # Another thread reads: it will see the answer.
+            state.wait_closed(self._sender.concurrency, deadline)
+            return
+        try:
+            while state.close_code is None and time.monotonic() < deadline:
+                event = self._protocol.next_event()
+                if event is None:
+                    # What could not be sent yet is tried again now and then.
+                    left = max(0.0, deadline - time.monotonic())
+                    try:
+                        event = self._read(left if self._sender.flush() else min(left, 0.05))
+                    except TimeoutError:
+                        continue
+                if event is not None:
+                    self._handle(event)
+        finally:
+            self.reading.release()
+
+    def await_end(self, deadline: float) -> None:
+        """Wait for the end of the stream, which the peer is told of, and drop what comes.
+
+        To close a socket with unread bytes resets it, and our close frame is lost with it.
+        """
+        with self.reading:
+            try:
+                self._transport.half_close()
+                while self._transport.recv(max(0.0, deadline - time.monotonic())):
+                    if time.monotonic() > deadline:
+                        break
+            except (OSError, ValueError):
+                pass
+
+    # The reading itself
+
+    def _read(self, timeout: float | None) -> Event | None:
+        """Read once, and return the next event, if that has brought one.
+
+        :param timeout: seconds to wait for something to read; ``None`` for ever.
+        :raises TimeoutError: the time is up.
+        """
+        protocol = self._protocol
+        partial = protocol.partial
+        data = b""
+        try:
+            if partial is None:
+                data = self._transport.recv(timeout)
+                size = len(data)
+            else:
+                size = self._transport.recv_into(partial.get_buffer(), timeout)
+        except TimeoutError as error:
+            # The socket's own timeout, as for keepalive probes, is an error like any other.
+            if error.errno is None and timeout is not None:
+                raise
+            size = 0
+        except (OSError, ValueError):
+            size = 0
+        if not size:
+            self._state.lose(NO_CLOSE_FRAME)
+            return None
+        self.bytes_received += size
+        if partial is not None:
+            protocol.buffer_updated(size)
+        return protocol.next_event(data)
+
+    def _handle(self, event: Event) -> None:
+        """Do what an event other than a message asks for."""
+        if isinstance(event, Ping):
+            self._sender.answer_ping(event.payload)
+        elif isinstance(event, Close):
+            self._sender.answer_close(event.code, event.reason)
+        elif isinstance(event, Violation):
+            setting = " (SOCK_MAX_MESSAGE_SIZE)" if event.code == MESSAGE_TOO_BIG else ""
+            logger.warning(
+                "%s: the peer is at fault: %s %s%s",
+                self._sender.label,
+                event.code,
+                event.reason,
+                setting,
+            )
+            self._sender.fail(event.code, event.reason)
