@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import array
 import struct
+import sys
+import tracemalloc
+import zlib
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 from tests.support import raw
@@ -18,6 +22,8 @@ from tests.support.raw import (
 )
 
 from flask_ws.protocol import partial
+from flask_ws.protocol.control import CLOSE_CODES
+from flask_ws.protocol.deflate import Deflate, DeflateParameters
 from flask_ws.protocol.events import Close, Event, Ping, Pong, Violation
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
@@ -183,8 +189,7 @@ def test_empty_fragments_take_no_memory(make: Make) -> None:
     receive(protocol, encode_frame(TEXT, b"a", fin=False))
     receive(protocol, encode_frame(CONTINUATION, b"", fin=False) * 100)
 
-    assert protocol._slow is not None
-    assert protocol._slow.parts == ["a"]
+    assert protocol.held == 1
 
 
 # Control frames
@@ -211,18 +216,21 @@ def test_control_frames_come_in_order_with_messages(make: Make) -> None:
     assert receive(make(), data) == ["a", Ping(b"1"), "b", Pong(b"2"), "c"]
 
 
-def test_a_control_frame_leaves_nothing_behind() -> None:
-    """wsproto takes 3 KiB, and every idle connection gets a pong now and then."""
-    protocol = Protocol()
-    assert receive(protocol, encode_frame(PONG, b"!")) == [Pong(b"!")]
-    assert protocol._slow is None
+RIGHT = {
+    "a ping": encode_frame(PING, b"?"),
+    "a pong": encode_frame(PONG, b""),
+    "a close frame": encode_close(1000, "bye"),
+    "fragments": encode_frame(TEXT, b"a", fin=False) + encode_frame(CONTINUATION, b"b"),
+    "a ping inside a message": encode_frame(BINARY, b"a", fin=False) + encode_frame(PING, b"?"),
+}
 
 
-def test_fragments_leave_nothing_behind() -> None:
-    protocol = Protocol()
-    first = encode_frame(TEXT, b"a", fin=False)
-    assert receive(protocol, first, encode_frame(CONTINUATION, b"b")) == ["ab"]
-    assert protocol._slow is None
+@pytest.mark.parametrize("data", RIGHT.values(), ids=RIGHT)
+def test_a_frame_that_is_right_does_not_need_wsproto(data: bytes) -> None:
+    """It takes 3 KiB, and many times as long."""
+    with mock.patch("flask_ws.protocol.incoming.SlowLane", side_effect=AssertionError):
+        assert receive(Protocol(), data)
+        assert receive(Protocol(), *(data[index : index + 1] for index in range(len(data))))
 
 
 # Close
@@ -235,9 +243,20 @@ def test_a_close_frame_is_received_with_its_code_and_reason(make: Make, code: in
     assert receive(make(), encode_close(code, "güte")) == [Close(code, "güte")]
 
 
-@pytest.mark.parametrize("code", [1012, 1013])
+@pytest.mark.parametrize("code", [1012, 1013, 1014])
 def test_the_codes_that_iana_added_are_codes(make: Make, code: int) -> None:
     assert receive(make(), encode_close(code)) == [Close(code, "")]
+
+
+@pytest.mark.parametrize("client", [False, True], ids=["server", "client"])
+@pytest.mark.parametrize("fast_lane", [True, False], ids=["fast lane", "wsproto"])
+def test_a_close_code_that_may_be_sent_may_be_received(client: bool, fast_lane: bool) -> None:
+    """In one piece, and byte by byte."""
+    for code in sorted(CLOSE_CODES):
+        frame = join(Protocol(client=not client).send_close(code, "güte"))
+        for pieces in ([frame], [frame[index : index + 1] for index in range(len(frame))]):
+            protocol = Protocol(client=client, fast_lane=fast_lane)
+            assert receive(protocol, *pieces) == [Close(code, "güte")]
 
 
 def test_a_close_frame_without_a_code_is_1005(make: Make) -> None:
@@ -433,6 +452,69 @@ def test_a_header_that_promises_much_costs_little(make: Make) -> None:
     buffer = protocol.partial.get_buffer() if protocol.partial else None
 
     assert buffer is None or len(buffer) <= 65536
+
+
+# Memory
+
+
+def text_in_one_frame(data: bytes) -> list[bytes]:
+    frame = encode_frame(TEXT, data)
+    return [frame[:1000], frame[1000:-1]]
+
+
+def text_in_fragments(data: bytes) -> list[bytes]:
+    size = 2**12
+    frames = [encode_frame(TEXT, data[:size], fin=False)]
+    for start in range(size, len(data), size):
+        frames.append(encode_frame(CONTINUATION, data[start : start + size], fin=False))
+    return frames
+
+
+def text_compressed(data: bytes) -> list[bytes]:
+    compressor = zlib.compressobj(wbits=-15)
+    payload = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return [encode_frame(TEXT, payload, rsv=4)[:-1]]
+
+
+@pytest.mark.parametrize("fast_lane", [True, False], ids=["fast lane", "wsproto"])
+@pytest.mark.parametrize("arrive", [text_in_one_frame, text_in_fragments, text_compressed])
+def test_an_unfinished_text_takes_little_more_than_its_bytes(
+    arrive: Callable[[bytes], list[bytes]], fast_lane: bool
+) -> None:
+    """Decoded, this one would take four times as much."""
+    size = 2**19
+    pieces = arrive("🐘".encode() + b"a" * (size - 4))
+    deflate = Deflate(DeflateParameters(), client=False, max_size=size)
+    protocol = Protocol(max_message_size=size, deflate=deflate, fast_lane=fast_lane)
+    tracemalloc.start()
+    try:
+        assert receive(protocol, *pieces) == []
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A bytearray that grows takes an eighth more.
+    assert size * 0.9 < protocol.held <= taken < size * 1.25
+
+
+BEGUN = {
+    "a header": b"\x81",
+    "a long header": encode_frame(TEXT, bytes(1000))[:3],
+    "a payload": encode_frame(TEXT, bytes(100))[:50],
+    "a ping": encode_frame(PING, bytes(100))[:50],
+    "a fragment": encode_frame(TEXT, b"a", fin=False),
+    "a fault": b"\x03",
+}
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+def test_what_has_begun_does_not_keep_what_was_read_before_it(make: Make, begun: bytes) -> None:
+    protocol = make()
+    messages = encode_message("x" * 100) * 500
+    data = messages + begun
+    before = sys.getrefcount(data)
+    assert len(receive(protocol, data)) == 500
+    assert protocol.held <= 2 * len(begun)
+    assert sys.getrefcount(data) == before
 
 
 # Receiving into place

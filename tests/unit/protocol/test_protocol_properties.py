@@ -80,6 +80,12 @@ def deflated(payload: bytes) -> bytes:
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
+def finished(payload: bytes) -> bytes:
+    """A deflate stream that ends with a final block."""
+    compressor = zlib.compressobj(wbits=-9)
+    return compressor.compress(payload) + compressor.flush()
+
+
 class Stream(bytes):
     """Bytes whose repr fits into a failure's report."""
 
@@ -102,7 +108,16 @@ plain_payloads = st.one_of(
     st.builds(lambda size, byte: bytes([byte]) * size, edge_sizes, st.integers(0, 255)),
     st.builds(lambda size: ("é" * size).encode()[:size], edge_sizes),
 )
-payloads = st.one_of(plain_payloads, plain_payloads.map(deflated))
+# As a peer deflates a message that knows of final blocks, or plays with them.
+block_payloads = st.lists(
+    st.one_of(
+        plain_payloads.map(deflated),
+        plain_payloads.map(finished),
+        st.sampled_from([b"", b"\0", b"\0\0\xff\xff", b"\x03\0", b"\x01"]),
+    ),
+    max_size=4,
+).map(b"".join)
+payloads = st.one_of(plain_payloads, plain_payloads.map(deflated), block_payloads)
 close_payloads = st.one_of(
     st.just(b""),
     st.builds(
@@ -122,9 +137,9 @@ def valid_frames(server: bool) -> st.SearchStrategy[bytes]:
     return st.one_of(
         st.builds(lambda f, p, k: make_frame(f, p, key=k), data_firsts, plain_payloads, masks),
         st.builds(
-            lambda f, p, k: make_frame(f, deflated(p), key=k),
+            lambda f, p, k: make_frame(f, p, key=k),
             deflated_firsts,
-            plain_payloads,
+            plain_payloads.map(deflated) | block_payloads,
             masks,
         ),
         st.builds(lambda f, p, k: make_frame(f, p[:125], key=k), control, payloads, masks),
@@ -138,9 +153,8 @@ def fragmented_messages(server: bool) -> st.SearchStrategy[bytes]:
     @st.composite
     def build(draw: st.DrawFn) -> bytes:
         first = draw(st.sampled_from([TEXT, BINARY, RSV1 | TEXT, RSV1 | BINARY]))
-        payload = draw(plain_payloads)
-        if first & RSV1:
-            payload = deflated(payload)
+        deflates = plain_payloads.map(deflated) | block_payloads
+        payload = draw(deflates if first & RSV1 else plain_payloads)
         cuts = draw(st.lists(st.integers(0, len(payload)), max_size=4).map(sorted))
         parts = [payload[a:b] for a, b in itertools.pairwise([0, *cuts, len(payload)])]
         frames = []
@@ -150,7 +164,8 @@ def fragmented_messages(server: bool) -> st.SearchStrategy[bytes]:
             key = draw(keys) if server else None
             frames.append(make_frame(opcode | (FIN if last else 0), part, key=key))
             if draw(st.booleans()):
-                frames.append(make_frame(FIN | PING, b"?", key=key))
+                opcode = draw(st.sampled_from([PING, PONG]))
+                frames.append(make_frame(FIN | opcode, b"?", key=key))
         return b"".join(frames)
 
     return build()
@@ -278,7 +293,7 @@ def test_any_cut_gives_the_same_events(mask: Mask, client: bool, into_buffer: bo
         either = deflate is not None and limit is not None
         assert codes(pieces, either=either) == codes(whole, either=either)
 
-    with mock.patch("flask_ws.protocol.protocol.apply_mask", mask):
+    with mock.patch("flask_ws.protocol.incoming.apply_mask", mask):
         check()
 
 
@@ -312,7 +327,7 @@ def test_fast_lane_and_wsproto_give_the_same_events(mask: Mask) -> None:
         slow = receive(make_protocol(limit=limit, deflate=deflate, fast_lane=False), pieces)
         assert codes(fast) == codes(slow)
 
-    with mock.patch("flask_ws.protocol.protocol.apply_mask", mask):
+    with mock.patch("flask_ws.protocol.incoming.apply_mask", mask):
         check()
 
 
@@ -354,7 +369,7 @@ def test_messages_survive_the_way_there_and_back(mask: Mask, fast_lane: bool) ->
         back = flat(buffer for message in arrived for buffer in server.send_message(message))
         assert receive(client, [back]) == arrived == sent
 
-    with mock.patch("flask_ws.protocol.protocol.apply_mask", mask):
+    with mock.patch("flask_ws.protocol.incoming.apply_mask", mask):
         check()
 
 
@@ -430,7 +445,7 @@ def test_fragments_of_another_library_make_its_messages(
         arrived = [event for event in events if isinstance(event, (str, bytes))]
         assert arrived == [message for message, _ in sent]
 
-    with mock.patch("flask_ws.protocol.protocol.apply_mask", mask):
+    with mock.patch("flask_ws.protocol.incoming.apply_mask", mask):
         check()
 
 

@@ -5,7 +5,9 @@
 - ``masking``: the masking of payloads, in C where websockets' speedups are installed.
 - ``deflate``: permessage-deflate: its negotiation, compressing, and inflating with a limit.
 - ``events``: what a connection is told: pings, closes, violations.
-- ``partial``: a large frame whose payload arrives in pieces.
+- ``control``: what pings, pongs and close frames say.
+- ``partial``: messages of which a part has arrived.
 - ``slow_lane``: wsproto, the authority on what arrives.
-- ``protocol``: both directions of one connection, with a fast lane for whole data frames.
+- ``incoming``: what arrives on one connection: a fast lane for all that is right.
+- ``protocol``: both directions of one connection.
 """

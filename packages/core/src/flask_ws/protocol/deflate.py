@@ -169,11 +169,15 @@ class Deflate(Extension):
             self._in_resets = parameters.client_no_context_takeover
         self._compressor: zlib._Compress | None = None
         self._decompressor: zlib._Decompress | None = None
-        #: Whether the message that arrives is compressed; ``None`` between messages.
+        # For wsproto: whether the message that arrives is compressed, None between messages; and
+        # whether the frame that arrives is a data frame, not a control frame inside a message.
         self._in_compressed: bool | None = None
-        #: Whether the frame that arrives is a data frame, not a control frame inside a message.
         self._in_data = False
+        # Of the message that arrives: its bytes after inflation; whether the decompressor has had
+        # any of it; and whether a final block has come.
         self._inflated = 0
+        self._begun = False
+        self._final = False
         self._out_compressed = False
 
     def enabled(self) -> bool:
@@ -199,7 +203,7 @@ class Deflate(Extension):
             return CloseReason.PROTOCOL_ERROR
         if self._in_data and self._in_compressed is None:
             self._in_compressed = rsv.rsv1
-            self._inflated = 0
+            self.begin_message()
         return RsvBits(True, False, False)
 
     def frame_inbound_payload_data(
@@ -208,7 +212,7 @@ class Deflate(Extension):
         """Inflate a part of a message."""
         if not (self._in_data and self._in_compressed):
             return data
-        return self._inflate(data)
+        return self.inflate(data)
 
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
@@ -217,39 +221,87 @@ class Deflate(Extension):
         if not (fin and self._in_data):
             return None
         compressed, self._in_compressed = self._in_compressed, None
-        return self._inflate_end(_TAIL) if compressed else None
+        return self.end_message() if compressed else None
+
+    def begin_message(self) -> None:
+        """Begin with a message, of which :meth:`inflate` gets the parts."""
+        self._inflated = 0
+        self._begun = self._final = False
+
+    def inflate(self, data: bytes) -> bytes | CloseReason:
+        """Inflate a part of a message.
+
+        :param data: a part of the payload.
+        :return: what that makes, or what is wrong with it.
+        """
+        return self._inflate(data, 0) if data else b""
+
+    def end_message(self) -> bytes | CloseReason:
+        """Inflate what the end of a message sets free."""
+        # Without a byte of the message, or past a final block with nothing behind it, there is no
+        # block that the tail could end.
+        inflated = self._inflate(_TAIL, len(_TAIL)) if self._begun else b""
+        if self._in_resets:
+            self._decompressor = None
+        return inflated
 
     def inflate_message(self, data: bytes) -> bytes | CloseReason:
-        """Inflate a message that has come in one frame, past wsproto.
+        """Inflate a whole message.
 
         :param data: the payload.
         :return: the message, or what is wrong with it.
         """
-        self._inflated = 0
-        return self._inflate_end(data + _TAIL)
-
-    def _inflate_end(self, data: bytes) -> bytes | CloseReason:
-        inflated = self._inflate(data)
-        # A final block ends the stream: what follows starts a new one.
-        if self._in_resets or (self._decompressor is not None and self._decompressor.eof):
+        self.begin_message()
+        inflated = self._inflate(data + _TAIL, len(_TAIL)) if data else b""
+        if self._in_resets:
             self._decompressor = None
         return inflated
 
-    def _inflate(self, data: bytes) -> bytes | CloseReason:
-        if self._decompressor is None:
+    def _inflate(self, data: bytes, tail: int) -> bytes | CloseReason:
+        """Inflate, up to one byte more than is allowed.
+
+        :param data: compressed data.
+        :param tail: how many bytes of it, at the end, the peer has not sent.
+        """
+        self._begun = True
+        decompressor = self._decompressor
+        if decompressor is None:
             # Where a window of 2**8 bytes was agreed on, zlib may have used the next larger one.
-            self._decompressor = zlib.decompressobj(-max(self._in_bits, SMALLEST_WINDOW_BITS))
+            decompressor = self._decompressor = zlib.decompressobj(
+                -max(self._in_bits, SMALLEST_WINDOW_BITS)
+            )
         try:
             if self.max_size is None:
-                return self._decompressor.decompress(data)
-            # One byte more than allowed tells a message at the limit from one past it.
-            inflated = self._decompressor.decompress(data, self.max_size - self._inflated + 1)
+                inflated = decompressor.decompress(data)
+            else:
+                # One byte more than allowed tells a message at the limit from one past it.
+                inflated = decompressor.decompress(data, self.max_size - self._inflated + 1)
         except zlib.error:
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._inflated += len(inflated)
-        if self._inflated > self.max_size:
+        if self.max_size is not None and self._inflated > self.max_size:
             return CloseReason.MESSAGE_TOO_BIG
+        if decompressor.eof:
+            return self._inflate_rest(inflated, decompressor.unused_data, tail)
         return inflated
+
+    def _inflate_rest(self, inflated: bytes, rest: bytes, tail: int) -> bytes | CloseReason:
+        """Inflate what follows a final block (RFC 7692 section 7.2.3.4): a new stream.
+
+        :param inflated: what came before.
+        :param rest: what follows.
+        :param tail: as for :meth:`_inflate`.
+        """
+        self._decompressor = None
+        if self._final:
+            # A new stream for every two bytes would take far more time than their like.
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+        self._final = True
+        self._begun = False
+        if len(rest) <= tail:
+            return inflated
+        more = self._inflate(rest, tail)
+        return more if isinstance(more, CloseReason) else inflated + more
 
     # Sending
 

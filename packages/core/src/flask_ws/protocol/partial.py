@@ -1,12 +1,18 @@
-"""A large frame that arrives in pieces, and the memory that it is read into."""
+"""Messages of which a part has arrived, and the memory that the parts are kept in.
+
+Their bytes are kept once. A text is checked as it comes, so that what is not UTF-8 fails at once,
+and decoded at its end: decoded characters take up to four times the memory.
+"""
 
 from __future__ import annotations
 
 import codecs
 
+from .deflate import Deflate
+from .frames import OPCODE, RSV1, TEXT
 from .masking import apply_mask
 
-__all__ = ["PartialFrame"]
+__all__ = ["PartialFrame", "PartialMessage"]
 
 #: The memory that a frame gets before its payload comes; it doubles as the payload arrives, so
 #: that a header alone, whatever it promises, costs no more than this.
@@ -35,20 +41,40 @@ def _give_spare(buffer: bytearray) -> None:
         _spares.append(buffer)
 
 
-class PartialFrame:
-    """A data frame in the fast lane, of which a part has arrived."""
+def check_utf8(begun: bytes, part: bytes) -> bytes:
+    """Check a part of a text.
 
-    __slots__ = ("buffer", "decoded", "decoder", "filled", "mask", "size", "text")
+    :param begun: the bytes of the character that the part before has begun.
+    :param part: what has come since.
+    :return: the bytes of the character that this part has begun.
+    :raises UnicodeDecodeError: it is not UTF-8.
+    """
+    data = begun + part if begun else part
+    if data.isascii():
+        return b""
+    _, decoded = codecs.utf_8_decode(data, "strict", False)
+    return data[decoded:]
+
+
+class PartialFrame:
+    """A whole message's frame, not compressed, whose payload is read into its place."""
+
+    __slots__ = ("begun", "buffer", "checked", "filled", "mask", "size", "text")
 
     def __init__(self, text: bool, mask: bytes, size: int) -> None:
+        self.text = text
         self.mask = mask
         self.size = size
         self.buffer = _take_spare(size) or bytearray(min(size, FIRST_BUFFER))
         self.filled = 0
-        # Text is decoded as it comes, so that what is not UTF-8 fails at once.
-        self.decoder = codecs.getincrementaldecoder("utf-8")() if text else None
-        self.decoded = 0
-        self.text: list[str] = []
+        # Of a text: how much is unmasked and checked, and the character that its end has begun.
+        self.checked = 0
+        self.begun = b""
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes."""
+        return len(self.buffer)
 
     def get_buffer(self) -> memoryview:
         """Return where the rest of the payload goes; the view must not outlive the reading."""
@@ -66,11 +92,12 @@ class PartialFrame:
         return size
 
     def check(self) -> None:
-        """Decode what has come of a text.
+        """Check what has come of a text.
 
         :raises UnicodeDecodeError: it is not UTF-8.
         """
-        self._decode(final=False)
+        if self.text and self.checked < self.filled:
+            self.begun = check_utf8(self.begun, self._unmask())
 
     def finish(self) -> str | bytes:
         """Return the message.
@@ -78,20 +105,99 @@ class PartialFrame:
         :raises UnicodeDecodeError: it is not UTF-8.
         """
         message: str | bytes
-        if self.decoder is None:
-            message = apply_mask(memoryview(self.buffer)[: self.size], self.mask)
+        if self.text:
+            self._unmask()
+            message = str(memoryview(self.buffer)[: self.size], "utf-8")
         else:
-            self._decode(final=True)
-            message = "".join(self.text)
+            message = apply_mask(memoryview(self.buffer)[: self.size], self.mask)
         _give_spare(self.buffer)
         return message
 
-    def _decode(self, *, final: bool) -> None:
-        if self.decoder is not None and (final or self.decoded < self.filled):
-            turn = self.decoded % 4
-            part = apply_mask(
-                memoryview(self.buffer)[self.decoded : self.filled],
-                self.mask[turn:] + self.mask[:turn],
-            )
-            self.decoded = self.filled
-            self.text.append(self.decoder.decode(part, final))
+    def _unmask(self) -> bytes:
+        """Unmask, in its place, what has come of a text."""
+        turn = self.checked % 4
+        mask = self.mask[turn:] + self.mask[:turn]
+        part = apply_mask(memoryview(self.buffer)[self.checked : self.filled], mask)
+        self.buffer[self.checked : self.filled] = part
+        self.checked = self.filled
+        return part
+
+
+class PartialMessage:
+    """A message in fragments, or compressed, of which a part has arrived.
+
+    :param first: the first byte of its first frame.
+    :param deflate: the connection's compression.
+    """
+
+    __slots__ = ("begun", "data", "deflate", "final", "first", "mask", "remaining", "size", "text")
+
+    def __init__(self, first: int, deflate: Deflate | None) -> None:
+        #: The first byte of its first frame.
+        self.first = first
+        self.text = first & OPCODE == TEXT & OPCODE
+        self.deflate = deflate if first & RSV1 else None
+        if self.deflate is not None:
+            self.deflate.begin_message()
+        #: Its bytes so far, inflated.
+        self.data = bytearray()
+        #: Its size so far, as its frames' headers tell.
+        self.size = 0
+        # The character that the end of a text so far has begun.
+        self.begun = b""
+        # The frame: how much of its payload is to come, masked with what, and whether it is the
+        # last one.
+        self.remaining = 0
+        self.mask = b""
+        self.final = False
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes."""
+        return len(self.data)
+
+    def begin_frame(self, final: bool, size: int, mask: bytes) -> None:
+        """Begin with its next frame.
+
+        :param final: whether it is the last one.
+        :param size: the size of its payload.
+        :param mask: what that is masked with.
+        """
+        self.final = final
+        self.size += size
+        self.remaining = size
+        self.mask = mask
+
+    def add(self, data: bytes) -> int:
+        """Take in a part of the frame's payload.
+
+        :param data: the part, masked.
+        :return: 0, or the close code that says what is wrong with it.
+        :raises UnicodeDecodeError: a text is not UTF-8.
+        """
+        size = len(data)
+        part = apply_mask(data, self.mask)
+        self.remaining -= size
+        if self.remaining:
+            turn = size % 4
+            self.mask = self.mask[turn:] + self.mask[:turn]
+        return self._add(part if self.deflate is None else self.deflate.inflate(part))
+
+    def end(self) -> int:
+        """Take in what the end of a compressed message sets free; otherwise as :meth:`add`."""
+        return 0 if self.deflate is None else self._add(self.deflate.end_message())
+
+    def _add(self, part: bytes | int) -> int:
+        if isinstance(part, int):
+            return int(part)
+        if self.text:
+            self.begun = check_utf8(self.begun, part)
+        self.data += part
+        return 0
+
+    def finish(self) -> str | bytes:
+        """Return the message.
+
+        :raises UnicodeDecodeError: it is not UTF-8.
+        """
+        return str(self.data, "utf-8") if self.text else bytes(self.data)

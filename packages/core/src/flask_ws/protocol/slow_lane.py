@@ -1,4 +1,4 @@
-"""All that the fast lane leaves to wsproto: control frames, fragments, compression, faults."""
+"""wsproto, the authority on what arrives: all of a client's frames, and a server's faults."""
 
 from __future__ import annotations
 
@@ -14,19 +14,29 @@ from wsproto.events import Pong as WSProtoPong
 
 from .deflate import FAULTS, Deflate
 from .events import Close, Event, Ping, Pong, Violation, too_big
-from .frames import CONTROL, EIGHT_BYTES, FIN, MASKED, TWO_BYTES
+from .frames import CLOSE, CONTROL, EIGHT_BYTES, FIN, MASKED, TWO_BYTES
+from .masking import apply_mask
 
 __all__ = ["SlowLane"]
 
-#: Small fragments of a message are joined when there are so many of them: an object for each
-#: takes more than ten times its two or three bytes.
-MANY_PARTS = 1000
+#: The close code for a gateway that got no good answer, of which wsproto has not heard; and what
+#: it is told instead. Masked or not, so many bits of a code's second byte make the one the other.
+BAD_GATEWAY, SUBSTITUTE = 1014, 1013
+DIFFERENCE = BAD_GATEWAY ^ SUBSTITUTE
 
 
 class SlowLane:
-    """wsproto, fed frame by frame, so that the fast lane knows where the next frame begins."""
+    """wsproto, fed frame by frame, so that a frame's header is seen before its payload.
 
-    def __init__(self, client: bool, limit: int, deflate: Deflate | None) -> None:
+    :param client: whether this endpoint is the client.
+    :param limit: the largest message accepted, in bytes.
+    :param deflate: the connection's compression.
+    :param opened: the first byte of the first frame of a message that is open already.
+    """
+
+    def __init__(
+        self, client: bool, limit: int, deflate: Deflate | None, opened: int | None = None
+    ) -> None:
         self.wsproto = WSProtoConnection(
             ConnectionType.CLIENT if client else ConnectionType.SERVER,
             [] if deflate is None else [deflate],
@@ -36,17 +46,21 @@ class SlowLane:
         # The frame: its header so far, and how much of its payload is to come.
         self.header = bytearray()
         self.remaining = 0
-        # The message: whether a frame of it is to come, its size by the headers of its frames,
-        # its parts, and how many of them have not been joined yet.
-        self.open = False
+        # A close frame: the key that masks it, its code so far, and whether wsproto was told
+        # another.
+        self.key: bytes | None = None
+        self.code = b""
+        self.substituted = False
+        # The message: its size by the headers of its frames, and its bytes so far.
         self.size = 0
-        self.parts: list[str] | list[bytes] = []
-        self.loose = 0
+        self.data: bytearray | None = None
+        if opened is not None:
+            self.feed(bytes((opened & ~FIN, MASKED, 0, 0, 0, 0)), 0)
 
     @property
-    def between_messages(self) -> bool:
-        """Whether the next byte begins a frame, and no message is open."""
-        return not (self.open or self.remaining or self.header)
+    def held(self) -> int:
+        """Bytes of memory that an unfinished message takes."""
+        return 0 if self.data is None else len(self.data)
 
     def feed(self, buffer: bytes, position: int) -> int:
         """Give wsproto the next bytes of one frame's header or payload; return how many."""
@@ -59,6 +73,8 @@ class SlowLane:
         begun = False
         if self.remaining:
             self.remaining -= len(chunk)
+            if self.key is not None and len(self.code) < 2:
+                chunk = self._substitute(chunk, self.key)
         else:
             header += chunk
             begun = len(header) > 1 and len(header) == _header_size(header)
@@ -77,28 +93,29 @@ class SlowLane:
         first, size = header[0], header[1] & ~MASKED
         if size >= TWO_BYTES:
             size = int.from_bytes(header[2:4] if size == TWO_BYTES else header[2:10], "big")
+        if first == CLOSE:
+            self.key = bytes(header[-4:]) if header[1] & MASKED else bytes(4)
         header.clear()
         self.remaining = size
         if first & CONTROL:
             return
-        self.open = not first & FIN
         self.size += size
         if self.size > self.limit:
             self.events.append(too_big(self.size, self.limit))
 
+    def _substitute(self, chunk: bytes, key: bytes) -> bytes:
+        """Return a part of a close frame as wsproto is to see it."""
+        known = len(self.code)
+        self.code += chunk[: 2 - known]
+        if int.from_bytes(apply_mask(self.code, key), "big") != BAD_GATEWAY:
+            return chunk
+        self.substituted = True
+        last = 1 - known
+        return chunk[:last] + bytes((chunk[last] ^ DIFFERENCE,)) + chunk[last + 1 :]
+
     def _translate(self, event: WSProtoEvent) -> None:
         if isinstance(event, (TextMessage, BytesMessage)):
-            # Empty fragments are free to send: they must be free to hold.
-            if event.data or event.message_finished:
-                self.parts.append(event.data)  # type: ignore[arg-type]
-                self.loose += 1
-            if event.message_finished:
-                self.events.append(_join(self.parts))
-                self.parts = []
-                self.size = self.loose = 0
-            elif self.loose == MANY_PARTS:
-                self.parts[-MANY_PARTS:] = [_join(self.parts[-MANY_PARTS:])]  # type: ignore[list-item]
-                self.loose = 0
+            self._take(event.data, finished=event.message_finished)
         elif isinstance(event, WSProtoPing):
             self.events.append(Ping(bytes(event.payload)))
         elif isinstance(event, WSProtoPong):
@@ -106,11 +123,29 @@ class SlowLane:
         elif isinstance(event, CloseConnection):
             code, reason = int(event.code), event.reason or ""
             if self.wsproto.state is ConnectionState.REMOTE_CLOSING:
-                self.events.append(Close(code, reason))
+                self.events.append(Close(BAD_GATEWAY if self.substituted else code, reason))
             else:
                 # wsproto says no more of a fault in an extension than that.
                 reason = FAULTS.get(code, reason) if "extension" in reason else reason
                 self.events.append(Violation(code, reason))
+
+    def _take(self, part: str | bytes | bytearray, *, finished: bool) -> None:
+        """Take in a part of a message.
+
+        The parts are kept as bytes: decoded, they would take up to four times the memory.
+        """
+        if self.data is None:
+            if finished:
+                self.size = 0
+                self.events.append(part if isinstance(part, str) else bytes(part))
+                return
+            self.data = bytearray()
+        self.data += part.encode() if isinstance(part, str) else part
+        if finished:
+            text = isinstance(part, str)
+            self.events.append(str(self.data, "utf-8") if text else bytes(self.data))
+            self.size = 0
+            self.data = None
 
 
 def _header_size(header: bytearray) -> int:
@@ -120,9 +155,3 @@ def _header_size(header: bytearray) -> int:
     size = header[1] & ~MASKED
     extended = 2 if size == TWO_BYTES else 8 if size == EIGHT_BYTES else 0
     return 2 + extended + (4 if header[1] & MASKED else 0)
-
-
-def _join(parts: list[str] | list[bytes]) -> str | bytes:
-    if len(parts) == 1:
-        return parts[0]
-    return "".join(parts) if isinstance(parts[0], str) else b"".join(parts)

@@ -1,0 +1,32 @@
+"""Control frames (RFC 6455 section 5.5), of which nearly all that arrive are right."""
+
+from __future__ import annotations
+
+from .events import Close, Ping, Pong
+from .frames import CLOSE, PING
+
+__all__ = ["read_control"]
+
+NO_STATUS = 1005
+
+#: The close codes that a peer may send (section 7.4, and IANA's registry for 1012 to 1014).
+CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+
+
+def read_control(first: int, payload: bytes) -> Ping | Pong | Close | None:
+    """Return what a control frame says, or ``None`` if it is a close frame that is wrong.
+
+    :param first: the first byte of the frame: that of a close frame, a ping or a pong.
+    :param payload: its payload, unmasked.
+    """
+    if first != CLOSE:
+        return Ping(payload) if first == PING else Pong(payload)
+    if not payload:
+        return Close(NO_STATUS, "")
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) < 2 or code not in CLOSE_CODES:
+        return None
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError:
+        return None
