@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from ..plugin.hookspecs import ServerSocket
 from ..protocol.deflate import Deflate
 from ..protocol.protocol import Protocol
 from ..views.advice import SessionWatch, check_result, explain_exception
+from ..views.context import log_exception, tear_down_with
 from ..views.conversation import Conversation
 from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
-from ..wording import describe_close, shown_path
+from ..wording import describe_close, shown_address, shown_path
 from .handshake import Handshake
 from .takeover import Takeover
 
@@ -136,15 +136,18 @@ class Link:
             finally:
                 self.connection.at_work = False
             check_result(handler, result)
-        except ConnectionClosed:
+        except ConnectionClosed as error:
             # Also where the handler has opened a connection elsewhere and lost that one.
+            tear_down_with(error)
             ws.close()
         except Exception as error:
+            tear_down_with(error)
             self._report(error)
             explain_exception(handler, error)
             ws.close(INTERNAL_ERROR)
-        except BaseException:
+        except BaseException as error:
             # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
+            tear_down_with(error)
             ws.close(GOING_AWAY)
             raise
         else:
@@ -227,18 +230,20 @@ class Link:
             close_timeout=options.close_timeout,
             max_queue=options.max_queue,
             max_outbox=options.max_outbox,
-            label=f"WebSocket {environ.get('REMOTE_ADDR') or '-'} {shown_path(environ)}",
+            label=f"WebSocket {shown_address(environ)} {shown_path(environ)}",
             call_at=self._monitor.at if isinstance(upgrade.target, type) else None,
         )
 
     def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
+        # The app's own, in threads without an app context too; before Flask 2.2, the current app's.
+        provider = getattr(flask.current_app, "json", flask.json)
         make = EventWebSocket if isinstance(self._upgrade.target, type) else WebSocket
         return make(
             self.connection,
             environ=environ,
             subprotocol=self._upgrade.handshake.subprotocol,
-            dumps=flask.json.dumps,
-            loads=flask.json.loads,
+            dumps=provider.dumps,
+            loads=provider.loads,
             channels=self._upgrade.channels,
         )
 
@@ -252,7 +257,7 @@ def report(error: Exception, tell: Callable[[Exception], object] | None = None) 
     app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
     flask.got_request_exception.send(app, exception=error)
     if tell is None:
-        app.log_exception(sys.exc_info())
+        log_exception(error)
     else:
         tell(error)
 

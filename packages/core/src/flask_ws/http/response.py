@@ -9,7 +9,7 @@ import flask
 from werkzeug.wsgi import ClosingIterator
 
 from ..loop.monitor import monitor_for
-from ..views.conversation import move_request
+from ..views.context import move_request
 from .detach import DISPATCH, NOTHING, Dispatch
 from .handshake import log_refusal, too_many_connections
 from .link import Link, Upgrade

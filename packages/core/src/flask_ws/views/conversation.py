@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import contextvars
 import io
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-
-import flask
-import flask.ctx
-from werkzeug.datastructures import EnvironHeaders
 
 from ..connection.cork import Cork, corks
 from ..connection.endpoint import connection_of
 from ..exceptions import ConnectionClosed
 from .advice import check_result, explain_exception
+from .context import Scope, move_request
 from .view import WebSocketView
 from .websocket import EventWebSocket
 
-__all__ = ["Conversation", "lighten", "move_request"]
+__all__ = ["Conversation", "lighten"]
 
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
 
 #: What an idle connection need not keep of a request's environ: the server's own objects.
 HEAVY_KEYS = ("wsgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
-
-#: Who listens to the signals of the end of a request; old versions of Flask may have no signals.
-REQUEST_LISTENERS: Mapping[Any, Any] = getattr(flask.request_tearing_down, "receivers", {})
-APP_LISTENERS: Mapping[Any, Any] = getattr(flask.appcontext_tearing_down, "receivers", {})
 
 
 class Conversation:
@@ -40,18 +32,7 @@ class Conversation:
     :param report: reports an exception of one of its methods.
     """
 
-    __slots__ = (
-        "_app",
-        "_connection",
-        "_context",
-        "_g",
-        "_report",
-        "_request",
-        "_session",
-        "closed",
-        "view",
-        "ws",
-    )
+    __slots__ = ("_connection", "_report", "_scope", "closed", "view", "ws")
 
     def __init__(
         self, view: WebSocketView, ws: EventWebSocket, report: Callable[[Exception], None]
@@ -62,13 +43,10 @@ class Conversation:
         #: Whether ``on_close`` has been called.
         self.closed = False
         self._report = report
-        self._app: flask.Flask = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-        self._request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
-        self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
-        ws.environ = lighten(self._request.environ)
+        # The environ first: what is copied of the context has it.
+        ws.environ = lighten(ws.environ)
         move_request(ws.environ)
-        self._context: contextvars.Context | None = None
-        self._g: Any = None
+        self._scope = Scope()
 
     @property
     def fd(self) -> int:
@@ -93,7 +71,7 @@ class Conversation:
         """
         if type(self.view).on_open is not WebSocketView.on_open:
             self._run(self._call, self.view.on_open, *args, **kwargs)
-            self._context = None
+            self._scope.leave()
 
     def serve(self, *, read: bool = True, wait: bool = False, cork: Cork | None = None) -> bool:
         """Read once, call the view for what came, and see to the connection's end.
@@ -131,7 +109,7 @@ class Conversation:
         message = receiver.next_message(read=read, wait=wait)
         if message is None:
             # Idle, but for a ping or a pong.
-            self._context = None
+            self._scope.leave()
         elif cork is None or not receiver.has_more:
             self._run(self._deliver, message)
         else:
@@ -155,30 +133,15 @@ class Conversation:
         ws = self.ws
         if type(self.view).on_close is not WebSocketView.on_close:
             self._run(self._call, self.view.on_close, ws.close_code, ws.close_reason)
-        self._context = None
+        self._scope.leave()
 
     def _run(self, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
         self._connection.at_work = True
         try:
-            context = self._enter() if self._context is None else self._context
+            context = self._scope.entered or self._scope.enter()
             context.run(function, *args, **kwargs)
         finally:
             self._connection.at_work = False
-
-    def _enter(self) -> contextvars.Context:
-        """Return a context in which the request context is pushed.
-
-        To run something in it is cheap, whichever thread does; to push again for each message
-        is not. So it is kept while messages come, and let go by an idle connection.
-        """
-        self._context = contextvars.Context()
-        request_context = flask.ctx.RequestContext(
-            self._app, self._request.environ, self._request, self._session
-        )
-        self._context.run(request_context.push)
-        # Looked up once: the proxy takes its time.
-        self._g = self._context.run(flask.g._get_current_object)
-        return self._context
 
     def _call(self, method: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
         error: BaseException | None = None
@@ -186,8 +149,8 @@ class Conversation:
             result = method(self.ws, *args, **kwargs)
             if result is not None:
                 check_result(method, result)
-        except ConnectionClosed:
-            pass
+        except ConnectionClosed as raised:
+            error = raised
         except Exception as raised:
             error = raised
             self._fail(raised)
@@ -206,28 +169,10 @@ class Conversation:
 
     def _tear_down(self, error: BaseException | None) -> None:
         """Do what the end of a request does."""
-        app = self._app
         try:
-            try:
-                if app.teardown_request_funcs or REQUEST_LISTENERS:
-                    app.do_teardown_request(error)
-            finally:
-                if app.teardown_appcontext_funcs or APP_LISTENERS:
-                    app.do_teardown_appcontext(error)
+            self._scope.tear_down(error)
         except Exception as raised:
             self._fail(raised)
-        finally:
-            # As a rule there is nothing in it, and that is quickest seen so.
-            if getattr(self._g, "__dict__", True):
-                for name in list(self._g):
-                    self._g.pop(name)
-
-
-def move_request(environ: dict[str, Any]) -> None:
-    """Let the current request have another environ than the one that it came with."""
-    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
-    request.environ = environ
-    request.headers = EnvironHeaders(environ)
 
 
 def lighten(environ: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,135 @@
+"""The request context of a handshake, for what runs on its connection later.
+
+Flask's versions differ in it: up to 3.1 a request context stands on an app context, from 3.2 on
+there is one context for both, and its teardown functions are called with it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+from werkzeug.datastructures import EnvironHeaders
+
+__all__ = ["Scope", "log_exception", "move_request", "tear_down_with"]
+
+#: Who listens to the signals of the end of a request; old versions of Flask may have no signals.
+REQUEST_LISTENERS: Mapping[Any, Any] = getattr(flask.request_tearing_down, "receivers", {})
+APP_LISTENERS: Mapping[Any, Any] = getattr(flask.appcontext_tearing_down, "receivers", {})
+
+#: Whether teardown is told of its context first: from Flask 3.2 on.
+ONE_CONTEXT = "ctx" in inspect.signature(flask.Flask.do_teardown_request).parameters
+#: How the names of the context variables begin that hold Flask's own contexts.
+OWN_VARIABLES = ("flask.", "werkzeug.")
+
+
+def current_context() -> Any:
+    """Return Flask's context object of the current request."""
+    if ONE_CONTEXT:
+        return flask.globals.app_ctx._get_current_object()  # type: ignore[attr-defined]
+    try:
+        from flask.globals import request_ctx
+    except ImportError:
+        # Before Flask 2.2.
+        from flask.globals import _request_ctx_stack  # type: ignore[attr-defined]
+
+        return _request_ctx_stack.top
+    return request_ctx._get_current_object()  # type: ignore[attr-defined]
+
+
+def move_request(environ: dict[str, Any]) -> None:
+    """Let the current request have another environ than the one that it came with."""
+    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    request.environ = environ
+    request.headers = EnvironHeaders(environ)
+
+
+def tear_down_with(error: BaseException) -> None:
+    """Have the current request's teardown functions called with an error.
+
+    Flask knows of the errors that a view raises. A handler runs in the response, after the view,
+    and Flask ends its context as if there had been none.
+    """
+    context = current_context()
+
+    def pop(_: object = None) -> None:
+        del context.pop
+        context.pop(error)
+
+    context.pop = pop
+
+
+def log_exception(error: Exception) -> None:
+    """Log an exception of the current request as Flask logs a view's."""
+    app: Any = flask.current_app._get_current_object()  # type: ignore[attr-defined]
+    exc_info = type(error), error, error.__traceback__
+    app.log_exception(*((current_context(), exc_info) if ONE_CONTEXT else (exc_info,)))
+
+
+class Scope:
+    """Where calls run that come after the handshake: its request context, pushed anew.
+
+    Made while the handshake's own context is current. The calls have its request, its session,
+    the context variables that were bound by then, and a ``g`` of their own.
+    """
+
+    __slots__ = ("_app", "_g", "_origin", "_pushed", "_variables", "entered")
+
+    def __init__(self) -> None:
+        context = current_context()
+        self._app: flask.Flask = context.app
+        # A copy, which does not hold the handshake's own g.
+        self._origin: Any = context.copy()
+        # Those of middleware and before_request functions: an APM's transaction, for one.
+        self._variables = [
+            (variable, value)
+            for variable, value in contextvars.copy_context().items()
+            if not variable.name.startswith(OWN_VARIABLES)
+        ] or None
+        #: Where calls run now, or ``None`` while there are none.
+        self.entered: contextvars.Context | None = None
+        self._pushed: Any = None
+        self._g: Any = None
+
+    def enter(self) -> contextvars.Context:
+        """Return a context in which the request context is pushed.
+
+        To run something in it is cheap, whichever thread does; to push again for each call is
+        not. So it is kept while calls follow each other, and let go by an idle connection.
+        """
+        self.entered = context = contextvars.Context()
+        if self._variables is not None:
+            for variable, value in self._variables:
+                context.run(variable.set, value)
+        self._pushed = self._origin.copy()
+        context.run(self._pushed.push)
+        # Looked up once: the proxy takes its time.
+        self._g = context.run(flask.g._get_current_object)
+        return context
+
+    def leave(self) -> None:
+        """Let go of the context: the next call enters a new one."""
+        self.entered = self._pushed = self._g = None
+
+    def tear_down(self, error: BaseException | None) -> None:
+        """Do what the end of a request does; must be called in the context.
+
+        :param error: what the call has raised, for the teardown functions.
+        """
+        app: Any = self._app
+        arguments = (self._pushed, error) if ONE_CONTEXT else (error,)
+        try:
+            try:
+                if app.teardown_request_funcs or REQUEST_LISTENERS:
+                    app.do_teardown_request(*arguments)
+            finally:
+                if app.teardown_appcontext_funcs or APP_LISTENERS:
+                    app.do_teardown_appcontext(*arguments)
+        finally:
+            # As a rule there is nothing in it, and that is quickest seen so.
+            if getattr(self._g, "__dict__", True):
+                for name in list(self._g):
+                    self._g.pop(name)
