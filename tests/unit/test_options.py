@@ -75,6 +75,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("subprotocols", {"a": 1}, "a list of names"),
     ("allowed_origins", "example.com", 'None, "*", or a list of origins'),
     ("allowed_origins", ["*", "https://a.example"], 'None, "*", or a list of origins'),
+    ("allowed_origins", ["https://*.a.example"], 'None, "*", or a list of origins'),
     ("allowed_origins", 5, 'None, "*", or a list of origins'),
     ("max_outbox", 0, "a number of bytes of at least 1"),
     ("detach", None, "True or False"),

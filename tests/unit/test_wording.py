@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_ws.wording import describe_close, printable, shown_path
+from flask_ws.wording import describe_close, one_line, printable, shown_path, shown_url
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,21 @@ def test_what_a_terminal_would_obey_is_escaped() -> None:
 )
 def test_a_path_is_shown_on_one_line_as_in_a_url(environ: dict[str, str], shown: str) -> None:
     assert shown_path(environ) == shown
+
+
+def test_what_others_wrote_stays_on_one_line() -> None:
+    assert one_line("a\r\n\tb\u2028\x1b[0m") == "a\\r\\n\\tb\\u2028\\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.com/a?token=secret#part", "https://example.com/a"),
+        ("https://user:secret@example.com:8000/a", "https://example.com:8000/a"),
+        ("/login?next=secret", "/login"),
+        ("http://[::1", "(not a URL)"),
+        ("http://host/\x1b[31m\n", "http://host/\\x1b[31m"),
+    ],
+)
+def test_a_url_is_shown_without_query_and_password(url: str, shown: str) -> None:
+    assert shown_url(url) == shown

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -763,7 +764,7 @@ def test_a_refusal_is_shown_with_its_text(
 
     outcome = terminal.connect("-H", "Origin: http://evil", serve())
     assert outcome.code == 1
-    assert "refused: 403 FORBIDDEN\nOrigin 'http://evil' is not allowed" in outcome.err
+    assert "refused: 403 FORBIDDEN\nPages of this origin may not connect here." in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -816,6 +817,80 @@ def test_a_wrong_101_is_turned_down(
 
     outcome = terminal.connect(script(answer))
     assert (outcome.code, said in outcome.err) == (1, True), outcome
+
+
+ESCAPES = "\x1b[31m\x9b31m\x07"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"HTTP/1.1 403 {ESCAPES}\r\nContent-Length: 0\r\n\r\n",
+        f"HTTP/1.1 302 Found\r\nLocation: /{ESCAPES}\r\n\r\n",
+        f"HTTP/1.1 403 Forbidden\r\n{ESCAPES}: {ESCAPES}\r\nContent-Length: 0\r\n\r\n",
+        f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(ESCAPES)}\r\n\r\n{ESCAPES}",
+        f"{ESCAPES}\r\n\r\n",
+    ],
+    ids=["reason", "location", "header", "text", "no HTTP"],
+)
+def test_a_servers_answer_moves_no_cursor(script: Script, terminal: Terminal, answer: str) -> None:
+    def send(peer: Peer, key: str) -> None:
+        peer.send_bytes(answer.encode("latin-1"))
+
+    said = terminal.connect("-i", script(send)).err
+    assert said.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Upgrade", "Connection"],
+)
+def test_a_wrong_header_of_a_101_moves_no_cursor(
+    script: Script, terminal: Terminal, header: str
+) -> None:
+    def send(peer: Peer, key: str) -> None:
+        peer.send_bytes(head(key, **{header: ESCAPES}))
+
+    outcome = terminal.connect(script(send))
+    assert outcome.err.replace("\n", "").isprintable()
+    assert "The server's answer is wrong" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "parameter", ["server_max_window_bits=99", "client_max_window_bits", "server_max_window_bits=x"]
+)
+def test_a_wrong_parameter_of_compression_is_turned_down(
+    script: Script, terminal: Terminal, parameter: str
+) -> None:
+    def send(peer: Peer, key: str) -> None:
+        peer.send_bytes(
+            head(key, **{"Sec-WebSocket-Extensions": f"permessage-deflate; {parameter}"})
+        )
+
+    outcome = terminal.connect(script(send))
+    assert f"a wrong parameter: {parameter}." in outcome.err
+
+
+def test_a_message_past_max_size_closes_with_1009(script: Script, terminal: Terminal) -> None:
+    def send(peer: Peer, key: str) -> None:
+        peer.send_bytes(head(key) + frame(0x2, bytes(101)))
+        peer.read_until_eof()
+
+    assert terminal.connect("--max-size", "100", script(send)).code == 109
+
+
+def test_a_compressed_message_is_not_inflated_past_max_size(
+    script: Script, terminal: Terminal
+) -> None:
+    compressor = zlib.compressobj(wbits=-15)
+    bomb = compressor.compress(bytes(2**20)) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+    def send(peer: Peer, key: str) -> None:
+        answer = head(key, **{"Sec-WebSocket-Extensions": "permessage-deflate"})
+        peer.send_bytes(answer + encode_frame(0x2, bomb[:-4], mask=None, rsv=4))
+        peer.read_until_eof()
+
+    assert terminal.connect("--max-size", "1000", script(send)).code == 109
 
 
 def test_http_1_0_is_turned_down(script: Script, terminal: Terminal) -> None:

@@ -188,7 +188,10 @@ def _origins(value: Any) -> Any:
     if value is None or value == "*":
         return value
     origins = _names(value)
-    if origins is _WRONG or not all("://" in origin or origin == "null" for origin in origins):
+    # A pattern would be taken for a name that no browser ever sends.
+    if origins is _WRONG or not all(
+        ("://" in origin and "*" not in origin) or origin == "null" for origin in origins
+    ):
         return _WRONG
     return origins
 

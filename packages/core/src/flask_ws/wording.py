@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["describe_close", "printable", "shown_path"]
+__all__ = ["describe_close", "one_line", "printable", "shown_address", "shown_path", "shown_url"]
 
 #: What the close codes mean that a peer sends without a reason (RFC 6455 section 7.4.1).
 MEANINGS = {
@@ -34,8 +34,13 @@ UNQUOTED = "/:@!$&'()*+,;=~"
 
 def describe_close(code: int, reason: str = "") -> str:
     """Describe the end of a connection: its code and reason, or what the code means."""
-    text = printable(reason).replace("\n", "\\n") or MEANINGS.get(code, "")
+    text = one_line(reason) or MEANINGS.get(code, "")
     return f"{code} {text}".rstrip()
+
+
+def one_line(text: str) -> str:
+    """Show what others wrote on one line: what a terminal or a log would obey is escaped."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def printable(text: str) -> str:
@@ -44,6 +49,11 @@ def printable(text: str) -> str:
         character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
         for character in text
     )
+
+
+def shown_address(environ: WSGIEnvironment) -> str:
+    """Return a client's address. What a proxy says of it, a client may have written."""
+    return one_line(environ.get("REMOTE_ADDR") or "-")
 
 
 def shown_path(environ: WSGIEnvironment) -> str:
@@ -55,3 +65,13 @@ def shown_path(environ: WSGIEnvironment) -> str:
     except UnicodeEncodeError:
         data = path.encode()
     return quote(data, safe=UNQUOTED)
+
+
+def shown_url(url: str) -> str:
+    """Show a URL without its query, in which there may be a token, and without a password."""
+    try:
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "(not a URL)"
+    return one_line(f"{parts.scheme}://{place}{parts.path}" if place else parts.path)

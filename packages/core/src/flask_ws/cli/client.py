@@ -25,10 +25,10 @@ from flask_ws.connection.transport import PlainTransport, TLSTransport
 from flask_ws.exceptions import ConnectionClosed
 from flask_ws.http.handshake import accept_value
 from flask_ws.plugin.sockets import take_buffered
-from flask_ws.protocol.deflate import Deflate, parse_agreed
+from flask_ws.protocol.deflate import Deflate, DeflateParameters, parse_agreed
 from flask_ws.protocol.protocol import Protocol
 from flask_ws.system import TIMEOUT_MAX
-from flask_ws.wording import describe_close, printable
+from flask_ws.wording import describe_close, one_line, printable
 
 __all__ = ["connect", "exit_code"]
 
@@ -134,6 +134,13 @@ def _parse_headers(
     show_default=True,
     help="Seconds to go on receiving at the end of the input.",
 )
+@click.option(
+    "--max-size",
+    type=click.IntRange(min=1),
+    default=2**24,
+    show_default=True,
+    help="The largest message to receive, in bytes, after decompression.",
+)
 @click.pass_context
 def connect(
     context: click.Context,
@@ -144,6 +151,7 @@ def connect(
     insecure: bool,
     timeout: float,
     wait: float,
+    max_size: int,
 ) -> None:
     """Connect to a WebSocket URL: ws://host/path or wss://host/path.
 
@@ -178,13 +186,13 @@ def connect(
         stack.callback(response.close)
         if include:
             _show_head(response)
-        deflate = _check(response, dict(headers).get("Sec-WebSocket-Key", key), subprotocols)
-        connection = _open(client, response, deflate)
+        agreed = _check(response, dict(headers).get("Sec-WebSocket-Key", key), subprotocols)
+        connection = _open(client, response, agreed, max_size)
         subprotocol = response.getheader("Sec-WebSocket-Protocol")
         details = [f"subprotocol {subprotocol}"] if subprotocol else []
         if subprotocols and not subprotocol:
             details = ["without a subprotocol: the server speaks none of these"]
-        details += ["compressed"] if deflate else []
+        details += ["compressed"] if agreed else []
         click.echo(f"{', '.join(['Connected', *details])}.", err=True)
         if sys.stdin.isatty():
             click.echo("Each line that you type is sent. Ctrl-D closes the connection.", err=True)
@@ -258,21 +266,22 @@ def _explain(error: Exception, url: SplitResult) -> str:
         other = url._replace(scheme="wss").geturl()
         return (
             "the server did not answer in HTTP; if it speaks TLS on this port, try "
-            f"{other} ({type(error).__name__}: {_printable_line(str(error))})"
+            f"{other} ({type(error).__name__}: {one_line(str(error))})"
         )
-    return f"{type(error).__name__}: {_printable_line(str(error))}"
+    return f"{type(error).__name__}: {one_line(str(error))}"
 
 
 def _show_head(response: http.client.HTTPResponse) -> None:
-    click.echo(f"HTTP/1.{response.version % 10} {response.status} {response.reason}", err=True)
+    head = f"HTTP/1.{response.version % 10} {response.status} {response.reason}"
+    click.echo(one_line(head), err=True)
     for name, value in response.getheaders():
-        click.echo(f"{name}: {value}", err=True)
+        click.echo(one_line(f"{name}: {value}"), err=True)
     click.echo(err=True)
 
 
 def _check(
     response: http.client.HTTPResponse, key: str, subprotocols: tuple[str, ...]
-) -> Deflate | None:
+) -> DeflateParameters | None:
     """Check the answer to the handshake (RFC 6455 section 4.1); return what was agreed on.
 
     :raises ClickException: it is a refusal, or wrong.
@@ -295,14 +304,14 @@ def _check(
     except ValueError as error:
         wrong = wrong or str(error)
     if wrong:
-        raise click.ClickException(f"The server's answer is wrong: {wrong}.")
-    return None if agreed is None else Deflate(agreed, client=True, max_size=None)
+        raise click.ClickException(f"The server's answer is wrong: {one_line(wrong)}.")
+    return agreed
 
 
 def _describe_refusal(response: http.client.HTTPResponse) -> str:
-    described = f"{response.status} {response.reason}"
+    described = one_line(f"{response.status} {response.reason}")
     if location := response.getheader("Location"):
-        return f"{described}, to {_printable_line(location)}"
+        return f"{described}, to {one_line(location)}"
     try:
         text = response.read(SHOWN_TEXT).decode(errors="replace")
     except (OSError, http.client.HTTPException):
@@ -317,8 +326,10 @@ def _describe_refusal(response: http.client.HTTPResponse) -> str:
 def _open(
     client: http.client.HTTPConnection,
     response: http.client.HTTPResponse,
-    deflate: Deflate | None,
+    agreed: DeflateParameters | None,
+    max_size: int,
 ) -> Connection:
+    deflate = None if agreed is None else Deflate(agreed, client=True, max_size=max_size)
     sock = client.sock
     early = take_buffered(response.fp, sock)
     # It has the socket, too, and would keep it open.
@@ -326,7 +337,7 @@ def _open(
     make_transport = TLSTransport if isinstance(sock, ssl.SSLSocket) else PlainTransport
     connection = Connection(
         make_transport(sock, threads, sock.close),
-        Protocol(client=True, deflate=deflate),
+        Protocol(client=True, deflate=deflate, max_message_size=max_size),
         concurrency=threads,
         close_timeout=CLOSE_TIMEOUT,
         max_queue=MAX_QUEUE,
@@ -389,7 +400,3 @@ def _format(message: str | bytes) -> str:
         return printable(message) if sys.stdout.isatty() else message
     more = " ..." if len(message) > SHOWN_BYTES else ""
     return f"<binary, {len(message)} bytes: {message[:SHOWN_BYTES].hex(' ')}{more}>"
-
-
-def _printable_line(text: str) -> str:
-    return printable(text).replace("\n", "\\n")

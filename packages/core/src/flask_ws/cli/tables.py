@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import click
 
+from flask_ws.wording import one_line
+
 __all__ = ["Table", "show"]
 
 Table = list[list[str]]
@@ -17,7 +19,7 @@ def show(header: Sequence[str], table: Table) -> None:
     :param header: the names of its columns.
     :param table: its rows.
     """
-    rows = [list(header), *table]
+    rows = [list(header), *([one_line(cell) for cell in row] for row in table)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     for row in rows:

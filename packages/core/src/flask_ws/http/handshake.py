@@ -25,7 +25,7 @@ from werkzeug.wrappers import Request
 
 from ..options import Options
 from ..protocol.deflate import DeflateParameters, negotiate
-from ..wording import shown_path
+from ..wording import one_line, shown_address, shown_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -49,6 +49,10 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 RETRY_AFTER = 5
 #: What a 426 must have (RFC 9110 section 15.5.22), and a WSGI application must not (PEP 3333).
 HOP_BY_HOP = frozenset({"connection", "upgrade"})
+#: The environ key by which a test client asks to be told what the log says of a refusal.
+EXPLAIN = "flask_ws.explain"
+#: The environ key that says that the refusal of a handshake is in the log already.
+REFUSAL_LOGGED = "flask_ws.refusal_logged"
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -152,9 +156,16 @@ def check(request: Request, options: Options) -> Handshake:
     return Handshake(accept, subprotocol, deflate, headers)
 
 
-def refuse(request: Request, error: HTTPException) -> NoReturn:
-    """Log the refusal of a handshake in one line, and raise it."""
-    log_refusal(request, error.code, error.description)
+def refuse(request: Request, error: HTTPException, why: str = "") -> NoReturn:
+    """Log the refusal of a handshake in one line, and raise it.
+
+    :param error: the refusal; the client gets its description.
+    :param why: what the log says besides: what the client is not to know.
+    """
+    text = f"{error.description} {why}".rstrip()
+    log_refusal(request, error.code, text)
+    if EXPLAIN in request.environ:
+        error.description = text
     raise error
 
 
@@ -162,11 +173,12 @@ def log_refusal(request: Request, code: int | None, text: str | None) -> None:
     """Log the refusal of a handshake in one line."""
     logger.warning(
         "WebSocket handshake from %s for %s refused: %s %s",
-        request.remote_addr or "-",
+        shown_address(request.environ),
         shown_path(request.environ),
         code,
-        text,
+        one_line(text or ""),
     )
+    request.environ[REFUSAL_LOGGED] = True
 
 
 def too_many_connections(options: Options) -> ServiceUnavailable:
@@ -202,10 +214,20 @@ def _is_key(key: str) -> bool:
 
 
 def _choose_subprotocol(request: Request, options: Options) -> str | None:
-    offered: str = request.environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
-    for name in offered.split(","):
-        if name.strip() in options.subprotocols:
-            return name.strip()
+    header: str = request.environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+    offered = [name.strip() for name in header.split(",") if name.strip()]
+    for name in offered:
+        if name in options.subprotocols:
+            return name
+    if offered:
+        logger.warning(
+            "WebSocket handshake from %s for %s: the client offers the subprotocols %s, the route "
+            "has %s. It is accepted without one, and a browser will close the connection.",
+            shown_address(request.environ),
+            shown_path(request.environ),
+            one_line(", ".join(offered)),
+            ", ".join(options.subprotocols) or "none",
+        )
     return None
 
 
@@ -229,10 +251,8 @@ def _check_origin(request: Request, options: Options) -> None:
         advice += _explain_host(_place(origin), _place(f"//{request.host}"))
     refuse(
         request,
-        Forbidden(
-            f"Origin {origin!r} is not allowed for host {request.host!r} (allowed: {wanted}). "
-            f"{advice}"
-        ),
+        Forbidden("Pages of this origin may not connect here."),
+        f"Origin {origin!r} is not allowed for host {request.host!r} (allowed: {wanted}). {advice}",
     )
 
 

@@ -85,12 +85,17 @@ def parse_agreed(header: str) -> DeflateParameters | None:
     for name, parameters in parse_extensions(header):
         if name != NAME or parameters is None:
             raise ValueError(f"the server chose an extension that was not offered: {header}")
-        return DeflateParameters(
-            "server_no_context_takeover" in parameters,
-            "client_no_context_takeover" in parameters,
-            int(parameters.get("server_max_window_bits") or 15),
-            int(parameters.get("client_max_window_bits") or 15),
-        )
+        bits = {"server_max_window_bits": 15, "client_max_window_bits": 15}
+        flags = {"server_no_context_takeover": False, "client_no_context_takeover": False}
+        for parameter, value in parameters.items():
+            if parameter in flags and value is None:
+                flags[parameter] = True
+            elif parameter in bits and _window_bits(value):
+                bits[parameter] = _window_bits(value)
+            else:
+                shown = parameter if value is None else f"{parameter}={value}"
+                raise ValueError(f"the server answered {NAME} with a wrong parameter: {shown}")
+        return DeflateParameters(*flags.values(), *bits.values())
     return None
 
 

@@ -14,16 +14,18 @@ import flask
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
 
-from ..http.handshake import is_upgrade, log_refusal
+from ..http.handshake import REFUSAL_LOGGED, is_upgrade, log_refusal
 from ..views.advice import warn_once
+from ..wording import shown_path, shown_url
 
 if TYPE_CHECKING:
     from ..plugin.hookspecs import ServerSocket
 
-__all__ = ["describe_unregistered", "explain_routing", "warn_of_worker"]
+__all__ = ["describe_unregistered", "explain_routing", "log_refusal_by_app", "warn_of_worker"]
 
 logger = logging.getLogger("flask_ws")
 
+SWITCHING_PROTOCOLS = 101
 #: Routes that a line of the log names at most.
 SHOWN_ROUTES = 8
 
@@ -43,8 +45,8 @@ def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
             log_refusal(
                 request,
                 error.code,
-                f"it is redirected to {error.new_url}, and browsers do not follow redirects of "
-                "handshakes: connect to that URL.",
+                f"it is redirected to {shown_url(error.new_url)}, and browsers do not follow "
+                "redirects of handshakes: connect to that URL.",
             )
     elif isinstance(error, WebsocketMismatch):
         text = error.description = _explain_mismatch(request)
@@ -57,7 +59,7 @@ def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
                 "socket.io",
                 "A Socket.IO client asks for %s. Socket.IO is a protocol of its own; flask-ws "
                 "speaks plain WebSocket: connect with new WebSocket(url).",
-                request.path,
+                shown_path(request.environ),
             )
         elif is_upgrade(request.environ):
             hints = map(describe_unregistered, unregistered)
@@ -65,6 +67,19 @@ def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
             log_refusal(request, error.code, text)
     elif isinstance(error, HTTPException) and is_upgrade(request.environ):
         log_refusal(request, error.code, error.description)
+
+
+def log_refusal_by_app(response: flask.Response) -> flask.Response:
+    """Log that an app has answered a handshake itself: its views, decorators or error handlers."""
+    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
+    if (
+        response.status_code != SWITCHING_PROTOCOLS
+        and is_upgrade(request.environ)
+        and REFUSAL_LOGGED not in request.environ
+    ):
+        place = f", to {shown_url(response.location)}" if response.location else ""
+        log_refusal(request, response.status_code, f"by the app{place}.")
+    return response
 
 
 def _explain_mismatch(request: flask.Request) -> str:

@@ -27,7 +27,7 @@ from ..protocol.frames import BytesLike
 from ..views.advice import warn_of_decorators
 from ..views.view import WebSocketView
 from ..views.websocket import WebSocket
-from .advice import explain_routing, warn_of_worker
+from .advice import explain_routing, log_refusal_by_app, warn_of_worker
 from .checks import check_handler, check_order, check_rule
 
 __all__ = ["Sock"]
@@ -82,6 +82,7 @@ class Sock:
         self._apps.add(app)
         if not state.socks:
             app.before_request(state.explain_routing)
+            app.after_request(log_refusal_by_app)
         state.socks.append(self)
         for rule, view, rule_options in self._routes:
             app.add_url_rule(rule, view_func=view, **rule_options)

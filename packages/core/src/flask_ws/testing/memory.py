@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask_ws.concurrency import Concurrency
+from flask_ws.http.handshake import EXPLAIN
 from flask_ws.http.link import ON_EXCEPTION
 from flask_ws.http.link import __file__ as link_file
 from flask_ws.loop.monitor import monitor_for
@@ -107,6 +108,7 @@ class Call:
         environ[SOCKET] = ServerSocket(self._server_sock, concurrency=threads)
         if propagate:
             environ[ON_EXCEPTION] = self._note
+            environ[EXPLAIN] = True
         self._thread = threading.Thread(target=self._run, name="flask_ws.testing", daemon=True)
         self._thread.start()
 

@@ -9,6 +9,7 @@ from ..channels.channels import Channels
 from ..connection.connection import Connection
 from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, check_close
 from ..protocol.frames import BytesLike
+from ..wording import shown_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -97,7 +98,7 @@ class WebSocket(Endpoint):
         self._channels.unsubscribe(self._connection, channel)
 
     def __repr__(self) -> str:
-        path = self.environ.get("PATH_INFO", "")
+        path = shown_path(self.environ)
         state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
         return f"<{type(self).__name__} {path} {state}>"
 
