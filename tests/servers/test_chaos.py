@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 
 import pytest
 from tests.support.chaos import Crowd
+from tests.support.redis import RedisServer
+from tests.support.setups import OurSetup
 
 from flask_ws.testing.suite.base import Launch
 from flask_ws.testing.suite.process import Server, wait_until
@@ -33,19 +37,32 @@ def settle(server: Server) -> None:
     wait_until(is_settled, timeout=15, what="every handler to end", every=0.2)
 
 
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
 @on_main
 class TestChaos(OurServers):
     @pytest.mark.timeout(SECONDS + 180)
-    def test_nothing_is_lost_and_nothing_is_left_after_chaos(self, launch: Launch) -> None:
-        server = launch()
+    def test_nothing_is_lost_and_nothing_is_left_after_chaos(
+        self, launch: Launch, setup: OurSetup, redis_server: RedisServer
+    ) -> None:
+        # Environments of their own have no broker.
+        redis = redis_server if setup.environment is None else None
+        url = f"redis://127.0.0.1:{redis.port}" if redis else "memory://"
+        server = launch(environ={"LIVE_CONFIG": json.dumps({"SOCK_BROKER_URL": url})})
         # As much before the level is taken: what is made once, and the most that the allocator
         # keeps. A leak grows with each round.
-        Crowd(server, seconds=SECONDS, seed=100).run()
+        Crowd(server, seconds=SECONDS, seed=100, redis=redis).run()
         settle(server)
         before = server.usage()
         threads, greenlets = server.threads(), server.greenlets()
 
-        crowd = Crowd(server, seconds=SECONDS)
+        crowd = Crowd(server, seconds=SECONDS, redis=redis)
         crowd.run()
 
         assert crowd.faults == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
+import signal
 import socket
 import struct
 import time
@@ -12,6 +14,8 @@ import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+
+from tests.support.redis import RedisServer
 
 from flask_ws.testing.suite.process import Server
 from flask_ws.testing.suite.raw import (
@@ -81,6 +85,8 @@ class Crowd:
     seconds: float
     seed: int = 1
     echo_clients: int = 100
+    #: The broker, which is stopped now and then.
+    redis: RedisServer | None = None
     faults: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -93,6 +99,8 @@ class Crowd:
         actors: list[Callable[[random.Random], Awaitable[None]]] = []
         actors += [self.echo] * self.echo_clients
         actors += [self.http] * 3
+        if self.redis is not None:
+            actors.append(self.stop_redis)
         ill_behaved = (
             self.reset_often,
             self.vanish,
@@ -101,6 +109,7 @@ class Crowd:
             self.dribble,
             self.bomb,
             self.break_frames,
+            self.name_badly,
         )
         actors += [self.again(actor) for actor in ill_behaved for _ in range(2)]
         everyone = asyncio.gather(
@@ -275,6 +284,30 @@ class Crowd:
             frame = await client.read_frame()
             if frame.opcode != CLOSE or frame.close_code != 1009:
                 self.faults.append(f"a bomb was answered {frame!r}")
+
+    async def name_badly(self, chance: random.Random) -> None:
+        """Names of channels that are none, and one that is: in JSON, as clients write them."""
+        async with self.connect("/channels/chosen") as client:
+            for name in chance.sample(["\ud800", "room \udfff", "", "x" * 10_000, "ü" * 200], 3):
+                await client.send(encode_frame(TEXT, json.dumps(name).encode()))
+                frame = await client.read_frame()
+                if frame.payload != b"refused":
+                    self.faults.append(f"the name {name[:20]!r} was answered {frame!r}")
+            name = f"room {chance.randrange(2**32)}"
+            await client.send(encode_frame(TEXT, json.dumps(name).encode()))
+            frame = await client.read_frame()
+            if frame.payload != b"joined":
+                self.faults.append(f"the name {name!r} was answered {frame!r}")
+
+    async def stop_redis(self, chance: random.Random) -> None:
+        """Let the broker hang for a moment, which is to be felt by nobody but who asks it."""
+        assert self.redis is not None
+        while not self.over:
+            for number in (signal.SIGSTOP, signal.SIGCONT):
+                assert self.redis.process is not None
+                self.redis.process.send_signal(number)
+                await asyncio.sleep(chance.uniform(0.1, 0.6))
+            self.counts["stops of Redis"] += 1
 
     async def break_frames(self, chance: random.Random) -> None:
         """Frames that are none; the server ends the connection."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trustme
 from flask import Flask
+from tests.support.locks import Watch, watching
 from tests.support.memory import PATIENCE, MemoryPlugin, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import Peer
 
@@ -35,6 +36,13 @@ def app() -> Flask:
 @pytest.fixture
 def sock(app: Flask) -> Sock:
     return Sock(app)
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    """Fails if anything is logged under a lock of ours that is made during the test."""
+    with watching(monkeypatch) as watch:
+        yield watch
 
 
 @pytest.fixture

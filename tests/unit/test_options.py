@@ -18,6 +18,7 @@ DEFAULTS = {
     "subprotocols": (),
     "allowed_origins": None,
     "max_outbox": 1048576,
+    "max_subscriptions": 256,
     "detach": True,
     "max_threads": 1000,
     "max_connections": 10_000,
@@ -45,6 +46,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("allowed_origins", "https://a.example", ("https://a.example",)),
     ("allowed_origins", ["https://a.example", "null"], ("https://a.example", "null")),
     ("max_outbox", 65536, 65536),
+    ("max_subscriptions", 1, 1),
     ("detach", False, False),
 ]
 GOOD_PROCESS: list[tuple[str, Any, Any]] = [
@@ -78,6 +80,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("allowed_origins", ["https://*.a.example"], 'None, "*", or a list of origins'),
     ("allowed_origins", 5, 'None, "*", or a list of origins'),
     ("max_outbox", 0, "a number of bytes of at least 1"),
+    ("max_subscriptions", 0, "a whole number of at least 1"),
     ("detach", None, "True or False"),
 ]
 BAD_PROCESS: list[tuple[str, Any, str]] = [

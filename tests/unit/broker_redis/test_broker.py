@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 import time
+import traceback
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +17,8 @@ import psutil
 import pytest
 import redis
 import trustme
+from tests.support.locks import Watch
+from tests.support.memory import in_thread
 from tests.support.redis import RedisServer
 
 from flask_ws import Broker, BrokerError, ConfigurationError
@@ -23,6 +27,8 @@ from flask_ws.testing.brokers import PATIENCE, Process
 from flask_ws.testing.suite.process import Certificate, wait_until
 from flask_ws_redis import flask_ws_open_broker
 from flask_ws_redis.health import LONGEST_DELAY, Health, backoff
+from flask_ws_redis.listener import CONFIRM_SECONDS, Wish
+from flask_ws_redis.notices import Notices
 from flask_ws_redis.settings import Settings
 
 # They share servers.
@@ -178,9 +184,54 @@ def test_a_redis_is_named_by_its_place(url: str, name: str) -> None:
 
 def test_what_the_url_says_goes_before_our_defaults() -> None:
     settings = Settings.from_url("redis://user:pass@h:1/2?socket_timeout=7&client_name=me")
-    expected = {"host": "h", "port": 1, "db": 2, "username": "user", "password": "pass"}
-    expected |= {"socket_timeout": 7.0, "client_name": "me", "socket_connect_timeout": 1.0}
+    expected = {"host": "h", "port": 1, "db": 2, "socket_timeout": 7.0, "client_name": "me"}
+    expected |= {"socket_connect_timeout": 1.0}
     assert expected.items() <= settings.arguments.items()
+    assert settings.arguments["credential_provider"].get_credentials() == ("user", "pass")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        # Each is as people write them who have a password with such a character.
+        "redis://:QWX/ZJK@h",
+        "redis://:QWX?ZJK@h",
+        "redis://:QWX#ZJK@h",
+        "redis://:1/QWXZJK@h",
+        "redis://:1?QWXZJK=@h",
+        "redis://:1#QWXZJK@h",
+        "redis://:a@b/QWXZJK@h",
+        "redis://:QWX[ZJK@h",
+        "rediss://me:QWX/ZJK@h",
+        "redis+cluster://:QWX/ZJK@h,k",
+        "redis+cluster://:1?QWXZJK=@h,k",
+        "unix://:QWX/ZJK@/run/redis.sock",
+        "unix://:a@b/QWXZJK@/run/redis.sock",
+        "redis://:QWX%2FZJK@h?nonsense=1",
+        "redis://h?password=QWX/ZJK&nonsense=1",
+    ],
+)
+def test_no_part_of_a_password_is_in_an_error(url: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        flask_ws_open_broker(url)
+    shown = "".join(traceback.format_exception(raised.value))
+    shown = shown[shown.rindex("ConfigurationError") :]
+    assert "QWX" not in shown
+    assert "ZJK" not in shown
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster"])
+def test_no_password_is_in_the_text_of_anything(scheme: str, open_process: OpenProcess) -> None:
+    """Such texts end up in error reports, with the local variables of each frame."""
+    url = f"{scheme}://me:secret@127.0.0.1:1"
+    settings = Settings.from_url(url)
+    broker = open_process(url).broker
+    seen = [settings, settings.arguments, settings.make_connection(), broker, vars(broker)]
+    client: Any = getattr(broker, "_client", None)
+    if client is not None:
+        seen += [client._client, client._client.connection_pool, vars(client)]
+    assert "secret" not in "".join(map(repr, seen))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +277,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.health = Health("h:1", self.told.append, lambda: self.told.append("back"))
+        self.health = Health("h:1", self.told.append, lambda: self.told.append("back"), Notices())
 
 
 def test_while_it_is_gone_one_tries_and_the_others_are_sent_away() -> None:
@@ -323,6 +374,22 @@ def test_nothing_is_left_open(
         wait_until(lambda: len(client.client_list()) == 1, what="Redis to see it")
 
 
+def test_a_subscription_takes_little_memory(shared: RedisServer, open_process: OpenProcess) -> None:
+    """Clients may make many, and wait for all of them to be confirmed."""
+    process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    names = [f"channel {number}" for number in range(1000)]
+    tracemalloc.start()
+    try:
+        for name in names:
+            process.broker.subscribe(name)
+        process.broker.publish("a", b"payload")
+        process.await_payload(b"payload")
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / len(names) < 500
+
+
 def test_a_large_message_is_awaited_to_its_end(
     shared: RedisServer, open_process: OpenProcess
 ) -> None:
@@ -330,6 +397,37 @@ def test_a_large_message_is_awaited_to_its_end(
     payload = os.urandom(3_000_000)
     open_process(f"redis://127.0.0.1:{shared.port}").broker.publish("a", payload)
     receiver.await_payload(payload)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_a_name_that_has_no_utf8_costs_nobody_else_anything(
+    start_redis: StartRedis, open_process: OpenProcess, scheme: str
+) -> None:
+    server = start_redis(cluster_of=() if scheme == "redis+cluster" else None)
+    url = f"{scheme}://127.0.0.1:{server.port}"
+    receiver, publisher = open_process(url, "a"), open_process(url)
+    with pytest.raises(ValueError, match="surrogates"):
+        receiver.broker.subscribe("\ud800")
+    with pytest.raises(ValueError, match="surrogates"):
+        receiver.broker.publish("\ud800", b"")
+    publish_until_received(publisher, receiver, b"before")
+    server.kill()
+    server.start()
+    publish_until_received(publisher, receiver, b"after")
+
+
+def test_a_bad_name_costs_the_listener_that_name_only(
+    shared: RedisServer, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    wish = Wish()
+    process.broker._listener.subscribe("\ud800", wish)  # type: ignore[attr-defined]
+    process.broker.subscribe("b")
+    process.broker.publish("b", b"payload")
+    process.await_payload(b"payload")
+    assert wish.is_set()
+    (record,) = caplog.records
+    assert "Nobody can listen to '\\ud800'" in record.getMessage()
 
 
 def test_a_user_of_an_access_list_may_have_some_channels_only(
@@ -471,6 +569,89 @@ def test_a_peer_that_is_silent_counts_as_gone(
     wait_until(lambda: receiver.broker.is_away, timeout=PATIENCE, what="the listener to see it")
     server.process.send_signal(signal.SIGCONT)
     publish_until_received(publisher, receiver, b"after")
+
+
+def test_those_who_subscribe_to_a_redis_that_hangs_wait_together_for_a_moment(
+    start_redis: StartRedis, open_process: OpenProcess
+) -> None:
+    """And not one after the other, each as long: an event view's thread may be among them."""
+    server = start_redis()
+    process = open_process(f"redis://127.0.0.1:{server.port}", "a")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    for number in range(12):
+        process.broker.subscribe(f"joined {number}")
+    process.broker.unsubscribe("a")
+    # A confirmation is awaited for two seconds.
+    assert time.monotonic() - began < 2 * CONFIRM_SECONDS
+    server.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: not process.broker.is_away, timeout=3 * PATIENCE, what="it back")
+    process.broker.publish("joined 7", b"after")
+    process.await_payload(b"after")
+
+
+def test_while_it_hangs_who_publishes_leaves_the_waiting_to_the_listener(
+    start_redis: StartRedis, open_process: OpenProcess
+) -> None:
+    """Once it is known to be gone, no publisher waits for it."""
+    server = start_redis()
+    process = open_process(f"redis://127.0.0.1:{server.port}?socket_timeout=0.3", "a")
+    process.broker.publish("a", b"connects")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(BrokerError):
+        process.broker.publish("a", b"finds out")
+    slowest = 0.0
+    # Longer than any pause between attempts to publish.
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        began = time.monotonic()
+        with pytest.raises(BrokerError):
+            process.broker.publish("a", b"lost")
+        slowest = max(slowest, time.monotonic() - began)
+        time.sleep(0.01)
+    assert slowest < 0.2
+    server.process.send_signal(signal.SIGCONT)
+    publish_until_received(process, process, b"after")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_who_hears_of_it_may_publish(
+    start_redis: StartRedis, open_process: OpenProcess, watch: Watch, scheme: str
+) -> None:
+    """Such as a log handler: nothing is logged under a lock."""
+    server = start_redis(cluster_of=() if scheme == "redis+cluster" else None)
+    process = open_process(f"{scheme}://127.0.0.1:{server.port}", "a")
+    heard: list[str] = []
+
+    class Publishing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            with contextlib.suppress(BrokerError):
+                process.broker.publish("a", record.getMessage().encode())
+            heard.append(record.getMessage())
+
+    handler = Publishing()
+    logging.getLogger("flask_ws").addHandler(handler)
+    try:
+        server.kill()
+
+        def publish() -> None:
+            with pytest.raises(BrokerError):
+                process.broker.publish("a", b"lost")
+
+        for publishing in [in_thread(publish) for _ in range(4)]:
+            publishing.result(PATIENCE)
+        wait_until(lambda: any("is away" in line for line in heard), what="the line")
+        in_thread(process.broker.subscribe, "b").result(PATIENCE)
+        server.start()
+        wait_until(
+            lambda: any("is back" in line for line in heard), timeout=3 * PATIENCE, what="the line"
+        )
+    finally:
+        logging.getLogger("flask_ws").removeHandler(handler)
+    in_thread(publish_until_received, process, process, b"after").result(2 * PATIENCE)
+    in_thread(process.broker.close).result(PATIENCE)
 
 
 def test_an_idle_listener_stays_connected(

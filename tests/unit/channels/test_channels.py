@@ -16,6 +16,7 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask
+from tests.support.locks import Watch
 from tests.support.memory import PATIENCE, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import BINARY, TEXT, Peer
 from tests.support.waiting import until
@@ -31,7 +32,8 @@ from flask_ws import (
     testing,
 )
 from flask_ws.channels import channels as channels_module
-from flask_ws.channels.channels import Subscribers
+from flask_ws.channels import subscribers as subscribers_module
+from flask_ws.channels.subscribers import Subscribers
 from flask_ws.concurrency import HomeThread, threads
 from flask_ws.plugin.manager import Plugins
 from flask_ws.protocol import shared as shared_module
@@ -247,8 +249,8 @@ def test_the_end_of_a_connection_ends_its_subscriptions(
     assert sock.subscribers("news") == 1
     other.close()
     server.close()
-    until(lambda: not app.extensions["flask_ws"].channels._subscriptions)
-    assert not app.extensions["flask_ws"].channels._channels
+    until(lambda: not app.extensions["flask_ws"].channels.subscriptions)
+    assert app.extensions["flask_ws"].channels.subscriptions.get("news") is None
     assert sock.publish("news", "hello")
 
 
@@ -299,15 +301,72 @@ def test_a_closed_connection_cannot_subscribe(sock: Sock, server: MemoryServer, 
 
 @pytest.mark.parametrize(
     ("channel", "error", "message"),
-    [(b"news", TypeError, "is str, not bytes"), ("", ValueError, "must not be empty")],
+    [
+        (b"news", TypeError, "is str, not bytes"),
+        ("", ValueError, "must not be empty"),
+        ("\ud800", ValueError, "surrogates"),
+        ("x" * 256, ValueError, "longer than 255 bytes"),
+        ("ü" * 128, ValueError, "longer than 255 bytes"),
+    ],
 )
-def test_a_channels_name_is_text(
-    sock: Sock, channel: Any, error: type[Exception], message: str
+def test_a_channels_name_is_text_that_has_an_end(
+    sock: Sock,
+    server: MemoryServer,
+    app: Flask,
+    channel: Any,
+    error: type[Exception],
+    message: str,
 ) -> None:
+    """Clients may choose it, by what they send."""
+    raised: list[Exception] = []
+
+    @sock.route("/")
+    def subscribes(ws: WebSocket) -> None:
+        for change in (ws.subscribe, ws.unsubscribe):
+            try:
+                change(channel)
+            except (TypeError, ValueError) as caught:
+                raised.append(caught)
+
+    server.connect(app).answer_close()
+    assert [type(each) for each in raised] == [error] * 2
     with pytest.raises(error, match=message):
         sock.publish(channel, "hello")
     with pytest.raises(error, match=message):
         sock.subscribers(channel)
+
+
+@pytest.mark.parametrize("channel", ["x" * 255, "ü" * 127, "\0"])
+def test_any_other_text_will_do(sock: Sock, channel: str) -> None:
+    assert sock.publish(channel, "hello")
+
+
+def test_who_subscribes_to_too_much_is_closed_with_1008(
+    sock: Sock, server: MemoryServer, app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it has already, or no longer, does not count."""
+    refused: Future[int] = Future()
+
+    @sock.route("/", max_subscriptions=2)
+    def greedy(ws: WebSocket) -> None:
+        for channel in ("a", "b", "a", "b"):
+            ws.subscribe(channel)
+        ws.unsubscribe("a")
+        ws.subscribe("c")
+        ws.send("two")
+        try:
+            ws.subscribe("a")
+        except ConnectionClosed as error:
+            refused.set_result(error.code)
+
+    peer = server.connect(app)
+    assert peer.read() == "two"
+    assert peer.read_close().close_code == 1008
+    assert refused.result(PATIENCE) == 1008
+    (record,) = caplog.records
+    assert "SOCK_MAX_SUBSCRIPTIONS" in record.getMessage()
+    server.close()
+    assert sock.subscribers("b") == 0
 
 
 def test_apps_have_their_own_channels(app: Flask, sock: Sock, open_: Open) -> None:
@@ -424,7 +483,7 @@ def publish_in(app: Flask, sock: Sock, channel: str, data: str | bytes) -> bool:
 @pytest.fixture
 def seats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two subscribers are many."""
-    monkeypatch.setattr(channels_module, "FEW", 1)
+    monkeypatch.setattr(subscribers_module, "FEW", 1)
 
 
 many = pytest.mark.usefixtures("seats")
@@ -549,7 +608,7 @@ def test_two_that_find_a_reader_too_slow_say_so_once(
 ) -> None:
     declare(sock, "handler")
     stalled = open_()
-    (connection,) = app.extensions["flask_ws"].channels._subscriptions
+    (connection,) = app.extensions["flask_ws"].channels.subscriptions.connections()
 
     class Other(logging.Handler):
         """Another publisher, at the same time."""
@@ -639,8 +698,8 @@ class Inflater:
 
 def settle() -> None:
     """Wait until nothing is being sent: meanwhile, publications go uncompressed."""
-    channels = flask.current_app.extensions["flask_ws"].channels
-    until(lambda: not any(ws.is_sending for ws in channels._subscriptions))
+    subscriptions = flask.current_app.extensions["flask_ws"].channels.subscriptions
+    until(lambda: not any(ws.is_sending for ws in subscriptions.connections()))
 
 
 def test_a_publication_is_compressed_for_those_who_agreed_to_it(sock: Sock, open_: Open) -> None:
@@ -932,7 +991,17 @@ def test_a_broker_that_is_away_does_not_keep_a_publication_from_its_own_process(
     assert len(caplog.records) == 2
 
 
-@pytest.mark.parametrize("payload", [b"", b"hello", b"\x01" + bytes(8) + b"?hello", b"x" * 50])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"hello",
+        b"\x01" + bytes(8) + b"?hello",
+        b"x" * 50,
+        # Text that is not UTF-8: a client would close the connection for it.
+        b"\x01" + bytes(8) + b"t\xff",
+    ],
+)
 def test_what_others_publish_there_is_left_out_and_logged(
     network: Network,
     sock: Sock,
@@ -992,6 +1061,51 @@ def test_channels_can_be_closed_and_opened_again(network: Network, app: Flask, s
     app.extensions["flask_ws"].channels.close()
     sock.publish("news", "hello")
     assert [broker.closed for broker in network.brokers] == [True, False]
+
+
+def test_nothing_is_logged_under_a_lock(
+    watch: Watch, network: Network, sock: Sock, open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever handles the log may publish, subscribe, or wait for somebody who does."""
+
+    @sock.route("/greedy", max_subscriptions=1)
+    def greedy(ws: WebSocket) -> None:
+        ws.subscribe("news")
+        ws.send("ready")
+        for message in ws:
+            ws.subscribe(str(message))
+
+    declare(sock, "handler", max_outbox=100_000, close_timeout=0.1)
+    peers = [open_("/news", pair=tcp_pair()), open_("/greedy"), open_("/news")]
+    (broker,) = network.brokers
+    broker.deliver("flask_ws:news", b"not from here")
+    peers[1].send("one more")
+    assert peers[1].read_close().close_code == 1008
+    network.away = True
+    while sock.subscribers("news") == 2:
+        sock.publish("news", bytes(50_000))
+        peers[2].read()
+    monkeypatch.setattr(broker, "unsubscribe", lambda channel: 1 / 0)
+    peers[2].close()
+    network.away = False
+    broker.came_back()
+    until(lambda: sock.subscribers("news") == 0)
+    until(lambda: len(watch.lines) == 6)
+
+
+def test_a_log_handler_may_publish_while_the_broker_is_opened(
+    network: Network, app: Flask, sock: Sock, open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = FakeBroker.start
+    published: list[bool] = []
+
+    def log_and_start(broker: FakeBroker, deliver: Any) -> None:
+        published.append(publish_in(app, sock, "news", "what the line says"))
+        start(broker, deliver)
+
+    monkeypatch.setattr(FakeBroker, "start", log_and_start)
+    assert in_thread(publish_in, app, sock, "news", "hello").result(PATIENCE)
+    assert published == [False]
 
 
 @pytest.mark.parametrize(("url", "lines"), [("memory://", 1), ("fake://", 0)])

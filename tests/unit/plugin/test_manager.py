@@ -115,6 +115,26 @@ def test_threads_that_load_at_once_load_once(install: Install, loads: list[str])
     assert len({id(future.result(10)) for future in futures}) == 1
 
 
+def test_whoever_handles_what_is_logged_of_a_plugin_may_ask_for_them(install: Install) -> None:
+    """As one does that publishes lines on a channel."""
+    install("one", "1 / 0")
+    found = Plugins(GROUP)
+    asked: list[list[FoundPlugin]] = []
+
+    class Asking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            asked.append(found.load())
+
+    handler = Asking()
+    logging.getLogger("flask_ws").addHandler(handler)
+    try:
+        (plugin,) = in_thread(found.load).result(10)
+    finally:
+        logging.getLogger("flask_ws").removeHandler(handler)
+    assert asked == [[]]
+    assert isinstance(plugin.error, ZeroDivisionError)
+
+
 def test_a_distribution_that_is_seen_twice_is_loaded_once(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -14,11 +15,14 @@ from flask_ws import Broker, BrokerError
 
 from .health import LONGEST_DELAY, Health, backoff
 from .listener import CLOSE_SECONDS, CONFIRM_SECONDS, Listener, Wish
-from .server import decode, escape
+from .notices import Notices
+from .server import TURN_SECONDS, decode, escape
 from .settings import Settings
 from .shared import SharedClient
 
 __all__ = ["ClusterBroker"]
+
+logger = logging.getLogger("flask_ws")
 
 #: Stands for the cluster among the names of its servers.
 WHOLE = ""
@@ -42,6 +46,7 @@ class ClusterBroker(Broker):
         self._settings = settings
         self._lock = threading.Lock()
         self._connecting = threading.Lock()
+        self._notices = Notices()
         self._client: SharedClient | None = None
         # That of the cluster is about finding its servers; theirs go by their names.
         self._whole = self._make_health(settings.name, WHOLE)
@@ -70,7 +75,9 @@ class ClusterBroker(Broker):
         :param channel: the channel.
         :param payload: what the subscribers get.
         :raises BrokerError: the channel's server cannot be reached.
+        :raises ValueError: the channel has no UTF-8.
         """
+        name = channel.encode()
         client = self._connect()
         attempt = self._whole.check()
         try:
@@ -79,16 +86,23 @@ class ClusterBroker(Broker):
         except ERRORS as error:
             self._whole.fail(error, attempt)
             raise BrokerError(f"Redis at {self._settings.name}: {error}") from error
-        self._ask(client, node, "SPUBLISH", channel.encode(), payload)
+        self._ask(client, node, "SPUBLISH", name, payload)
 
     def subscribe(self, channel: str) -> None:
         """Subscribe; returns when the channel's server has confirmed it, or is away.
 
         :param channel: the channel.
+        :raises ValueError: it has no UTF-8.
         """
+        channel.encode()
         wish = Wish()
         self._leave(channel, wish)
-        wish.wait(CONFIRM_SECONDS)
+        try:
+            wish.wait(CONFIRM_SECONDS)
+        except BaseException:
+            # Such as a greenlet's timeout: for who has asked, nothing is subscribed.
+            self._leave(channel, None)
+            raise
 
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe.
@@ -142,26 +156,34 @@ class ClusterBroker(Broker):
         if client is not None:
             return client
         health = self._whole
-        with self._connecting:
+        attempt = health.check()
+        # Not for ever: redis-py may log, and whoever handles the log publish.
+        if not self._connecting.acquire(timeout=TURN_SECONDS):
+            raise BrokerError(f"Redis at {health.name}: others are connecting.")
+        error: Exception | None = None
+        try:
             client = self._client
             if client is None:
-                attempt = health.check()
-                try:
-                    cluster = RedisCluster(
-                        startup_nodes=[ClusterNode(*node) for node in self._settings.nodes],
-                        **self._settings.cluster_arguments(),
-                    )
-                except ERRORS as error:
-                    health.fail(error, attempt)
-                    raise BrokerError(f"Redis at {health.name}: {error}") from error
+                cluster = RedisCluster(
+                    startup_nodes=[ClusterNode(*node) for node in self._settings.nodes],
+                    **self._settings.cluster_arguments(),
+                )
                 client = SharedClient(cluster, cluster.disconnect_connection_pools)
                 self._client = client
+        except ERRORS as caught:
+            error = caught
+        finally:
+            self._connecting.release()
+        if client is None:
+            assert error is not None
+            health.fail(error, attempt)
+            raise BrokerError(f"Redis at {health.name}: {error}") from error
         health.succeed()
         return client
 
     def _give_up_client(self, client: SharedClient) -> None:
         """Begin anew with the servers that the URL names."""
-        with self._connecting:
+        with self._lock:
             if self._client is client:
                 self._client = None
         client.give_up()
@@ -192,7 +214,12 @@ class ClusterBroker(Broker):
             return self._healths[name]
 
     def _make_health(self, name: str, key: str) -> Health:
-        return Health(name, lambda reason: self._be_gone(key, reason), lambda: self._be_back({key}))
+        return Health(
+            name,
+            lambda reason: self._be_gone(key, reason),
+            lambda: self._be_back({key}),
+            self._notices,
+        )
 
     def _be_gone(self, name: str, reason: str) -> None:
         self._gone.add(name)
@@ -263,7 +290,10 @@ class ClusterBroker(Broker):
                         self._refresh(client, cluster)
                         is_outdated = self._is_outdated
                     wishes = [self._place(channel, cluster) for channel in changed]
-            except (BrokerError, *ERRORS) as error:
+            except Exception as error:
+                if not isinstance(error, (BrokerError, *ERRORS)):
+                    # Nothing may end this thread: nobody else places channels.
+                    logger.exception("Placing channels in the cluster failed; it begins anew.")
                 is_outdated = True
                 self._give_up(changed, error)
             else:

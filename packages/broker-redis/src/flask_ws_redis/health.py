@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 from flask_ws import BrokerError
 
+from .notices import Notices
+
 __all__ = ["Health", "backoff"]
 
 #: Seconds before the second attempt to reach a Redis that is gone, and the most there ever are.
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 #: Seconds for which one who tries a Redis that was gone keeps others from it.
-TRIAL_SECONDS = 1.0
+TRIAL_SECONDS = 3.0
 
 
 def backoff(attempts: int) -> float:
@@ -41,22 +43,28 @@ class Attempt(NamedTuple):
 class Health:
     """What those who use one Redis, to publish or to listen, know of it.
 
-    While it is known to be gone, :meth:`check` lets one try at a time, and sends the others away
-    at once.
+    While it is known to be gone, :meth:`check` sends those who publish away at once. If there is
+    a listener, it finds out when Redis is back; else one who publishes may try, now and then.
 
     :param name: where it is, for logs and errors.
     :param went_away: called with the reason when it is gone.
     :param came_back: called when all who use it can reach it again.
+    :param notices: calls these, in the order of what happens.
     """
 
     def __init__(
-        self, name: str, went_away: Callable[[str], object], came_back: Callable[[], object]
+        self,
+        name: str,
+        went_away: Callable[[str], object],
+        came_back: Callable[[], object],
+        notices: Notices,
     ) -> None:
         self.name = name
         #: Asks the listener, if there is one, to make sure of its connection.
         self.on_doubt: Callable[[], object] | None = None
         self._went_away = went_away
         self._came_back = came_back
+        self._notices = notices
         self._lock = threading.Lock()
         self._is_gone = False
         # Whether the listener has lost its connection, or is not sure of it.
@@ -79,9 +87,11 @@ class Health:
         if not self._is_gone:
             return Attempt(now, is_trial=False)
         with self._lock:
-            if now < self._retry_at:
-                raise BrokerError(f"Redis at {self.name} is away.")
-            self._retry_at = now + TRIAL_SECONDS
+            is_due = now >= self._retry_at and not (self._is_deaf and self.on_doubt is not None)
+            if is_due:
+                self._retry_at = now + TRIAL_SECONDS
+        if not is_due:
+            raise BrokerError(f"Redis at {self.name} is away.")
         return Attempt(now, is_trial=True)
 
     def fail(self, error: BaseException, attempt: Attempt) -> None:
@@ -100,8 +110,9 @@ class Health:
             if self.on_doubt is not None and not self._is_deaf:
                 # It may not have noticed yet.
                 self._is_deaf = True
-                self.on_doubt()
+                self._notices.leave(self.on_doubt)
             self._be_gone(error)
+        self._notices.make()
 
     def fail_to_listen(self, error: BaseException) -> None:
         """Take note that the listener could not connect.
@@ -112,6 +123,7 @@ class Health:
             self._is_deaf = True
             self._wait()
             self._be_gone(error)
+        self._notices.make()
 
     def lose(self, error: BaseException) -> None:
         """Take note that the listener's connection was lost. It may still be there for others.
@@ -121,6 +133,7 @@ class Health:
         with self._lock:
             self._is_deaf = True
             self._be_gone(error)
+        self._notices.make()
 
     def _wait(self) -> None:
         self._attempts += 1
@@ -129,7 +142,8 @@ class Health:
     def _be_gone(self, error: BaseException) -> None:
         if not self._is_gone:
             self._is_gone = True
-            self._went_away(f"Redis at {self.name}: {error}")
+            reason = f"Redis at {self.name}: {error}"
+            self._notices.leave(lambda: self._went_away(reason))
 
     def succeed(self, *, listener: bool = False) -> None:
         """Take note that it was reached.
@@ -146,4 +160,5 @@ class Health:
                 self._is_deaf = False
             if self._is_gone and not self._is_deaf:
                 self._is_gone = False
-                self._came_back()
+                self._notices.leave(self._came_back)
+        self._notices.make()

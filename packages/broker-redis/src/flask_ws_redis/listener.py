@@ -31,8 +31,30 @@ READ_AT_ONCE = 100
 MESSAGES = (b"message", b"smessage")
 PONGS = (b"pong", b"PONG")
 
-#: What a command is about: the channel, and whom its confirmation sets free.
-Wish = threading.Event
+
+class Wish:
+    """A wish to listen to a channel, of which there may be many: it is small once it is granted."""
+
+    __slots__ = ("_granted",)
+
+    def __init__(self) -> None:
+        self._granted: threading.Event | None = threading.Event()
+
+    def is_set(self) -> bool:
+        """Tell whether nobody need wait for it any more."""
+        return self._granted is None
+
+    def set(self) -> None:
+        """Keep nobody waiting: the server has confirmed it, or is away."""
+        granted, self._granted = self._granted, None
+        if granted is not None:
+            granted.set()
+
+    def wait(self, timeout: float) -> None:
+        """Wait until that is so."""
+        granted = self._granted
+        if granted is not None:
+            granted.wait(timeout)
 
 
 class Listener:
@@ -71,7 +93,7 @@ class Listener:
         self._changed: dict[str, None] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
-        # Whether there is no connection, and no hope for one at once.
+        # Whether the connection was lost, and has not all its subscriptions again.
         self._is_away = False
         self._pipe: tuple[int, int] | None = None
         self._is_woken = False
@@ -234,19 +256,22 @@ class Listener:
         connection.connect()
         fd = connection._sock.fileno()
         with self._lock:
-            self._is_away = False
             self._changed = dict.fromkeys(self._wanted)
         interval = connection.health_check_interval or float("inf")
         answer = connection.socket_timeout or float("inf")
         heard, asked = time.monotonic(), 0.0
         while not self._closed:
-            self._send_changes()
+            if self._send_changes() and asked <= heard:
+                # They are to be confirmed.
+                asked = time.monotonic()
             more = self._read_some()
             now = time.monotonic()
             if more is not None:
                 heard = now
             if not self._is_complete and not self._unconfirmed:
                 self._is_complete = True
+                with self._lock:
+                    self._is_away = False
                 self._health.succeed(listener=True)
             if self._is_doubted and self._is_complete:
                 self._is_doubted, self._is_asked = False, True
@@ -275,14 +300,23 @@ class Listener:
             self._is_asked = False
             self._health.succeed(listener=True)
 
-    def _send_changes(self) -> None:
+    def _send_changes(self) -> bool:
+        """Tell the server what has changed; ``False`` if nothing has."""
         if not self._changed:
-            return
+            return False
         with self._lock:
             changes = [(channel, self._wanted.get(channel)) for channel in self._changed]
             self._changed = {}
         commands = []
         for channel, wish in changes:
+            try:
+                name = channel.encode()
+            except UnicodeEncodeError as error:
+                # Who has asked for it was told; here it must not cost the other channels anything.
+                logger.error("Nobody can listen to %r: %s.", channel, error.reason)
+                if wish is not None:
+                    wish.set()
+                continue
             if wish is None:
                 if self._sent.pop(channel, None) is None:
                     continue
@@ -293,11 +327,12 @@ class Listener:
                 self._sent[channel] = wish
                 command = self._subscribe
             # One for each: what the server refuses is known, and a cluster wants it so.
-            commands.append((command, channel.encode()))
+            commands.append((command, name))
             self._unconfirmed.append((command, channel, wish))
         if commands:
             packed = self._connection.pack_commands(commands)
             self._connection.send_packed_command(packed, check_health=False)
+        return bool(commands)
 
     def _read_some(self) -> bool | None:
         """Read what has come; ``None`` if nothing has, and whether there may be more."""

@@ -13,6 +13,7 @@ from flask_ws import Broker, BrokerError
 
 from .health import Health
 from .listener import CONFIRM_SECONDS, Listener, Wish
+from .notices import Notices
 from .settings import Settings
 from .shared import SharedClient
 
@@ -39,7 +40,7 @@ class ServerBroker(Broker):
         """Get ready; connections are made when they are needed."""
         settings = self._settings
         self._deliver = deliver
-        self._health = Health(settings.name, super().went_away, self.came_back)
+        self._health = Health(settings.name, super().went_away, self.came_back, Notices())
         pool = redis.BlockingConnectionPool(
             connection_class=settings.connection_class,
             max_connections=settings.max_connections,
@@ -74,7 +75,9 @@ class ServerBroker(Broker):
         """Subscribe; returns when Redis has confirmed it, or is away.
 
         :param channel: the channel.
+        :raises ValueError: it has no UTF-8.
         """
+        channel.encode()
         with self._lock:
             if self._listener is None:
                 self._listener = Listener(
@@ -83,7 +86,12 @@ class ServerBroker(Broker):
             listener = self._listener
         wish = Wish()
         listener.subscribe(channel, wish)
-        wish.wait(CONFIRM_SECONDS)
+        try:
+            wish.wait(CONFIRM_SECONDS)
+        except BaseException:
+            # Such as a greenlet's timeout: for who has asked, nothing is subscribed.
+            listener.unsubscribe(channel)
+            raise
 
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.connection import parse_url, to_bool
+from redis.credentials import UsernamePasswordCredentialProvider
 
 from flask_ws import ConfigurationError
 
@@ -22,6 +24,12 @@ ANSWER_SECONDS = 2.0
 HEALTH_CHECK_SECONDS = 10
 #: Connections on which a process publishes, at most.
 PUBLISHING_CONNECTIONS = 8
+
+NOT_A_URL = (
+    "SOCK_BROKER_URL must have the form redis://user:password@host:port/database?option=value. "
+    "In a user's name, a password and an option, write %2F for /, %3F for ?, %23 for #, and %40 "
+    "for @."
+)
 
 #: What a URL cannot set. Messages are bytes; subscriptions are told apart from answers as
 #: RESP 2 does it; and what is tried again might arrive twice.
@@ -39,8 +47,8 @@ class Settings:
     nodes: tuple[tuple[str, int], ...]
     #: redis-py's class of connections.
     connection_class: Any
-    #: Its arguments.
-    arguments: dict[str, Any]
+    #: Its arguments; a password is in none of them, but the provider of credentials has it.
+    arguments: dict[str, Any] = field(repr=False)
     #: How many connections may publish at a time.
     max_connections: int
 
@@ -56,8 +64,13 @@ class Settings:
         is_cluster = CLUSTER in url
         try:
             nodes, single = _split_nodes(url) if is_cluster else ((), url)
+            _check_form(single)
             arguments = parse_url(single)
+        except _NotAUrl:
+            # What is wrong with it may be a part of the password.
+            raise ConfigurationError(NOT_A_URL) from None
         except ValueError as error:
+            # Of the options; it names one.
             raise ConfigurationError(f"SOCK_BROKER_URL: {error}") from None
         for name in REFUSED:
             if name in arguments:
@@ -80,6 +93,11 @@ class Settings:
             name = ",".join(f"{h}:{p}" for h, p in nodes) or f"{host}:{port}"
         if connection_class is redis.SSLConnection:
             _check_hostnames(arguments)
+        user, password = arguments.pop("username", None), arguments.pop("password", None)
+        if user is not None or password is not None:
+            # redis-py shows its arguments, in the text of its objects.
+            provider = UsernamePasswordCredentialProvider(user, password)
+            arguments["credential_provider"] = provider
         arguments = defaults | arguments | FORCED
         try:
             # It does not connect yet, but would be surprised by a name that it does not know.
@@ -106,6 +124,29 @@ class Settings:
         return self.connection_class is redis.SSLConnection
 
 
+class _NotAUrl(ValueError):
+    """A URL cannot be taken apart."""
+
+
+def _check_form(url: str) -> None:
+    """See that a URL can be read in one way only.
+
+    :raises _NotAUrl: it cannot.
+    """
+    scheme, colon, _ = url.partition("://")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise _NotAUrl from None
+    place = parts.netloc.rpartition("@")[2]
+    rest = parts.query + parts.fragment
+    # A Unix socket's URL has no host: what looks like one is the beginning of a password.
+    is_clear = not place if scheme.lower() == "unix" else "@" not in parts.path
+    if not colon or not is_clear or "@" in rest:
+        raise _NotAUrl
+
+
 def _split_nodes(url: str) -> tuple[tuple[tuple[str, int], ...], str]:
     """Find the servers that the URL of a cluster names, and its form for one of them."""
     scheme, _, rest = url.partition(CLUSTER)
@@ -114,6 +155,7 @@ def _split_nodes(url: str) -> tuple[tuple[tuple[str, int], ...], str]:
     user, at, hosts = authority.rpartition("@")
     nodes = []
     for host in hosts.split(","):
+        _check_form(f"redis://{host}")
         parsed = parse_url(f"redis://{host}")
         nodes.append((parsed.get("host", "localhost"), parsed.get("port", DEFAULT_PORT)))
     return tuple(nodes), f"{scheme}://{user}{at}{hosts.split(',')[0]}{tail}"

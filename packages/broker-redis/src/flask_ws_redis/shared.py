@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from flask_ws import BrokerError
+
 __all__ = ["SharedClient"]
 
 
@@ -25,24 +27,32 @@ class SharedClient:
         self._lock = threading.Lock()
         self._users = 0
         self._is_given_up = False
+        self._is_disconnecting = False
 
     def __enter__(self) -> Any:
         with self._lock:
+            if self._is_disconnecting:
+                raise BrokerError("This connection to Redis is being closed.")
             self._users += 1
         return self._client
 
     def __exit__(self, *exc_info: object) -> None:
         with self._lock:
             self._users -= 1
-            self._disconnect_if_unused()
+        self._disconnect_if_unused()
 
     def give_up(self) -> None:
         """Have the connections closed as soon as nobody uses them."""
-        with self._lock:
-            self._is_given_up = True
-            self._disconnect_if_unused()
+        self._is_given_up = True
+        self._disconnect_if_unused()
 
     def _disconnect_if_unused(self) -> None:
-        # With the lock held, so that nobody takes up what is being closed.
-        if self._is_given_up and not self._users:
+        with self._lock:
+            if not self._is_given_up or self._users or self._is_disconnecting:
+                return
+            # Nobody is to take up what is being closed; and redis-py's code runs under no lock.
+            self._is_disconnecting = True
+        try:
             self._disconnect()
+        finally:
+            self._is_disconnecting = False

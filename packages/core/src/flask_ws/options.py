@@ -49,6 +49,8 @@ class Options:
     allowed_origins: str | tuple[str, ...] | None = None
     #: Bytes that may wait for a slow reader before its connection is closed (1013).
     max_outbox: int = 2**20
+    #: Channels that a connection may be subscribed to; one more closes it (1008).
+    max_subscriptions: int = 256
     #: Whether handlers leave the server's worker, where the server has few of them.
     detach: bool = True
     #: Handlers that may run on threads of flask-ws's own; past it a handshake gets 503.
@@ -215,6 +217,7 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
         'None, "*", or a list of origins such as "https://example.com"',
     ),
     "max_outbox": (_count(1), "a number of bytes of at least 1"),
+    "max_subscriptions": (_count(1), "a whole number of at least 1"),
     "detach": (_boolean, "True or False"),
     "max_threads": (_count(1), "a whole number of at least 1"),
     "max_connections": (_count(1), "a whole number of at least 1"),

@@ -6,7 +6,7 @@ import click
 import flask
 from flask.cli import with_appcontext
 
-from flask_ws.channels.channels import DEFAULT_URL, URL_KEY
+from flask_ws.channels.settings import DEFAULT_URL, URL_KEY
 from flask_ws.exceptions import BrokerError, FlaskWSError
 from flask_ws.routes.extension import AppState
 

@@ -245,6 +245,7 @@ class Link:
             dumps=provider.dumps,
             loads=provider.loads,
             channels=self._upgrade.channels,
+            max_subscriptions=self._upgrade.options.max_subscriptions,
         )
 
 

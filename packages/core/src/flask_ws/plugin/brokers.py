@@ -23,7 +23,9 @@ class Broker:
     Nothing may be connected, and no thread started, before :meth:`start`, which each process
     calls for an instance of its own: so an app that was loaded before a fork works in each child.
     Every method may be called from any thread, and by several at once; with an unpatched gevent
-    or eventlet server from the thread of its hub, which all connections wait for meanwhile.
+    or eventlet server from the thread of its hub, which all connections wait for meanwhile. No lock
+    of flask-ws's is held, and :meth:`subscribe` and :meth:`unsubscribe` are told of one channel by
+    one thread at a time.
 
     The order of one thread's publications on one channel is kept. A broker that loses its
     connection calls :meth:`went_away`, connects again by itself, first quickly and then with
@@ -63,7 +65,7 @@ class Broker:
         Calls for one channel alternate with those of :meth:`unsubscribe`. It must not wait for
         the network for long, and does not raise where the broker is away: the subscription is
         made when it is back. Where the broker is reachable, what another process publishes after
-        this method has returned should arrive.
+        this method has returned should arrive. One that raises leaves nothing subscribed.
 
         :param channel: the channel's name, with the prefix.
         """
@@ -71,6 +73,8 @@ class Broker:
 
     def unsubscribe(self, channel: str) -> None:
         """Take note that this process has no subscribers to a channel any more.
+
+        It does not wait for the network: a connection that ends calls it.
 
         :param channel: the channel's name, with the prefix.
         """

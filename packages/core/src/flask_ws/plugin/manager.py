@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import (
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from ..exceptions import ConfigurationError, FlaskWSError, NoSocket
+from ..once import NotYetError, Once
 from . import hookspecs
 from .brokers import Broker, MemoryBroker
 from .hookspecs import PROJECT, ServerSocket
@@ -72,7 +72,8 @@ class Plugins:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self._found: list[FoundPlugin] | None = None
-        self._lock = threading.Lock()
+        # Importing is anybody's code, and failures are logged.
+        self._loading = Once(self._load_all)
 
     def register(self, plugin: object, name: str | None = None) -> None:
         """Add a plugin by hand: a module, or an object, with hook implementations."""
@@ -88,10 +89,15 @@ class Plugins:
         One that cannot be imported is logged by name and does not take the others down.
         """
         if self._found is None:
-            with self._lock:
-                if self._found is None:
-                    self._found = [self._load(*announced) for announced in self._announced()]
+            try:
+                self._found = self._loading.get()
+            except NotYetError:
+                # One that is being imported asks, or who handles what is logged of it.
+                return []
         return self._found
+
+    def _load_all(self) -> list[FoundPlugin]:
+        return [self._load(*announced) for announced in self._announced()]
 
     def get_socket(self, environ: WSGIEnvironment) -> ServerSocket | None:
         """Ask the plugins for the socket of a request; ``None`` if no plugin knows its server.

@@ -12,7 +12,8 @@ import flask
 from werkzeug.exceptions import NotImplemented as NotImplementedResponse
 from werkzeug.routing import Rule
 
-from ..channels.channels import Channels, check_settings
+from ..channels.channels import Channels
+from ..channels.settings import read_broker
 from ..connection.connection import Connection
 from ..connection.endpoint import connection_of
 from ..exceptions import ConfigurationError
@@ -189,7 +190,8 @@ class Sock:
             subscribers in this process only. The log has a line when it goes and one when it is
             back.
         :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
-        :raises ValueError: the channel's name is empty.
+        :raises ValueError: the channel's name is empty, longer than 255 bytes of UTF-8, or has a
+            lone surrogate.
         """
         if exclude is None:
             excluded: Collection[Connection] = ()
@@ -221,7 +223,7 @@ class Sock:
         """Count the connections in this process that are subscribed to a channel.
 
         :param channel: the channel's name.
-        :raises ValueError: it is empty.
+        :raises ValueError: it cannot be one.
         """
         return AppState.of(flask.current_app).channels.count(channel)
 
@@ -243,7 +245,7 @@ class AppState:
         self.socks: list[Sock] = []
         self.read()
         # What is wrong with it is said now; the broker itself is each process's own.
-        plugins.open_broker(check_settings(app.config)[0])
+        plugins.open_broker(read_broker(app.config)[0])
         #: The app's channels.
         self.channels = Channels(app.config)
 

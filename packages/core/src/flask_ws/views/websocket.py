@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..channels.channels import Channels
 from ..connection.connection import Connection
 from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, check_close
+from ..options import Options
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
 
@@ -34,10 +35,11 @@ class WebSocket(Endpoint):
     :param dumps: writes JSON.
     :param loads: reads JSON.
     :param channels: the app's channels.
+    :param max_subscriptions: how many of them it may be subscribed to.
     """
 
     # The dictionary is made when a handler keeps something here.
-    __slots__ = ("__dict__", "_channels", "environ", "subprotocol")
+    __slots__ = ("__dict__", "_channels", "_max_subscriptions", "environ", "subprotocol")
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class WebSocket(Endpoint):
         dumps: Callable[..., str],
         loads: Callable[[str | bytes], Any],
         channels: Channels,
+        max_subscriptions: int = Options.max_subscriptions,
     ) -> None:
         super().__init__(connection, dumps=dumps, loads=loads)
         #: The WSGI environ of the request that opened the connection.
@@ -55,6 +58,7 @@ class WebSocket(Endpoint):
         #: The subprotocol that was agreed on, or ``None``.
         self.subprotocol = subprotocol
         self._channels = channels
+        self._max_subscriptions = max_subscriptions
 
     def close(
         self, code: int = NORMAL_CLOSURE, reason: str = "", message: str | None = None
@@ -77,23 +81,25 @@ class WebSocket(Endpoint):
         """Receive what is published on a channel from now on, until the connection ends.
 
         Its messages go straight to the client (see :meth:`Sock.publish`). To subscribe twice is
-        to subscribe once.
+        to subscribe once. One channel more than ``SOCK_MAX_SUBSCRIPTIONS`` closes the connection
+        with 1008.
 
         :param channel: the channel's name, any text; it need not exist.
         :raises ConnectionClosed: the connection is closed.
-        :raises ValueError: the name is empty.
+        :raises ValueError: the name is empty, longer than 255 bytes of UTF-8, or has a lone
+            surrogate, as a client's JSON may.
         """
         connection = self._connection
         # Before there is a subscription that it could miss.
         connection.when_released = self._channels.forget
         alone = not self.environ.get("wsgi.multiprocess")
-        self._channels.subscribe(connection, channel, alone=alone)
+        self._channels.subscribe(connection, channel, limit=self._max_subscriptions, alone=alone)
 
     def unsubscribe(self, channel: str) -> None:
         """Receive no more of a channel. It does nothing where there is no subscription.
 
         :param channel: the channel's name.
-        :raises ValueError: the name is empty.
+        :raises ValueError: it cannot be one.
         """
         self._channels.unsubscribe(self._connection, channel)
 

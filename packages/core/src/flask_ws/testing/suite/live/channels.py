@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
@@ -33,6 +34,19 @@ class View(WebSocketView):
 
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         sock.publish(self.channel, message, exclude=ws)
+
+
+@sock.route("/channels/chosen", **OPTIONS)
+class Chosen(WebSocketView):
+    """Subscribes to what the client names, in JSON, and publishes the name there."""
+
+    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+        channel = json.loads(message)
+        try:
+            ws.subscribe(channel)
+            sock.publish(channel, "joined")
+        except ValueError:
+            ws.send("refused")
 
 
 @app.get("/channels/publish/<channel>/<int:count>/<int:size>")

@@ -1,0 +1,142 @@
+"""Who is subscribed to what in this process, and what the broker is told of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from ..connection.connection import Connection
+from ..plugin.brokers import Broker
+from .subscribers import Subscribers
+
+__all__ = ["Subscriptions"]
+
+logger = logging.getLogger("flask_ws")
+
+
+class Subscriptions:
+    """The channels of this process and their subscribers. Any thread may use them.
+
+    Those who publish, or pass on what the broker brings, take no lock. The others hold it for
+    the tables alone, never while the broker is told: that may take as long as the network does.
+    The broker hears of one channel from one thread at a time, of what is true then.
+
+    :param broker: the broker, started.
+    :param prefix: goes before the channels' names there.
+    """
+
+    def __init__(self, broker: Broker, prefix: str) -> None:
+        self._broker = broker
+        self._prefix = prefix
+        self._lock = threading.Lock()
+        # A channel is here as long as it has subscribers, or the broker thinks so.
+        self._channels: dict[str, Subscribers] = {}
+        self._own: dict[Connection, set[str]] = {}
+
+    def __len__(self) -> int:
+        """Count the connections that are subscribed to anything."""
+        return len(self._own)
+
+    def get(self, channel: str) -> Subscribers | None:
+        """Return the subscribers of a channel, if there are any."""
+        return self._channels.get(channel)
+
+    def connections(self) -> list[Connection]:
+        """Return the connections that are subscribed to anything."""
+        return list(self._own)
+
+    def add(self, connection: Connection, channel: str, limit: int) -> bool:
+        """Subscribe a connection to a channel; returns when the broker has been told.
+
+        :param limit: the channels that the connection may be subscribed to, at most.
+        :return: ``False`` if that would be one too many.
+        :raises ConnectionClosed: the connection is closed.
+        """
+        with self._lock:
+            # Under the lock: whoever releases the connection takes it next.
+            connection.check_connected()
+            own = self._own.get(connection, ())
+            subscribers = self._channels.get(channel)
+            if channel not in own:
+                if len(own) >= limit:
+                    return False
+                if subscribers is None:
+                    subscribers = self._channels[channel] = Subscribers()
+                subscribers.add(connection)
+                self._own.setdefault(connection, set()).add(channel)
+        assert subscribers is not None
+        if not subscribers.is_told or subscribers.call is not None:
+            try:
+                self._tell(channel, subscribers, wait=True)
+            except BaseException:
+                self.remove(connection, channel)
+                if not subscribers:
+                    # The connection may have ended meanwhile, and have left the rest to this call.
+                    self._tell(channel, subscribers)
+                raise
+        return True
+
+    def remove(self, connection: Connection, channel: str) -> None:
+        """End a subscription; there may be none."""
+        with self._lock:
+            own = self._own.get(connection)
+            if own is None or channel not in own:
+                return
+            own.remove(channel)
+            if not own:
+                del self._own[connection]
+            subscribers = self._channels[channel]
+            subscribers.remove(connection)
+        if not subscribers:
+            self._tell(channel, subscribers)
+
+    def forget(self, connection: Connection) -> None:
+        """End all subscriptions of a connection that is closed."""
+        with self._lock:
+            left = [(name, self._channels[name]) for name in self._own.pop(connection, ())]
+            for _, subscribers in left:
+                subscribers.remove(connection)
+        for channel, subscribers in left:
+            if not subscribers:
+                self._tell(channel, subscribers)
+
+    def _tell(self, channel: str, subscribers: Subscribers, *, wait: bool = False) -> None:
+        """Tell the broker what it does not know of a channel.
+
+        :param wait: whether to wait for another thread that tells it just now. It sees by itself
+            to what changes meanwhile.
+        """
+        while True:
+            with self._lock:
+                call = subscribers.call
+                is_wanted = bool(subscribers)
+                if call is None:
+                    if is_wanted == subscribers.is_told:
+                        if not is_wanted and self._channels.get(channel) is subscribers:
+                            del self._channels[channel]
+                        return
+                    mine = subscribers.call = threading.Event()
+            if call is not None:
+                if not wait:
+                    return
+                call.wait()
+                continue
+            is_told = False
+            try:
+                if is_wanted:
+                    self._broker.subscribe(self._prefix + channel)
+                    is_told = True
+                else:
+                    self._unsubscribe(channel)
+            finally:
+                with self._lock:
+                    subscribers.is_told = is_told
+                    subscribers.call = None
+                mine.set()
+
+    def _unsubscribe(self, channel: str) -> None:
+        try:
+            self._broker.unsubscribe(self._prefix + channel)
+        except Exception:
+            # Whoever has left is not to blame.
+            logger.exception("The broker failed to end the subscription to %r.", channel)

@@ -1,0 +1,60 @@
+"""Once: what one thread makes for all of them, with no lock held meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ["NotYetError", "Once"]
+
+T = TypeVar("T")
+
+
+class NotYetError(RuntimeError):
+    """The thing is being made by the thread that asks for it."""
+
+
+class Once(Generic[T]):
+    """Makes a thing when it is first asked for. Any thread may ask.
+
+    What makes it may be anybody's code, such as a plugin's. It may log, and whoever handles the
+    log may ask for the thing: so it is told that there is none yet, and waits for no lock.
+
+    :param make: makes the thing, which is not ``None``.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._attempts: dict[str, Attempt] = {}
+        #: The thing, once it is made.
+        self.made: T | None = None
+
+    def get(self) -> T:
+        """Return the thing; the first call makes it, and the others wait until it is made.
+
+        :raises NotYetError: this very thread is making it.
+        """
+        while self.made is None:
+            mine = Attempt()
+            attempt = self._attempts.setdefault("only", mine)
+            if attempt is mine:
+                try:
+                    if self.made is None:
+                        self.made = self._make()
+                finally:
+                    self._attempts.clear()
+                    mine.ended.set()
+            elif attempt.thread == mine.thread:
+                raise NotYetError
+            else:
+                attempt.ended.wait()
+        return self.made
+
+
+class Attempt:
+    """An attempt to make it, and the thread that makes it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.ended = threading.Event()
