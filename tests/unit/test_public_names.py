@@ -22,6 +22,7 @@ NAMES = {
     "borrow_socket",
     "hookimpl",
     "take_buffered",
+    "unwrap_input",
 }
 
 TESTING_NAMES = {

@@ -554,7 +554,7 @@ def test_event_views_do_not_count(
     assert connect().echo("hello") == "hello"
 
 
-def test_a_system_without_threads_gives_503(
+def test_a_system_without_threads_gives_503_and_says_so(
     app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = threading.Thread.start
@@ -567,4 +567,7 @@ def test_a_system_without_threads_gives_503(
     sock.route("/")(echo)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
-        assert server.refuse(app, detach=True).status == 503
+        response = server.refuse(app, detach=True)
+    assert response.status == 503
+    assert "no more threads" in response.text
+    assert "SOCK_MAX_THREADS" not in response.text

@@ -125,8 +125,56 @@ def test_a_body_is_a_bad_request() -> None:
     assert error.description == "A WebSocket handshake has no body."
 
 
-def test_a_transfer_encoding_is_a_bad_request() -> None:
-    assert isinstance(refusal(make_request(("Transfer-Encoding", "chunked"))), BadRequest)
+@pytest.mark.parametrize("value", ["chunked", "identity", ""])
+def test_a_transfer_encoding_is_a_bad_request(value: str) -> None:
+    assert isinstance(refusal(make_request(("Transfer-Encoding", value))), BadRequest)
+
+
+@pytest.mark.parametrize(
+    "length", ["5", "+0", "+5", "-0", "00", "0_0", "5_0", "0,0", "0, 5", " ", "0x0", "none"]
+)
+def test_a_length_other_than_one_zero_is_a_bad_request(length: str) -> None:
+    """A proxy on the way may read it otherwise than we would."""
+    request = make_request()
+    request.environ["CONTENT_LENGTH"] = length
+
+    assert isinstance(refusal(request), BadRequest)
+
+
+@pytest.mark.parametrize("length", ["", "0"])
+def test_a_server_may_say_that_there_is_no_body(length: str) -> None:
+    request = make_request()
+    request.environ["CONTENT_LENGTH"] = length
+
+    assert check(request, Options()).accept == ACCEPT
+
+
+@pytest.mark.parametrize("version", ["HTTP/0.9", "HTTP/1.0"])
+def test_a_version_of_http_without_upgrades_is_a_bad_request(version: str) -> None:
+    request = make_request()
+    request.environ["SERVER_PROTOCOL"] = version
+
+    assert isinstance(refusal(request), BadRequest)
+
+
+@pytest.mark.parametrize(
+    "host", [None, "", "a, b", "a,b", "a b", "user@a", "a/b", "a?b", "a\\b", "a#b", " "]
+)
+def test_a_handshake_without_one_host_is_a_bad_request(host: str | None) -> None:
+    request = make_request()
+    request.environ["HTTP_HOST"] = host
+    if host is None:
+        del request.environ["HTTP_HOST"]
+
+    assert isinstance(refusal(request), BadRequest)
+
+
+@pytest.mark.parametrize("host", ["a", "a:5000", "127.0.0.1:80", "[::1]:80", "caf\xe9.example"])
+def test_a_host_may_have_a_port_and_an_address(host: str) -> None:
+    request = make_request()
+    request.environ["HTTP_HOST"] = host
+
+    assert check(request, Options()).accept == ACCEPT
 
 
 # 405

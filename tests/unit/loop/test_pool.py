@@ -165,7 +165,8 @@ def test_a_thread_that_could_not_start_is_not_counted(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
-        assert not threads.start(1, lambda: None)
+        with pytest.raises(RuntimeError):
+            threads.start(1, lambda: None)
     assert len(threads) == 0
 
 

@@ -72,13 +72,13 @@ class Server:
         start_response("200 OK", [("Content-Length", "0"), ("Connection", "close")])
         return []
 
-    def ask(self, look: Look, *, early: bytes = b"") -> Any:
+    def ask(self, look: Look, *, request: bytes = REQUEST, early: bytes = b"") -> Any:
         """Make a request, and return what `look` makes of its environ."""
         self._look = look
         self._found = eventlet.Event()
         client = eventlet.connect(self._address, family=self._family)
         try:
-            client.sendall(REQUEST + early)
+            client.sendall(request + early)
             found = self._found.wait(TIMEOUT)
             while client.recv(4096):
                 pass
@@ -105,6 +105,43 @@ def claim(environ: dict[str, Any]) -> ServerSocket:
     server_socket = flask_ws_get_socket(environ)
     assert server_socket is not None
     return server_socket
+
+
+class LooksAlike:
+    """As Engine.IO puts one into the environs of other servers, for libraries beside it."""
+
+    def get_socket(self) -> socket.socket:
+        raise AssertionError("asked for the socket of another server")
+
+
+def test_an_input_that_only_looks_like_the_servers_is_left_alone() -> None:
+    environ = {"eventlet.input": LooksAlike(), "SERVER_SOFTWARE": "gunicorn/27.0"}
+    assert flask_ws_get_socket(environ) is None
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.1"])
+def test_the_version_of_the_request_is_said(server: Server, version: str) -> None:
+    """The server says 1.0 of all."""
+
+    def look(environ: dict[str, Any]) -> object:
+        claim(environ)
+        return environ["SERVER_PROTOCOL"]
+
+    request = REQUEST.replace(b"HTTP/1.1", version.encode())
+    assert server.ask(look, request=request) == version
+
+
+@pytest.mark.parametrize(("second", "length"), [(b"0", "0,0"), (b"5", "0,5")])
+def test_a_length_that_was_repeated_is_said_to_be(
+    server: Server, second: bytes, length: str
+) -> None:
+    def look(environ: dict[str, Any]) -> object:
+        claim(environ)
+        return environ["CONTENT_LENGTH"]
+
+    headers = b"Content-Length: 0\r\nContent-Length: " + second + b"\r\n"
+    request = REQUEST.replace(b"Connection:", headers + b"Connection:")
+    assert server.ask(look, request=request) == length
 
 
 def test_a_request_of_the_server_is_claimed_with_its_socket(server: Server) -> None:

@@ -14,8 +14,9 @@ import gevent.event
 import gevent.socket
 import pytest
 from gevent.pywsgi import WSGIServer
+from werkzeug.middleware.lint import InputStream
 
-from flask_ws import ServerSocket
+from flask_ws import NoSocket, ServerSocket
 from flask_ws_gevent import flask_ws_get_socket
 from flask_ws_gevent.greenlets import greenlets
 
@@ -66,13 +67,13 @@ class Server:
         start_response("200 OK", [("Content-Length", "0"), ("Connection", "close")])
         return []
 
-    def ask(self, look: Look, *, early: bytes = b"") -> Any:
+    def ask(self, look: Look, *, headers: bytes = b"", early: bytes = b"") -> Any:
         """Make a request, and return what `look` makes of its environ."""
         self._look = look
         self._found: gevent.event.AsyncResult[object] = gevent.event.AsyncResult()
         client = gevent.socket.create_connection(("127.0.0.1", self.port))
         try:
-            client.sendall(HEAD + early)
+            client.sendall(HEAD[:-2] + headers + HEAD[-2:] + early)
             found = self._found.get(timeout=TIMEOUT)
             while client.recv(4096):
                 pass
@@ -114,9 +115,45 @@ def test_a_request_of_another_server_is_left_alone(other: str) -> None:
     assert flask_ws_get_socket(environ) is None
 
 
-def test_a_request_without_a_socket_below_its_body_is_not_claimed() -> None:
+def test_a_request_without_a_socket_below_its_body_is_told_why() -> None:
     environ = {"SERVER_SOFTWARE": "gevent/26.0", "wsgi.input": object()}
-    assert flask_ws_get_socket(environ) is None
+    with pytest.raises(NoSocket, match="put object in front of the server"):
+        flask_ws_get_socket(environ)
+
+
+def test_a_body_that_middleware_has_wrapped_is_looked_behind(server: Server) -> None:
+    def look(environ: dict[str, Any]) -> int:
+        environ["wsgi.input"] = InputStream(environ["wsgi.input"])
+        port: int = claim(environ).sock.getsockname()[1]
+        return port
+
+    assert server.ask(look) == server.port
+
+
+def test_a_handshake_that_gevent_websocket_has_answered_is_told_so() -> None:
+    """It answers before the app is asked."""
+    environ = {"SERVER_SOFTWARE": "gevent/26.0", "wsgi.websocket": object()}
+    with pytest.raises(NoSocket, match="leave out its handler_class"):
+        flask_ws_get_socket(environ)
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [
+        (b"", None),
+        (b"Content-Length: 0\r\n", "0"),
+        (b"Content-Length: 0\r\nContent-Length: 0\r\n", "0,0"),
+        (b"Content-Length: 0\r\ncontent-length: 5\r\n", "0,5"),
+    ],
+)
+def test_a_length_that_was_repeated_is_said_to_be(
+    server: Server, headers: bytes, length: str | None
+) -> None:
+    def look(environ: dict[str, Any]) -> object:
+        claim(environ)
+        return environ.get("CONTENT_LENGTH")
+
+    assert server.ask(look, headers=headers) == length
 
 
 def test_gevents_own_primitives_come_with_the_socket(server: Server) -> None:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn.http.unreader import SocketUnreader
+from tests.support.memory import PATIENCE
+from werkzeug.middleware.lint import InputStream
 
 import flask_ws_gunicorn
-from flask_ws import ServerSocket
+from flask_ws import NoSocket, ServerSocket
 from flask_ws_gunicorn import flask_ws_get_socket
 
 
@@ -54,6 +58,7 @@ class Worker:
     def __init__(self) -> None:
         self.alive = True
         self.cfg = SimpleNamespace(graceful_timeout=30)
+        self.tpool: object = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.alive = False
@@ -118,6 +123,52 @@ def test_a_request_of_the_server_is_claimed_with_its_socket(request_: Request) -
 def test_a_request_of_another_server_is_left_alone(server: str) -> None:
     environ = {"wsgi.input": Untouchable(), "SERVER_PROTOCOL": "HTTP/1.1", **OTHERS[server]}
     assert flask_ws_get_socket(environ) is None
+
+
+def test_a_body_that_middleware_has_wrapped_is_looked_behind(request_: Request) -> None:
+    """Around the app, and inside, where it does so later."""
+    request_.unreader.unread(b"frames")
+    body = SimpleNamespace(reader=SimpleNamespace(unreader=request_.unreader), read=None)
+    environ = {
+        "gunicorn.socket": request_.sock,
+        "wsgi.input": InputStream(InputStream(body)),  # type: ignore[arg-type]
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
+    server_socket = flask_ws_get_socket(environ)
+    assert server_socket is not None
+    environ["wsgi.input"] = io.BytesIO()
+    assert server_socket.take_read_ahead() == b"frames"
+
+
+def test_a_body_that_cannot_be_looked_behind_is_told_so(request_: Request) -> None:
+    with pytest.raises(NoSocket, match="put BytesIO in front of the server"):
+        request_.claim(**{"wsgi.input": io.BytesIO()})
+
+
+def test_the_threads_of_a_worker_are_there_before_ours(request_: Request, worker: Worker) -> None:
+    """It starts them as requests come, and ends when the system has no more."""
+    worker.cfg.threads = 5
+    with concurrent.futures.ThreadPoolExecutor(5, thread_name_prefix="worker") as pool:
+        worker.tpool = pool
+        # By one of them.
+        assert pool.submit(request_.claim).result(PATIENCE) is not None
+        names = [thread.name for thread in threading.enumerate()]
+        assert len([name for name in names if name.startswith("worker")]) == 5
+
+
+def test_a_worker_without_all_of_its_threads_serves_on(
+    request_: Request, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    worker.cfg.threads = 5
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        worker.tpool = pool
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", fail)
+            assert request_.claim() is not None
+        assert pool.submit(lambda: "served").result(PATIENCE) == "served"
 
 
 def test_a_stream_of_http2_is_not_claimed(request_: Request) -> None:

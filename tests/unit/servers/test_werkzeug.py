@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from werkzeug.middleware.lint import InputStream
+from werkzeug.serving import make_server
+from werkzeug.wsgi import LimitedStream
 
-from flask_ws import ServerSocket
+from flask_ws import NoSocket, ServerSocket
 from flask_ws_werkzeug import flask_ws_get_socket
 
 
@@ -105,3 +109,42 @@ def test_an_idle_connection_outlives_a_request_on_a_thread(request_: Request) ->
 
 def test_no_connection_outlives_a_request_in_a_process_of_its_own(request_: Request) -> None:
     assert not request_.claim(**{"wsgi.multiprocess": True}).detachable
+
+
+def test_a_body_that_middleware_has_wrapped_is_looked_behind(request_: Request) -> None:
+    request_.client.sendall(b"head\r\nframes")
+    request_.rfile.readline()
+    wrapped = LimitedStream(InputStream(request_.rfile), 5)  # type: ignore[arg-type]
+    assert request_.claim(**{"wsgi.input": wrapped}).take_read_ahead() == b"frames"
+
+
+def test_a_body_that_cannot_be_looked_behind_is_told_so(request_: Request) -> None:
+    with pytest.raises(NoSocket, match="put BytesIO in front of the server"):
+        request_.claim(**{"wsgi.input": io.BytesIO()})
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [
+        (b"", None),
+        (b"Content-Length: 0\r\n", "0"),
+        (b"Content-Length: 0\r\nContent-Length: 0\r\n", "0,0"),
+        (b"Content-Length: 5\r\ncontent-length: 0\r\n", "5,0"),
+    ],
+)
+def test_a_length_that_was_repeated_is_said_to_be(headers: bytes, length: str | None) -> None:
+    seen: list[str | None] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        assert flask_ws_get_socket(environ) is not None
+        seen.append(environ.get("CONTENT_LENGTH"))
+        start_response("204 No Content", [])
+        return []
+
+    server = make_server("127.0.0.1", 0, app)
+    with server.socket, socket.create_connection(("127.0.0.1", server.server_port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n")
+        client.shutdown(socket.SHUT_WR)
+        server.handle_request()
+
+    assert seen == [length]

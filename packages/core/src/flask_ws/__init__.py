@@ -32,7 +32,7 @@ from .exceptions import (
 from .options import Options
 from .plugin.brokers import Broker
 from .plugin.hookspecs import ServerSocket, hookimpl
-from .plugin.sockets import borrow_socket, take_buffered
+from .plugin.sockets import borrow_socket, take_buffered, unwrap_input
 from .routes.extension import Sock
 from .views.view import WebSocketView
 from .views.websocket import WebSocket
@@ -54,4 +54,5 @@ __all__ = [
     "borrow_socket",
     "hookimpl",
     "take_buffered",
+    "unwrap_input",
 ]

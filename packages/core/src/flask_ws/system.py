@@ -7,7 +7,21 @@ import os
 import socket
 import sys
 
-__all__ = ["DONTWAIT", "LONGEST_WAIT", "TIMEOUT_MAX", "WINDOWS", "is_blocking", "socketpair"]
+try:
+    import resource
+except ImportError:
+    # Windows.
+    resource = None  # type: ignore[assignment]
+
+__all__ = [
+    "DONTWAIT",
+    "LONGEST_WAIT",
+    "TIMEOUT_MAX",
+    "WINDOWS",
+    "descriptors_left",
+    "is_blocking",
+    "socketpair",
+]
 
 #: Whether this is Windows. There a socket is a handle and no file descriptor, its number cannot be
 #: made another's, and whoever waits for a socket notices neither that it was shut down on this
@@ -41,3 +55,25 @@ def socketpair() -> tuple[_socket.socket, _socket.socket]:
     # Over loopback.
     one, other = socket.socketpair()
     return _socket.socket(fileno=one.detach()), _socket.socket(fileno=other.detach())
+
+
+def descriptors_left(sock: socket.socket) -> tuple[int, int | None]:
+    """Tell how many file descriptors this process may still have, beside a new connection's.
+
+    The system gives out the lowest number that is free: so those below it are in use.
+
+    :param sock: the connection's socket.
+    :return: how many are left, and how many there may be: ``None`` where there is no limit.
+    """
+    if resource is None:
+        return sys.maxsize, None
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize, None
+    fd = sock.fileno()
+    try:
+        lowest = os.dup(fd)
+    except OSError:
+        return 0, limit
+    os.close(lowest)
+    return max(0, limit - 1 - max(lowest, fd)), limit

@@ -37,8 +37,9 @@ if not TYPE_CHECKING:
 @hookimpl
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     """Take the socket from the request's body."""
-    body = environ.get("eventlet.input")
-    if body is None:
+    body: Any = environ.get("eventlet.input")
+    # Others put one there that looks alike, for libraries that ask for no more than its socket.
+    if not (hasattr(body, "get_socket") and hasattr(body, "rfile")):
         return None
     from flask_ws import ServerSocket, take_buffered
 
@@ -46,28 +47,45 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     from .greenlets import greenlets
 
     sock = body.get_socket()
+    handler = _find_handler(environ)
+    if handler is not None:
+        _correct(environ, handler)
     return ServerSocket(
         sock,
         read_ahead=functools.partial(take_buffered, body.rfile, sock),
-        is_stopping=_find_is_stopping(environ),
+        is_stopping=_find_is_stopping(environ, handler),
         concurrency=greenlets,
     )
 
 
-def _find_is_stopping(environ: WSGIEnvironment) -> Callable[[], bool]:
+def _find_handler(environ: WSGIEnvironment) -> Any:
+    """Find what serves the connection; ``None`` if eventlet has changed."""
+    for cell in environ["eventlet.set_idle"].__closure__ or ():
+        if isinstance(getattr(cell.cell_contents, "conn_state", None), list):
+            return cell.cell_contents
+    return None
+
+
+def _correct(environ: WSGIEnvironment, handler: Any) -> None:
+    """Say of the request what the server leaves out: its version, and a repeated length."""
+    environ["SERVER_PROTOCOL"] = handler.request_version
+    lengths = handler.headers.get_all("content-length", [])
+    if len(lengths) > 1:
+        environ["CONTENT_LENGTH"] = ",".join(lengths)
+
+
+def _find_is_stopping(environ: WSGIEnvironment, handler: Any) -> Callable[[], bool]:
     """Return a function that tells whether the server has been interrupted.
 
     The server marks all its connections closed then, and waits for their handlers.
     """
-    set_idle = environ["eventlet.set_idle"]
-    for cell in set_idle.__closure__ or ():
-        state = getattr(cell.cell_contents, "conn_state", None)
-        if isinstance(state, list) and len(state) == 3:
-            if not state[0]:
-                _set_apart(state)
-            return lambda: state[2] == "close"
+    state: Any = getattr(handler, "conn_state", None)
+    if isinstance(state, list) and len(state) == 3:
+        if not state[0]:
+            _set_apart(state)
+        return lambda: state[2] == "close"
     # The server then cuts idle connections off by itself: no close frame, but no waiting either.
-    set_idle()
+    environ["eventlet.set_idle"]()
     return lambda: False
 
 

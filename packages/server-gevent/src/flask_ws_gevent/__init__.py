@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask_ws import ServerSocket, hookimpl, take_buffered
+from flask_ws import NoSocket, ServerSocket, hookimpl, take_buffered, unwrap_input
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["flask_ws_get_socket"]
@@ -24,21 +27,49 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         return None
     if "gunicorn.socket" in environ:
         return None
-    body = environ["wsgi.input"]
-    # pywsgi gives an upgrade its reader as it is.
-    reader: Any = getattr(body, "rfile", body)
-    sock = getattr(getattr(reader, "raw", None), "_sock", None)
-    if sock is None:
-        return None
+    if "wsgi.websocket" in environ:
+        raise NoSocket(
+            "gevent-websocket has answered this handshake already: leave out its handler_class, or "
+            "Gunicorn's worker of that name. flask-ws needs neither."
+        )
+    reader = _reader(unwrap_input(environ, _has_socket))
+    sock = reader.raw._sock
     # Not before a request of gevent's own: a process that runs another server need not import it.
     from .greenlets import greenlets
 
+    if "CONTENT_LENGTH" in environ:
+        # Of several, the server says but the first.
+        environ["CONTENT_LENGTH"] = ",".join(_find_lengths())
     return ServerSocket(
         sock,
         read_ahead=functools.partial(take_buffered, reader, sock),
         is_stopping=_find_is_stopping(),
         concurrency=greenlets,
     )
+
+
+def _reader(stream: Any) -> Any:
+    # pywsgi gives an upgrade its reader as it is.
+    return getattr(stream, "rfile", stream)
+
+
+def _has_socket(stream: Any) -> bool:
+    return hasattr(getattr(_reader(stream), "raw", None), "_sock")
+
+
+def _find_lengths() -> list[str]:
+    """Return the Content-Length headers of the current request."""
+    from gevent.pywsgi import WSGIHandler
+
+    # What has called the app is further down the stack, and nowhere else to be found.
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        handler = frame.f_locals.get("self")
+        if isinstance(handler, WSGIHandler):
+            lengths: list[str] = handler.headers.get_all("content-length", [])
+            return lengths
+        frame = frame.f_back
+    return []
 
 
 # Equal, as functions, for all connections of one server.

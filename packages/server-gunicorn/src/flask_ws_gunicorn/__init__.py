@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import functools
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
-from flask_ws import ServerSocket, hookimpl
+from flask_ws import ServerSocket, hookimpl, unwrap_input
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -23,10 +26,10 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     if sock is None or environ.get("SERVER_PROTOCOL") not in ("HTTP/1.1", "HTTP/1.0"):
         return None
     native = type(sock).__module__ in ("socket", "ssl")
+    # Now: middleware inside may put another in its place.
+    unreader = unwrap_input(environ, _has_unreader).reader.unreader
 
     def take_read_ahead() -> bytes:
-        # Not before the request is known to have no body: the reader of a chunked one has none.
-        unreader = environ["wsgi.input"].reader.unreader
         if hasattr(unreader, "take_buffered"):
             return bytes(unreader.take_buffered())
         # gunicorn < 26.2
@@ -48,6 +51,11 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     return server_socket
 
 
+def _has_unreader(stream: Any) -> bool:
+    # Not so that of a chunked body.
+    return hasattr(getattr(stream, "reader", None), "unreader")
+
+
 class _IsStopping:
     """Asks the worker of this process whether it was told to stop."""
 
@@ -66,7 +74,24 @@ def _find_is_stopping() -> _IsStopping | None:
     worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if not (hasattr(worker, "alive") and hasattr(worker, "cfg")):
         return None
+    _start_threads(worker)
     return _IsStopping(worker)
+
+
+def _start_threads(worker: Any) -> None:
+    """Have a worker start its own threads, before there are any of ours.
+
+    It starts them as requests come, and ends when the system has no more.
+    """
+    pool = getattr(worker, "tpool", None)
+    if not isinstance(pool, concurrent.futures.ThreadPoolExecutor):
+        return
+    started = threading.Event()
+    with contextlib.suppress(RuntimeError):
+        # Each waits, and so another one is started for the next.
+        for _ in range(worker.cfg.threads):
+            pool.submit(started.wait)
+    started.set()
 
 
 os.register_at_fork(after_in_child=_find_is_stopping.cache_clear)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import io
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -17,39 +18,45 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.wsgi import ClosingIterator
 
-from ..exceptions import NoSocket
 from ..loop.pool import thread_pool
-from ..plugin.hookspecs import ServerSocket
-from ..plugin.manager import plugins
-from .handshake import is_upgrade, spare_hop_by_hop
+from .admission import no_threads, too_many_threads
+from .gateway import GATEWAY, Gateway
+from .handshake import is_upgrade
+from .head import SWITCHING, guard
 
 if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from ..options import Options
 
-__all__ = ["CROWDED", "DISPATCH", "NOTHING", "NO_SOCKET", "SERVER_SOCKET", "Detacher", "Dispatch"]
+__all__ = ["Detacher", "Dispatch"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Environ keys, by which the rooms that a request passes through tell each other of it.
-SERVER_SOCKET = "flask_ws.server_socket"
-DISPATCH = "flask_ws.dispatch"
-CROWDED = "flask_ws.crowded"
-NO_SOCKET = "flask_ws.no_socket"
-#: The body of the server's own 101. A server may send the head no earlier than a first chunk, and
-#: is to do so before the end, when the socket is drained.
+#: The body of the server's own 101: it may send its head no earlier than a first chunk.
 NOTHING = (b"",)
 #: How the environ keys begin of objects that belong to the server's worker.
-SERVER_KEYS = ("wsgi.early_hints", "gunicorn.", "werkzeug.s", SERVER_SOCKET)
+SERVER_KEYS = ("wsgi.early_hints", "gunicorn.", "werkzeug.s", GATEWAY)
 
 
 class Dispatch:
     """One request on a thread of its own, and a server's worker that waits for the answer."""
 
-    __slots__ = ("_app", "_environ", "_error", "_iterable", "_pending", "_started", "released")
+    __slots__ = (
+        "_app",
+        "_environ",
+        "_error",
+        "_gateway",
+        "_iterable",
+        "_pending",
+        "_started",
+        "_written",
+        "released",
+    )
 
-    def __init__(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+    def __init__(self, gateway: Gateway, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+        self._gateway = gateway
         self._app = app
         self._environ = environ
         #: Whether the server has its worker back.
@@ -61,9 +68,14 @@ class Dispatch:
         self._started: tuple[Any, ...] = ()
         self._iterable: Iterable[bytes] = ()
         self._error: BaseException | None = None
+        # What the app wrote before that, by the callable that start_response returns.
+        self._written: list[bytes] = []
 
     def start(self, max_threads: int) -> bool:
-        """Start the thread; ``False`` where there are too many."""
+        """Start the thread; ``False`` where there are too many.
+
+        :raises RuntimeError: the system has none.
+        """
         # In the context of the worker's thread, where middleware may have left something.
         return thread_pool().start(max_threads, contextvars.copy_context().run, self._run)
 
@@ -76,23 +88,24 @@ class Dispatch:
         start_response(*self._started)
         return self._iterable
 
-    def copy_environ(self) -> WSGIEnvironment:
-        """Copy the environ for the rest of the request, without the server's own objects.
+    def copy_environ(self, environ: WSGIEnvironment) -> WSGIEnvironment:
+        """Copy the request's environ for the rest of it, without the server's own objects.
 
         The server goes through its environ, to log it, while this thread may change its own.
-        """
-        environ = {
-            key: value for key, value in self._environ.items() if not key.startswith(SERVER_KEYS)
-        }
-        environ["wsgi.input"] = io.BytesIO()
-        return environ
 
-    def release(self, drain: Callable[[], None]) -> None:
+        :param environ: the environ as the app has it: middleware may have made another.
+        """
+        copy = {key: value for key, value in environ.items() if not key.startswith(SERVER_KEYS)}
+        copy["wsgi.input"] = io.BytesIO()
+        return copy
+
+    def release(self, headers: list[tuple[str, str]], drain: Callable[[], None]) -> None:
         """Give the server its worker back, with a 101 to log.
 
+        :param headers: the headers of the 101.
         :param drain: called when the server is done with the connection's dead socket.
         """
-        self._started = ("101 Switching Protocols", [])
+        self._started = (SWITCHING, headers)
         self._iterable = ClosingIterator(NOTHING, [drain, self._let_go])
         self.released = True
         self._pending.release()
@@ -108,13 +121,7 @@ class Dispatch:
 
     def _run(self) -> None:
         try:
-            iterable = self._app(self._environ, self._start_response)
-            if self.released:
-                close = getattr(iterable, "close", None)
-                if close is not None:
-                    close()
-            else:
-                self._iterable = iterable
+            self._finish(self._gateway.serve(self._app, self._environ, self._start_response))
         except BaseException as error:
             if not self.released:
                 self._error = error
@@ -122,17 +129,46 @@ class Dispatch:
                 # The server, which would have logged it, is not there any more.
                 logger.exception("An error after the end of a WebSocket handler")
         finally:
+            # Each holds on to the other.
+            self._gateway.dispatch = None
             if not self.released:
                 self._pending.release()
 
-    def _start_response(self, *arguments: Any) -> Callable[[bytes], object]:
-        if not self.released:
-            self._started = arguments
-        return _no_write
+    def _finish(self, iterable: Iterable[bytes]) -> None:
+        """Do what is left of the request here, and leave its response to the worker."""
+        close = getattr(iterable, "close", None)
+        first: list[bytes] = []
+        try:
+            if not self._started:
+                # Generator middleware, that begins to run only here.
+                iterable = iter(iterable)
+                while not self._started:
+                    first.append(next(iterable))
+            if self.released:
+                for _ in iterable:
+                    pass
+        except BaseException as error:
+            if close is not None:
+                close()
+            if isinstance(error, StopIteration):
+                raise AssertionError("The app has not called start_response().") from None
+            raise
+        if self.released:
+            if close is not None:
+                close()
+        elif first or self._written:
+            chunks = itertools.chain(self._written, first, iterable)
+            self._iterable = ClosingIterator(chunks, close)
+        else:
+            self._iterable = iterable
 
-
-def _no_write(_data: bytes) -> object:
-    raise RuntimeError("Flask's responses do not use write()")
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        if self._started and not exc_info:
+            raise AssertionError("start_response() was called before, and has no exc_info now.")
+        self._started = (status, headers, exc_info) if exc_info else (status, headers)
+        return self._written.append
 
 
 class Detacher:
@@ -148,34 +184,28 @@ class Detacher:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
-        start_response = spare_hop_by_hop(start_response)
         if not is_upgrade(environ):
+            return self._app(environ, guard(start_response, handshake=False))
+        gateway: Gateway = environ.get(GATEWAY) or Gateway(environ)
+        if gateway.serving:
+            # An app within another, whose matter it is.
             return self._app(environ, start_response)
-        server_socket = find_socket(environ)
-        options = self._read_options()
+        start_response = guard(start_response, handshake=True)
+        options, server_socket = self._read_options(), gateway.server_socket
         if server_socket is None or not options.detach:
-            return self._app(environ, start_response)
+            return gateway.serve(self._app, environ, start_response)
         if server_socket.detach:
-            dispatch = environ[DISPATCH] = Dispatch(self._app, environ)
-            if dispatch.start(options.max_threads):
-                return dispatch.answer(start_response)
+            gateway.dispatch = dispatch = Dispatch(gateway, self._app, environ)
+            try:
+                if dispatch.start(options.max_threads):
+                    return dispatch.answer(start_response)
+                gateway.no_room = too_many_threads(options)
+            except RuntimeError:
+                gateway.no_room = no_threads()
             # An event view needs none.
-            del environ[DISPATCH]
-            environ[CROWDED] = True
+            gateway.dispatch = None
         if server_socket.detach or server_socket.detachable:
             # The connection of an event view outlives the request, and so must its environ: a
             # server may clear it then.
             environ = environ.copy()
-        return self._app(environ, start_response)
-
-
-def find_socket(environ: WSGIEnvironment) -> ServerSocket | None:
-    """Ask the plugins for a request's socket, once; why there is none, the environ says then."""
-    if SERVER_SOCKET not in environ:
-        try:
-            environ[SERVER_SOCKET] = plugins.get_socket(environ)
-        except NoSocket as error:
-            environ[SERVER_SOCKET] = None
-            environ[NO_SOCKET] = str(error)
-    found: ServerSocket | None = environ[SERVER_SOCKET]
-    return found
+        return gateway.serve(self._app, environ, start_response)

@@ -9,9 +9,9 @@ import base64
 import binascii
 import hashlib
 import logging
-import sys
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from werkzeug.exceptions import (
@@ -19,7 +19,6 @@ from werkzeug.exceptions import (
     Forbidden,
     HTTPException,
     MethodNotAllowed,
-    ServiceUnavailable,
 )
 from werkzeug.wrappers import Request
 
@@ -28,7 +27,7 @@ from ..protocol.deflate import DeflateParameters, negotiate
 from ..wording import one_line, shown_address, shown_path
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = [
     "Handshake",
@@ -36,19 +35,20 @@ __all__ = [
     "accept_value",
     "check",
     "is_upgrade",
-    "spare_hop_by_hop",
 ]
 
 logger = logging.getLogger("flask_ws")
 
 VERSION = "13"
+#: How the versions of HTTP begin that know no upgrade (RFC 6455 section 4.1).
+OLD_HTTP = ("HTTP/0", "HTTP/1.0")
+#: What the Host header may be (RFC 9112 section 3.2): several are joined by commas.
+HOST = re.compile(r"[^\s,/?#@\\]+")
+#: What a request without a body has as its Content-Length.
+NO_LENGTHS = (None, "", "0")
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: Names of one machine, which are origins of their own each.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-#: Seconds after which a client that found the server full may try again.
-RETRY_AFTER = 5
-#: What a 426 must have (RFC 9110 section 15.5.22), and a WSGI application must not (PEP 3333).
-HOP_BY_HOP = frozenset({"connection", "upgrade"})
 #: The environ key by which a test client asks to be told what the log says of a refusal.
 EXPLAIN = "flask_ws.explain"
 #: The environ key that says that the refusal of a handshake is in the log already.
@@ -75,24 +75,6 @@ class UpgradeRequired(HTTPException):
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
         ]
-
-
-def spare_hop_by_hop(start_response: StartResponse) -> StartResponse:
-    """Wrap a server's start_response, so that a 426 is answered by one that is strict, too.
-
-    Most servers let an application say ``Upgrade``; one that does not says so with an assertion.
-    """
-
-    def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-        if not status.startswith("426"):
-            return start_response(status, headers, *more)
-        try:
-            return start_response(status, headers, *more)
-        except AssertionError:
-            headers = [header for header in headers if header[0].lower() not in HOP_BY_HOP]
-            return start_response(status, headers, sys.exc_info())
-
-    return start
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +112,12 @@ def check(request: Request, options: Options) -> Handshake:
         refuse(request, UpgradeRequired())
     if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != VERSION:
         refuse(request, UpgradeRequired())
-    if environ.get("HTTP_TRANSFER_ENCODING") or (request.content_length or 0) > 0:
+    if environ.get("SERVER_PROTOCOL", "").startswith(OLD_HTTP):
+        refuse(request, BadRequest("A WebSocket handshake is a request of HTTP/1.1."))
+    if not HOST.fullmatch(environ.get("HTTP_HOST", "")):
+        refuse(request, BadRequest("A WebSocket handshake has one Host header."))
+    # As it stands there: int() takes other things for numbers, too, and a proxy on the way may not.
+    if "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH") not in NO_LENGTHS:
         refuse(request, BadRequest("A WebSocket handshake has no body."))
     key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
     if not _is_key(key):
@@ -179,22 +166,6 @@ def log_refusal(request: Request, code: int | None, text: str | None) -> None:
         one_line(text or ""),
     )
     request.environ[REFUSAL_LOGGED] = True
-
-
-def too_many_connections(options: Options) -> ServiceUnavailable:
-    """Make the refusal of a process that holds as many connections as it may."""
-    return ServiceUnavailable(
-        f"This process has {options.max_connections} WebSocket connections (SOCK_MAX_CONNECTIONS).",
-        retry_after=RETRY_AFTER,
-    )
-
-
-def too_many_threads(options: Options) -> ServiceUnavailable:
-    """Make the refusal of a process that runs as many handlers as it may."""
-    return ServiceUnavailable(
-        f"This process runs {options.max_threads} WebSocket handlers (SOCK_MAX_THREADS).",
-        retry_after=RETRY_AFTER,
-    )
 
 
 def accept_value(key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,18 +24,19 @@ from ..plugin.hookspecs import ServerSocket
 from ..protocol.deflate import Deflate
 from ..protocol.protocol import Protocol
 from ..views.advice import SessionWatch, check_result, explain_exception
-from ..views.context import log_exception, tear_down_with
+from ..views.context import log_exception, move_request, tear_down_with
 from ..views.conversation import Conversation
 from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
 from ..wording import describe_close, shown_address, shown_path
+from .admission import no_descriptors, too_many_connections
 from .handshake import Handshake
 from .takeover import Takeover
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["ON_EXCEPTION", "Link", "Upgrade"]
+__all__ = ["ON_EXCEPTION", "Link", "OwnThread", "Upgrade"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -62,41 +64,98 @@ class Upgrade:
     server_socket: ServerSocket
 
 
+class OwnThread(typing.Protocol):
+    """A thread of ours that a request runs on, while a worker of the server's waits for it."""
+
+    #: Whether the server has its worker back.
+    released: bool
+
+    def copy_environ(self, environ: WSGIEnvironment) -> WSGIEnvironment:
+        """Copy the request's environ for a connection that outlives it."""
+
+    def release(self, headers: list[tuple[str, str]], drain: Callable[[], None]) -> None:
+        """Give the server its worker back."""
+
+
 class Link:
-    """A connection and what runs on it, from the 101 to the end of the TCP connection."""
+    """A connection and what runs on it, from the 101 to the end of the TCP connection.
+
+    It owns the connection from :meth:`open` on, until :meth:`close`, which must follow, or until
+    it has handed it to the reactor. The same goes for its place, from :meth:`admit` on.
+
+    :param upgrade: the handshake that was accepted.
+    """
 
     __slots__ = (
+        "_admitted",
         "_began",
         "_monitor",
         "_on_reactor",
+        "_owned",
         "_report",
         "_upgrade",
         "connection",
+        "detached",
         "takeover",
         "ws",
     )
 
-    def __init__(
-        self, upgrade: Upgrade, takeover: Takeover, environ: WSGIEnvironment, *, on_reactor: bool
-    ) -> None:
-        self.takeover = takeover
-        self._upgrade = upgrade
-        self._on_reactor = on_reactor
-        self._monitor = monitor_for(upgrade.server_socket.concurrency)
-        self._began = time.monotonic()
-        tell = environ.get(ON_EXCEPTION)
-        self._report = report if tell is None else functools.partial(report, tell=tell)
-        self.connection = self._make_connection(environ)
-        self.ws = self._make_websocket(environ)
+    #: The connection; and as the handler sees it.
+    connection: Connection
+    ws: WebSocket
 
-    def begin(self, head: bytes, early: bytes) -> None:
-        """Answer the handshake.
+    def __init__(self, upgrade: Upgrade) -> None:
+        server_socket = upgrade.server_socket
+        self.takeover = Takeover(server_socket.sock)
+        self._upgrade = upgrade
+        # TLS needs a thread to wait, and a detached connection one of our own.
+        self._on_reactor = (
+            isinstance(upgrade.target, type)
+            and upgrade.options.detach
+            and self.takeover.sslobj is None
+            and (server_socket.detach or server_socket.detachable)
+        )
+        #: Whether the connection leaves the server's worker.
+        self.detached = self._on_reactor
+        self._monitor = monitor_for(server_socket.concurrency)
+        self._began = time.monotonic()
+        self._report = report
+        # What is to be given back: a place among the connections, and the connection.
+        self._admitted = self._owned = False
+
+    def admit(self) -> None:
+        """Take a place among the connections.
+
+        :raises ServiceUnavailable: others have taken the last since the handshake was accepted.
+        """
+        options = self._upgrade.options
+        self._admitted = self._monitor.admit(options.max_connections)
+        if not self._admitted:
+            raise too_many_connections(options)
+
+    def open(self, head: bytes, dispatch: OwnThread | None) -> None:
+        """Take the connection from the server, and answer the handshake.
 
         :param head: the 101.
-        :param early: what the server has read of the client's first frames.
+        :param dispatch: the thread of ours that the request runs on, if it does.
+        :raises ServiceUnavailable: there is no descriptor for it; the server has it still.
         """
-        options, server_socket = self._upgrade.options, self._upgrade.server_socket
-        connection = self.connection
+        server_socket, options = self._upgrade.server_socket, self._upgrade.options
+        environ = flask.request.environ
+        self.detached = self._on_reactor or (dispatch is not None and options.detach)
+        # Before anything else touches the server's socket.
+        early = server_socket.take_read_ahead()
+        if self.detached:
+            self._detach()
+            if dispatch is not None:
+                environ = dispatch.copy_environ(environ)
+                move_request(environ)
+        tell = environ.get(ON_EXCEPTION)
+        if tell is not None:
+            self._report = functools.partial(report, tell=tell)
+        self._owned = True
+        self.connection = connection = self._make_connection(environ)
+        self.ws = self._make_websocket(environ)
         connection.sender.when_blocked = flusher_for(server_socket.concurrency).watch
         connection.begin(head, early)
         watch = Watch(
@@ -107,13 +166,16 @@ class Link:
             is_stopping=server_socket.is_stopping,
             stop_timeout=server_socket.stop_timeout,
         )
-        try:
-            self._monitor.add(watch, admitted=True)
-        except RuntimeError:
-            # The system has no thread left for the monitor.
-            connection.release()
-            raise
+        self._monitor.add(watch, admitted=True)
+        self._admitted = False
         logger.debug("%s open", connection.label)
+
+    def _detach(self) -> None:
+        try:
+            self.takeover.detach()
+        except OSError as error:
+            raise no_descriptors() from error
+        self._owned = True
 
     def run(self) -> None:
         """Serve the connection; or leave that to the reactor."""
@@ -160,7 +222,6 @@ class Link:
                 state.close_reason = "the handler has returned"
         finally:
             session.check(handler)
-            self.end()
 
     def run_view(self) -> None:
         """Call an event view's methods, here, until the connection ends."""
@@ -177,26 +238,26 @@ class Link:
                 self.connection.close(GOING_AWAY, "")
                 conversation.give_up()
             raise
-        finally:
-            self.end()
 
     def hand_to_reactor(self) -> None:
         """Let the reactor call an event view's methods."""
-        conversation = reactor = None
+        conversation = None
         try:
             conversation = self._converse()
             conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
             reactor = reactor_for_process(self._upgrade.options.workers)
-            # Not self.end, which would keep all that the handshake needed.
+            # Not self.close, which would keep all that the handshake needed.
             end = functools.partial(end_connection, self.connection, self._monitor, self._began)
-            reactor.add(conversation, end)
+            self._owned = False
+            try:
+                reactor.add(conversation, end)
+            except BaseException:
+                # Ctrl-C may come when it has been handed over already.
+                self._owned = not reactor.serves(conversation)
+                raise
         except BaseException:
-            if conversation is not None:
-                if reactor is not None and reactor.serves(conversation):
-                    # Ctrl-C came when it had been handed over already.
-                    raise
+            if conversation is not None and self._owned:
                 conversation.give_up()
-            self.end()
             raise
 
     def _converse(self) -> Conversation:
@@ -210,9 +271,18 @@ class Link:
         # There is no instance to tell of the end.
         return Conversation(WebSocketView(), self.ws, self._report)
 
-    def end(self) -> None:
-        """Close the socket, and see the connection off."""
-        end_connection(self.connection, self._monitor, self._began)
+    def close(self) -> None:
+        """End the connection, and give back what is held for it; once."""
+        if self._admitted:
+            self._admitted = False
+            self._monitor.dismiss()
+        if not self._owned:
+            return
+        self._owned = False
+        if hasattr(self, "connection"):
+            end_connection(self.connection, self._monitor, self._began)
+        else:
+            self.takeover.close()
 
     def _make_connection(self, environ: WSGIEnvironment) -> Connection:
         upgrade, takeover = self._upgrade, self.takeover

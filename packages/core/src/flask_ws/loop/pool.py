@@ -49,7 +49,8 @@ class ThreadPool:
         :param limit: how many threads may be at work.
         :param function: the function.
         :param args: its arguments.
-        :return: ``False`` if there are so many already, or the system has no more.
+        :return: ``False`` if there are so many already.
+        :raises RuntimeError: the system has no more.
         """
         with self._lock:
             if self._busy >= limit:
@@ -64,9 +65,9 @@ class ThreadPool:
             threading.Thread(
                 target=self._run, args=(function, *args), name="flask_ws.handler", daemon=True
             ).start()
-        except RuntimeError:
+        except BaseException:
             self._finish()
-            return False
+            raise
         return True
 
     def _run(self, function: Callable[..., object], *args: Any) -> None:

@@ -7,10 +7,19 @@ import io
 import os
 import socket
 import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from ..exceptions import NoSocket
 from ..system import WINDOWS
 
-__all__ = ["BorrowedSocket", "borrow_socket", "take_buffered"]
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["BorrowedSocket", "borrow_socket", "take_buffered", "unwrap_input"]
+
+#: Streams that are looked at on the way to the server's own.
+MOST_WRAPPERS = 32
 
 
 class BorrowedSocket(socket.socket):
@@ -42,6 +51,33 @@ def borrow_socket(fd: int) -> socket.socket:
     if blocking is not None:
         sock.setblocking(blocking)
     return sock
+
+
+def unwrap_input(environ: WSGIEnvironment, is_own: Callable[[Any], bool]) -> Any:
+    """Find a server's own ``wsgi.input``, where middleware around the app has wrapped it.
+
+    For plugins whose server has its socket, or what it read ahead, behind that stream. Middleware
+    between Flask and flask-ws makes no difference: the hook is called before it.
+
+    :param environ: the WSGI environ of the request.
+    :param is_own: tells the server's own stream from others; it must not raise.
+    :return: the stream.
+    :raises NoSocket: it is not to be found among what the wrappers hold.
+    """
+    streams = [environ.get("wsgi.input")]
+    # It grows meanwhile.
+    for stream in streams:
+        if is_own(stream):
+            return stream
+        held = [*getattr(stream, "__dict__", {}).values(), getattr(stream, "raw", None)]
+        streams += [other for other in held if hasattr(other, "read")]
+        if len(streams) > MOST_WRAPPERS:
+            break
+    raise NoSocket(
+        f"Middleware around the app has put {type(streams[0]).__name__} in front of the server's "
+        "wsgi.input, and flask-ws cannot look behind it. Set it on app.wsgi_app before Sock(app), "
+        "so that flask-ws comes first; or let it leave handshakes alone."
+    )
 
 
 def take_buffered(reader: io.BufferedReader, sock: socket.socket) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any, Concatenate, TypeAlias, TypeVar
 
 import flask
+from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotImplemented as NotImplementedResponse
 from werkzeug.routing import Rule
 
@@ -17,11 +18,11 @@ from ..channels.settings import read_broker
 from ..connection.connection import Connection
 from ..connection.endpoint import connection_of
 from ..exceptions import ConfigurationError
-from ..http.detach import CROWDED, NO_SOCKET, Detacher, find_socket
-from ..http.handshake import check, refuse, too_many_connections, too_many_threads
+from ..http.admission import check_room
+from ..http.detach import Detacher
+from ..http.gateway import GATEWAY, Gateway, switching
+from ..http.handshake import check, refuse
 from ..http.link import Upgrade
-from ..http.response import WebSocketResponse
-from ..loop.monitor import monitor_for
 from ..options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
 from ..plugin.manager import hint, plugins
 from ..protocol.frames import BytesLike
@@ -258,6 +259,8 @@ class AppState:
         state = app.extensions.get(EXTENSION)
         if state is None:
             state = app.extensions[EXTENSION] = cls(app)
+            # The first in the list runs last: what others make of a 101 opens the WebSocket, too.
+            app.after_request_funcs.setdefault(None, []).insert(0, accept_answer)
             app.wsgi_app = Detacher(app.wsgi_app, state.read)  # type: ignore[method-assign]
         assert isinstance(state, AppState)
         return state
@@ -288,28 +291,39 @@ class AppState:
             explain_routing(error, self.unregistered(flask.current_app))
 
 
+def accept_answer(response: flask.Response) -> flask.Response:
+    """Let a 101 that an ``after_request`` function has made open the WebSocket."""
+    if response.status_code == 101 and GATEWAY in flask.request.environ:
+        switching(response)
+    return response
+
+
 def _answer(
     handler: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     options: Options,
     channels: Channels,
-) -> WebSocketResponse:
+) -> flask.Response:
     """Answer the current request's handshake: with a response of 101, or by refusing it."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
     handshake = check(request, options)
-    server_socket = find_socket(request.environ)
+    # Here is none yet where nobody has initialised the app, at its first request.
+    gateway: Gateway = request.environ.get(GATEWAY) or Gateway(request.environ)
+    request.environ[GATEWAY] = gateway
+    server_socket = gateway.server_socket
     if server_socket is None:
-        why = request.environ.get(NO_SOCKET) or hint(request.environ)
-        refuse(request, NotImplementedResponse(why))
+        refuse(request, NotImplementedResponse(gateway.no_socket or hint(request.environ)))
     needs_thread = not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
-    if request.environ.get(CROWDED) and options.detach and needs_thread:
-        refuse(request, too_many_threads(options))
+    if gateway.no_room is not None and options.detach and needs_thread:
+        refuse(request, gateway.no_room)
     warn_of_decorators(handler)
     detachable = server_socket.detach or server_socket.detachable
     warn_of_worker(request.environ, server_socket, detached=detachable and options.detach)
-    if len(monitor_for(server_socket.concurrency)) >= options.max_connections:
-        refuse(request, too_many_connections(options))
-    return WebSocketResponse.accept(
-        Upgrade(handler, args, kwargs, handshake, options, channels, server_socket)
-    )
+    try:
+        check_room(server_socket, options)
+    except HTTPException as error:
+        refuse(request, error)
+    gateway.upgrade = Upgrade(handler, args, kwargs, handshake, options, channels, server_socket)
+    app = flask.current_app
+    return switching(app.response_class(status=101, headers=handshake.headers))

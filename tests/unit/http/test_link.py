@@ -73,7 +73,7 @@ def test_the_101_has_the_headers_of_the_handshake_and_no_others(
     }
 
 
-def test_the_server_is_given_a_101_without_headers(
+def test_the_server_is_given_the_headers_of_the_101_that_an_app_may_set(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     sock.route("/")(wait_for_close)
@@ -82,7 +82,12 @@ def test_the_server_is_given_a_101_without_headers(
     call.peer.close()
 
     assert call.wait() == b""
-    assert (call.status, call.headers) == ("101 Switching Protocols", [])
+    assert call.status == "101 Switching Protocols"
+    assert [name for name, _ in call.headers] == [
+        "Sec-WebSocket-Accept",
+        "Content-Type",
+        "Content-Length",
+    ]
 
 
 def test_the_server_is_given_its_101_when_the_handler_has_ended(

@@ -1,0 +1,296 @@
+"""One handshake on its way between server and app: what goes in, and what may come out.
+
+Both speak WSGI as PEP 3333 has it, and so may whatever middleware there is around flask-ws and
+inside.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import flask
+from werkzeug.exceptions import HTTPException
+
+from ..exceptions import NoSocket
+from ..plugin.manager import plugins
+from .handshake import log_refusal
+from .head import (
+    NO_LENGTH,
+    SWITCHING,
+    Unsendable,
+    answer_headers,
+    is_switch,
+    make_head,
+    seen_headers,
+    spoilt,
+)
+from .link import Link
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from ..plugin.hookspecs import ServerSocket
+    from .link import OwnThread, Upgrade
+
+    Headers = list[tuple[str, str]]
+
+__all__ = ["GATEWAY", "Gateway", "switching"]
+
+#: The environ key of a request's gateway: an object, so that copies of the environ share it.
+GATEWAY = "flask_ws.gateway"
+
+
+class Gateway:
+    """A handshake between server and app.
+
+    :param environ: the request, as the server or the outermost middleware made it.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_start_response",
+        "_switching",
+        "dispatch",
+        "link",
+        "no_room",
+        "no_socket",
+        "server_socket",
+        "serving",
+        "started",
+        "upgrade",
+    )
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        #: The socket behind the request; and why there is none, if its plugin says so.
+        self.server_socket: ServerSocket | None = None
+        self.no_socket: str | None = None
+        try:
+            # Before middleware inside can wrap what a plugin needs.
+            self.server_socket = plugins.get_socket(environ)
+        except NoSocket as error:
+            self.no_socket = str(error)
+        #: The thread that the request runs on, if it is one of ours; or the refusal of a handler
+        #: for which there is none.
+        self.dispatch: OwnThread | None = None
+        self.no_room: HTTPException | None = None
+        #: The handshake that the app has accepted, until its 101 goes out.
+        self.upgrade: Upgrade | None = None
+        #: The connection, from then on.
+        self.link: Link | None = None
+        #: Whether the app is answering; and whether the server has been given a status.
+        self.serving = False
+        self.started = False
+        self._start_response: StartResponse | None = None
+        # Between the app's 101 and ours; and the headers with which that came through.
+        self._switching = False
+        self._headers: Headers | None = None
+
+    # Towards the server
+
+    def serve(
+        self, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Have the app answer the request; if with a 101, serve the connection to its end."""
+        self._start_response = start_response
+        self.serving, self.started = True, False
+        environ[GATEWAY] = self
+        environ["wsgi.input"] = NoBody(environ["wsgi.input"])
+        try:
+            iterable = app(environ, self.start)
+        except BaseException:
+            self.leave()
+            raise
+        if self.started and self.link is None:
+            self.serving = False
+            return iterable
+        return Body(self, iterable)
+
+    def start(
+        self, status: str, headers: Headers, exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        """Begin the response: the ``start_response`` that the app is given."""
+        if self.link is not None:
+            # The client has its 101.
+            if is_switch(status) and not exc_info:
+                # Of middleware that has kept it to itself until now.
+                return ignore
+            raise_late(exc_info)
+        if not is_switch(status):
+            return self._forward(status, headers, exc_info)
+        if self._switching:
+            # Not a word to the server before there is a connection.
+            self._headers = headers
+            return ignore
+        return self._forward(*spoilt(), exc_info)
+
+    def _forward(
+        self, status: str, headers: Headers, exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        assert self._start_response is not None
+        self.started = True
+        if exc_info:
+            return self._start_response(status, headers, exc_info)
+        return self._start_response(status, headers)
+
+    def leave(self) -> None:
+        """Let go of the dead socket; the server is done with it, or has nothing to close."""
+        self.serving = False
+        self._start_response = None
+        if self.link is not None and not self.released:
+            self.link.takeover.drain()
+
+    @property
+    def released(self) -> bool:
+        """Whether the server has had its answer, and its worker back."""
+        return self.dispatch is not None and self.dispatch.released
+
+    # Towards the app
+
+    def switch(
+        self, response: flask.Response, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer with a 101, and serve the connection; or refuse the handshake after all."""
+        upgrade, self.upgrade = self.upgrade, None
+        assert upgrade is not None
+        iterable, status, headers = response.get_wsgi_response(environ)
+        link, late = Link(upgrade), start_response
+        try:
+            try:
+                make_head(headers)
+                link.admit()
+                self._switching, self._headers = True, None
+                # From here on there is a response to be taken back.
+                late = functools.partial(replace, start_response)
+                # Middleware inside sees it as any other response, and may add to its headers; or
+                # it keeps the response to itself for now.
+                start_response(status, [*headers, NO_LENGTH])
+                headers = answer_headers(upgrade.handshake, self._headers or headers)
+                link.open(make_head(headers), self.dispatch)
+            except HTTPException as error:
+                self._switching = False
+                response.close()
+                why = error.why if isinstance(error, Unsendable) else error.description
+                log_refusal(flask.request, error.code, why)
+                return error.get_response(environ)(environ, late)
+            finally:
+                self._switching = False
+            self.link = link
+            if link.detached and self.dispatch is not None:
+                # Not earlier: until this thread waits for something, the two would only be in
+                # each other's way.
+                self.dispatch.release(seen_headers(headers), link.takeover.drain)
+            link.run()
+        finally:
+            link.close()
+            if self.link is None:
+                # The server gets no iterable to close.
+                link.takeover.drain()
+        if not self.released:
+            self._forward(SWITCHING, seen_headers(headers))
+        return iterable
+
+
+class NoBody(io.BytesIO):
+    """The body of a handshake, which has none.
+
+    The server's own reader may be the connection's: whoever asked it for a body would wait for
+    the client, or take its frames.
+
+    :param reader: the server's, which other libraries look for the socket.
+    """
+
+    def __init__(self, reader: Any) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        """Find what is the server's own."""
+        return getattr(self._reader, name)
+
+
+class Body:
+    """What the server iterates over: the app's answer, or the end of a connection."""
+
+    __slots__ = ("_close", "_gateway", "_iterator", "_told")
+
+    def __init__(self, gateway: Gateway, iterable: Iterable[bytes]) -> None:
+        self._gateway = gateway
+        self._iterator = iter(iterable)
+        self._close = getattr(iterable, "close", None)
+        self._told = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate."""
+        return self
+
+    def __next__(self) -> bytes:
+        """Have the app go on: in generator middleware, that begins to run only here."""
+        chunk = next(self._iterator, None)
+        if self._gateway.link is not None:
+            # A server may send its head no earlier than a first chunk, and is to do so before the
+            # dead socket is drained. More than that, nobody would read.
+            chunk = b"" if chunk is not None or not self._told else None
+            self._told = True
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """End the response."""
+        try:
+            if self._close is not None:
+                self._close()
+        finally:
+            self._gateway.leave()
+
+
+def replace(
+    start_response: StartResponse, status: str, headers: Headers, exc_info: Any = None
+) -> Callable[[bytes], object]:
+    """Take back a response that was begun, and has not been sent, and begin another."""
+    return start_response(status, headers, exc_info or sys.exc_info())
+
+
+def raise_late(exc_info: OptExcInfo | None) -> NoReturn:
+    """Say that it is too late for another response: the client has one."""
+    if exc_info and exc_info[1] is not None:
+        raise exc_info[1].with_traceback(exc_info[2])
+    raise AssertionError("The response has begun already, and start_response() got no exc_info.")
+
+
+def ignore(_data: bytes) -> object:
+    """Write what nobody reads."""
+    return None
+
+
+def switching(response: flask.Response) -> flask.Response:
+    """Let a response open the WebSocket when the server calls it, whatever its class is."""
+    if type(response).__module__ != __name__:
+        kind: Any = type(response)
+        response.__class__ = derive(kind)
+    return response
+
+
+@functools.lru_cache(maxsize=32)
+def derive(kind: type[flask.Response]) -> type[flask.Response]:
+    """Derive a class of responses that open the WebSocket."""
+
+    def call(
+        self: flask.Response, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        gateway: Gateway | None = environ.get(GATEWAY)
+        if self.status_code != 101 or gateway is None or gateway.upgrade is None:
+            # An after_request function thought otherwise.
+            return kind.__call__(self, environ, start_response)
+        switch = functools.partial(gateway.switch, self)
+        if gateway.serving:
+            return switch(environ, start_response)
+        # The first request of an app that nobody has initialised.
+        return gateway.serve(switch, environ, start_response)
+
+    return type(kind.__name__, (kind,), {"__call__": call, "__module__": __name__})
