@@ -102,6 +102,9 @@ class Call:
             body: Iterable[bytes] = app(environ, start_response)
             try:
                 written.extend(body)
+                if self.status.startswith("101"):
+                    # To nobody, by now.
+                    self.server_sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
             finally:
                 close = getattr(body, "close", None)
                 if close is not None:

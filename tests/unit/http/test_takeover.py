@@ -15,6 +15,7 @@ from tests.support.memory import tcp_pair
 from tests.support.raw import Peer
 from tests.unit.conftest import TLS, tls_pair
 
+from flask_ws.http import takeover
 from flask_ws.http.takeover import Takeover
 
 FDS = Path("/proc/self/fd")
@@ -164,6 +165,35 @@ def test_draining_twice_does_nothing_more(connect: Connect) -> None:
 
 def test_a_connection_that_was_not_taken_has_nothing_to_drain(connect: Connect) -> None:
     connect().takeover.drain()
+
+
+def test_a_server_that_writes_after_the_end_of_its_response_has_somebody_to_write_to(
+    connect: Connect,
+) -> None:
+    """As some do behind generator middleware."""
+    connection, other = connect(), connect()
+    for one in (connection, other):
+        one.takeover.close()
+        one.takeover.finish()
+    for _ in range(3):
+        connection.sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+
+    # Which is let go when another connection ends.
+    assert takeover._unwritten
+    connection.sock.close()
+    other.sock.close()
+    other.takeover.finish()
+    assert not takeover._unwritten
+
+
+def test_what_a_server_has_written_before_the_end_is_swallowed_at_once(connect: Connect) -> None:
+    connection = connect()
+    connection.takeover.close()
+    connection.sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    connection.takeover.finish()
+
+    assert not takeover._unwritten
+    assert connection.sock.recv(100) == b""
 
 
 # Detaching

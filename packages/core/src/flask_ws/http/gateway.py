@@ -183,7 +183,7 @@ class Gateway:
             if link.detached and self.dispatch is not None:
                 # Not earlier: until this thread waits for something, the two would only be in
                 # each other's way.
-                self.dispatch.release(seen_headers(headers), link.takeover.drain)
+                self.dispatch.release(seen_headers(headers), link.takeover.finish)
             link.run()
         finally:
             link.close()
@@ -246,6 +246,8 @@ class Body:
             if self._close is not None:
                 self._close()
         finally:
+            if self._gateway.link is not None and not self._gateway.released:
+                self._gateway.link.takeover.finish()
             self._gateway.leave()
 
 

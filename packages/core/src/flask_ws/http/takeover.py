@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import contextlib
 import socket
+from collections import deque
 from typing import Any
 
 from ..system import is_blocking, socketpair
@@ -78,13 +79,29 @@ class Takeover:
     def drain(self) -> None:
         """Swallow what the server wrote after the end; to be called when the server is done."""
         far, self._far = self._far, None
-        if far is None:
-            return
-        far.setblocking(False)
-        with contextlib.suppress(OSError):
-            while len(far.recv(DRAINED)) == DRAINED:
-                pass
-        far.close()
+        if far is not None:
+            far.setblocking(False)
+            swallow(far)
+            far.close()
+
+    def finish(self) -> None:
+        """End the server's response: what it wrote is swallowed, or will be.
+
+        Middleware around the app may end a response before the server has begun to write it, and
+        some servers report an error when nobody is there to write to.
+        """
+        far, self._far = self._far, None
+        if far is not None:
+            far.setblocking(False)
+            _unwritten.append(far)
+        # Those of others, too.
+        for _ in range(len(_unwritten)):
+            with contextlib.suppress(IndexError):
+                far = _unwritten.popleft()
+                if swallow(far):
+                    far.close()
+                else:
+                    _unwritten.append(far)
 
     def _make_dead(self) -> _socket.socket:
         dead, self._far = socketpair()
@@ -92,3 +109,20 @@ class Takeover:
         # As the server has set its own, whatever the default timeout of the process.
         dead.setblocking(is_blocking(self._exchange.sock))
         return dead
+
+
+#: Far ends to which their servers have not written yet.
+_unwritten: deque[_socket.socket] = deque()
+
+
+def swallow(far: _socket.socket) -> bool:
+    """Read what is there; ``False`` if that is nothing, and there may be more to come."""
+    size = None
+    try:
+        while size is None or size == DRAINED:
+            size = len(far.recv(DRAINED))
+    except BlockingIOError:
+        return size is not None
+    except OSError:
+        pass
+    return True

@@ -123,6 +123,9 @@ class Call:
             iterable = self._app(self._environ, start_response)
             try:
                 self._body.extend(iterable)
+                if self._started is not None and self._started[0].startswith("101"):
+                    # As a server does, to nobody by now.
+                    self._server_sock.sendall(END_OF_HEAD)
             finally:
                 if hasattr(iterable, "close"):
                     iterable.close()
