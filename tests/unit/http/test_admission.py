@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +13,19 @@ from tests.support.memory import MemoryServer
 
 from flask_ws import Sock, system
 from flask_ws.http import admission
+from flask_ws.http.admission import Descriptors
 from flask_ws.http.takeover import Takeover
+from flask_ws.system import count_descriptors, descriptor_limit
 
 resource = pytest.importorskip("resource")
+
+
+@pytest.fixture(autouse=True)
+def descriptors(monkeypatch: pytest.MonkeyPatch) -> Descriptors:
+    """What was counted before is forgotten."""
+    descriptors = Descriptors()
+    monkeypatch.setattr(admission, "descriptors", descriptors)
+    return descriptors
 
 
 @pytest.fixture
@@ -23,8 +33,7 @@ def few_descriptors(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Let the process have so many more descriptors than are in use, as far as we look."""
 
     def allow(more: int) -> None:
-        with socket.socket() as sock:
-            limit = sock.fileno() + more
+        limit = (count_descriptors() or 0) + more
         monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
 
     return allow
@@ -58,54 +67,81 @@ def test_with_descriptors_left_a_handshake_is_accepted(
     assert server.connect(app).answer_close().close_code == 1000
 
 
-def test_descriptors_in_use_are_counted_as_far_as_there_is_no_gap() -> None:
-    """The lowest number that is free says it, at the cost of two system calls."""
-    with socket.socket() as one:
-        before, limit = system.descriptors_left(one)
-        held = [socket.socket() for _ in range(20)]
-        after, _ = system.descriptors_left(one)
-        for other in held:
-            other.close()
-    assert limit == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    assert before - after == 20
-
-
-def test_a_process_without_a_limit_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
-    with socket.socket() as one:
-        assert system.descriptors_left(one) == (sys.maxsize, None)
-
-
-def test_a_system_without_limits_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "resource", None)
-    with socket.socket() as one:
-        assert system.descriptors_left(one) == (sys.maxsize, None)
-
-
-def test_none_are_left_where_none_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(fd: int) -> int:
-        raise OSError(24, "Too many open files")
-
-    with socket.socket() as one, monkeypatch.context() as patched:
-        patched.setattr(os, "dup", fail)
-        assert system.descriptors_left(one)[0] == 0
-
-
 @pytest.mark.parametrize(("limit", "reserve"), [(256, 32), (1024, 128), (2**20, 1024)])
 def test_an_eighth_is_reserved_up_to_1024(
-    app: Flask,
-    sock: Sock,
-    server: MemoryServer,
-    monkeypatch: pytest.MonkeyPatch,
-    limit: int,
-    reserve: int,
+    descriptors: Descriptors, monkeypatch: pytest.MonkeyPatch, limit: int, reserve: int
 ) -> None:
-    sock.route("/")(lambda ws: None)
-    monkeypatch.setattr(admission, "descriptors_left", lambda _: (reserve - 1, limit))
-    assert server.refuse(app).status == 503
-    monkeypatch.setattr(admission, "descriptors_left", lambda _: (reserve, limit))
-    assert server.connect(app).answer_close().close_code == 1000
+    used = limit - reserve
+    monkeypatch.setattr(admission, "count_descriptors", lambda: used - 1)
+    assert descriptors.has_room(limit)
+    assert not descriptors.has_room(limit)
+
+
+def test_descriptors_are_counted_again_after_a_while_or_a_number_of_handshakes(
+    descriptors: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at each handshake: that would take longer than all the rest of it."""
+    counted: list[None] = []
+
+    def count() -> int:
+        counted.append(None)
+        return 100
+
+    monkeypatch.setattr(admission, "count_descriptors", count)
+    monkeypatch.setattr(admission, "PERIOD", 3600.0)
+    for _ in range(160):
+        assert descriptors.has_room(1024)
+    assert len(counted) == 10
+    monkeypatch.setattr(admission, "PERIOD", 0.0)
+    for _ in range(16):
+        descriptors.has_room(1024)
+    counted.clear()
+    assert descriptors.has_room(1024)
+    assert descriptors.has_room(1024)
+    assert len(counted) == 2
+
+
+def test_all_descriptors_are_counted() -> None:
+    before = count_descriptors()
+    held = [socket.socket() for _ in range(20)]
+    after = count_descriptors()
+    for other in held:
+        other.close()
+    assert before is not None
+    assert after == before + 20
+
+
+def test_the_limit_is_that_of_the_system() -> None:
+    assert descriptor_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+@pytest.mark.parametrize("unlimited", ["by the system", "on this system"])
+def test_there_may_be_no_limit(monkeypatch: pytest.MonkeyPatch, unlimited: str) -> None:
+    if unlimited == "by the system":
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    else:
+        monkeypatch.setattr(system, "resource", None)
+    assert descriptor_limit() is None
+
+
+def test_there_is_no_room_where_there_is_no_descriptor_to_count_with(
+    descriptors: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> list[str]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "listdir", fail)
+    assert not descriptors.has_room(1024)
+
+
+def test_there_is_room_where_descriptors_cannot_be_counted(
+    descriptors: Descriptors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> list[str]:
+        raise FileNotFoundError(errno.ENOENT, path)
+
+    monkeypatch.setattr(os, "listdir", fail)
+    assert descriptors.has_room(1024)
 
 
 def test_a_connection_that_cannot_be_taken_for_want_of_descriptors_is_a_503(

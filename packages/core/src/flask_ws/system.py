@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import socket
 import sys
@@ -18,7 +19,8 @@ __all__ = [
     "LONGEST_WAIT",
     "TIMEOUT_MAX",
     "WINDOWS",
-    "descriptors_left",
+    "count_descriptors",
+    "descriptor_limit",
     "is_blocking",
     "socketpair",
 ]
@@ -57,23 +59,22 @@ def socketpair() -> tuple[_socket.socket, _socket.socket]:
     return _socket.socket(fileno=one.detach()), _socket.socket(fileno=other.detach())
 
 
-def descriptors_left(sock: socket.socket) -> tuple[int, int | None]:
-    """Tell how many file descriptors this process may still have, beside a new connection's.
-
-    The system gives out the lowest number that is free: so those below it are in use.
-
-    :param sock: the connection's socket.
-    :return: how many are left, and how many there may be: ``None`` where there is no limit.
-    """
+def descriptor_limit() -> int | None:
+    """Return how many file descriptors this process may have; ``None`` where there is no limit."""
     if resource is None:
-        return sys.maxsize, None
+        return None
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return sys.maxsize, None
-    fd = sock.fileno()
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def count_descriptors() -> int | None:
+    """Count this process's file descriptors; ``None`` if there is not even one left to do it.
+
+    It takes time: about a millisecond for some thousand of them.
+    """
     try:
-        lowest = os.dup(fd)
-    except OSError:
-        return 0, limit
-    os.close(lowest)
-    return max(0, limit - 1 - max(lowest, fd)), limit
+        # The one with which they are listed is among them.
+        return len(os.listdir("/dev/fd")) - 1
+    except OSError as error:
+        # A system without that folder has no limit that we would look at.
+        return None if error.errno in (errno.EMFILE, errno.ENFILE) else 0

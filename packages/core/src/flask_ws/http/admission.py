@@ -5,12 +5,13 @@ A refusal says how to raise the limit that was reached, in the log.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
 
 from ..loop.monitor import monitor_for
-from ..system import descriptors_left
+from ..system import count_descriptors, descriptor_limit
 
 if TYPE_CHECKING:
     from ..options import Options
@@ -30,6 +31,31 @@ RETRY_AFTER = 5
 #: with none left, the server itself cannot accept a connection, and some end the process then.
 RESERVED = 1 / 8
 MOST_RESERVED = 1024
+#: The part of them after which they are counted again, and the seconds.
+STEP = 1 / 64
+PERIOD = 1.0
+
+
+class Descriptors:
+    """How many file descriptors a process has left. They are counted now and then only."""
+
+    def __init__(self) -> None:
+        self._used: int | None = 0
+        # Handshakes since then, as if all were still open; and when to count again.
+        self._opened = 0
+        self._due = 0.0
+
+    def has_room(self, limit: int) -> bool:
+        """Tell whether one more may go to a connection; it is taken for granted that it does."""
+        now = time.monotonic()
+        if now >= self._due or self._opened >= limit * STEP:
+            self._used, self._opened, self._due = count_descriptors(), 0, now + PERIOD
+        self._opened += 1
+        reserve = min(limit * RESERVED, MOST_RESERVED)
+        return self._used is not None and self._used + self._opened <= limit - reserve
+
+
+descriptors = Descriptors()
 
 
 def check_room(server_socket: ServerSocket, options: Options) -> None:
@@ -41,8 +67,8 @@ def check_room(server_socket: ServerSocket, options: Options) -> None:
     """
     if len(monitor_for(server_socket.concurrency)) >= options.max_connections:
         raise too_many_connections(options)
-    left, limit = descriptors_left(server_socket.sock)
-    if limit is not None and left < min(limit * RESERVED, MOST_RESERVED):
+    limit = descriptor_limit()
+    if limit is not None and not descriptors.has_room(limit):
         raise no_descriptors(limit)
 
 
