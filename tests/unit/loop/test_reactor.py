@@ -26,7 +26,7 @@ from flask_ws.loop.reactor import Reactor, reactor_for_process
 from flask_ws.protocol.frames import BytesLike
 
 #: epoll, and what stands in for it on other systems.
-POLLERS = ["epoll", "selector"] if hasattr(select, "epoll") else ["selector"]
+POLLERS = ["epoll", "selector"] if hasattr(select, "epoll") else ["other"]
 
 
 @pytest.fixture(params=POLLERS)
