@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import logging
 import os
 import select
+import socket
 import threading
 import time
 import weakref
@@ -95,7 +97,8 @@ class Listener:
         self._closed = False
         # Whether the connection was lost, and has not all its subscriptions again.
         self._is_away = False
-        self._pipe: tuple[int, int] | None = None
+        # What is sent into one end wakes the thread, which waits at the other.
+        self._pipe: tuple[_socket.socket, _socket.socket] | None = None
         self._is_woken = False
         # What the thread alone uses.
         self._connection: Any = None
@@ -156,7 +159,7 @@ class Listener:
     def _start(self) -> None:
         if self._thread is None and not self._closed:
             if self._pipe is None:
-                self._pipe = os.pipe()
+                self._pipe = _make_pipe()
             thread = threading.Thread(
                 target=self._run, name=f"flask_ws.Redis-{self._health.name}", daemon=True
             )
@@ -166,16 +169,16 @@ class Listener:
     def _wake(self) -> None:
         if self._pipe is not None and not self._is_woken:
             self._is_woken = True
-            os.write(self._pipe[1], b"!")
+            self._pipe[1].send(b"!")
 
     def _sleep(self, seconds: float, fd: int | None = None) -> None:
         """Wait until there is something to read, or somebody wakes the thread."""
         assert self._pipe is not None
-        fds = [self._pipe[0]] if fd is None else [self._pipe[0], fd]
-        if self._pipe[0] in _wait_readable(fds, seconds):
+        end = self._pipe[0].fileno()
+        if end in _wait_readable([end] if fd is None else [end, fd], seconds):
             with self._lock:
                 self._is_woken = False
-                os.read(self._pipe[0], 1)
+                self._pipe[0].recv(1)
 
     # The thread
 
@@ -243,8 +246,8 @@ class Listener:
                     self._start()
                 return
             pipe, self._pipe = self._pipe, None
-        for fd in pipe or ():
-            os.close(fd)
+        for end in pipe or ():
+            end.close()
 
     def _listen(self) -> None:
         """Connect, subscribe, and listen; raises when the connection is lost."""
@@ -406,9 +409,9 @@ class Listener:
             with contextlib.suppress(Exception):
                 connection.disconnect()
         pipe, self._pipe = self._pipe, None
-        for fd in pipe or ():
+        for end in pipe or ():
             with contextlib.suppress(OSError):
-                os.close(fd)
+                end.close()
 
 
 def _is_about_place(error: ResponseError) -> bool:
@@ -417,6 +420,17 @@ def _is_about_place(error: ResponseError) -> bool:
     return type(error).__name__ in ("MovedError", "ClusterDownError", "TryAgainError") or str(
         error
     ).startswith(("MOVED ", "CLUSTERDOWN ", "TRYAGAIN "))
+
+
+def _make_pipe() -> tuple[_socket.socket, _socket.socket]:
+    # Sockets, because Windows waits for nothing else; at C level where it has them, because those
+    # are never green.
+    make = getattr(_socket, "socketpair", socket.socketpair)
+    ends: tuple[_socket.socket, _socket.socket] = make()
+    for end in ends:
+        # Whatever the default timeout of the process.
+        end.setblocking(False)
+    return ends
 
 
 def _wait_readable(fds: list[int], timeout: float) -> list[int]:
