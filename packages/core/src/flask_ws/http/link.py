@@ -106,7 +106,7 @@ class Link:
 
     def __init__(self, upgrade: Upgrade) -> None:
         server_socket = upgrade.server_socket
-        self.takeover = Takeover(server_socket.sock)
+        self.takeover = Takeover(server_socket.sock, server_socket.on_new_fileno)
         self._upgrade = upgrade
         # TLS needs a thread to wait, and a detached connection one of our own.
         self._on_reactor = (
