@@ -138,6 +138,7 @@ class TestTls(BrokerSuite):
         cls.url = f"rediss://localhost:{server.port}?ssl_ca_certs={certificate.authority}"
 
 
+@pytest.mark.unix
 class TestUnixSocket(BrokerSuite):
     unreachable_url = "unix:///nowhere.sock"
 
@@ -729,6 +730,7 @@ def test_a_delivery_that_fails_is_logged_and_the_next_one_made(
 # Forks
 
 
+@pytest.mark.unix
 def test_a_child_process_leaves_its_parents_connection_alone(
     start_redis: StartRedis, open_process: OpenProcess
 ) -> None:

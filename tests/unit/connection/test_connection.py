@@ -59,6 +59,7 @@ def test_what_came_with_the_handshake_is_received(connect: Connect) -> None:
     assert [ends.ws.receive(), ends.ws.receive()] == ["one", "two"]
 
 
+@pytest.mark.unix
 def test_a_client_that_has_gone_before_the_answer_is_a_lost_connection(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
@@ -676,6 +677,7 @@ def test_a_close_that_is_not_answered_takes_close_timeout(connect: Connect) -> N
     assert 0.05 <= time.monotonic() - began < 2
 
 
+@pytest.mark.unix
 def test_a_peer_that_sends_on_does_not_prolong_the_close(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
 

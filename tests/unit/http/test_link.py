@@ -113,6 +113,7 @@ def test_nothing_of_the_servers_reaches_the_client(
     call.peer.expect_end()
 
 
+@pytest.mark.unix
 def test_a_client_that_has_gone_before_the_101_ends_the_handler(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
