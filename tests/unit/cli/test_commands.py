@@ -663,7 +663,7 @@ class Pty:
 @pytest.mark.parametrize(
     ("key", "last"), [("\x04", "\nClosed: 1000"), ("\x03", "^C\nClosed: 1000")]
 )
-def test_on_a_terminal_lines_are_typed_and_ctrl_d_and_ctrl_c_close(
+def test_on_a_terminal_ctrl_d_and_ctrl_c_close(
     app: Flask, sock: Sock, serve: Serve, key: str, last: str
 ) -> None:
     @sock.route("/")

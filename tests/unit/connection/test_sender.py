@@ -249,7 +249,7 @@ def test_a_connection_lost_before_what_waits_has_gone_out_raises_1006(connect: C
     assert closed_now(ends.ws.send, "second").code == 1006
 
 
-def test_the_rest_of_a_frame_that_the_kernel_did_not_take_goes_first(connect: Connect) -> None:
+def test_the_rest_of_a_frame_goes_first(connect: Connect) -> None:
     ends = connect()
     ends.connection.sender.post([encode_frame(BINARY, MUCH, mask=None)])
     assert ends.connection.is_sending
@@ -309,7 +309,7 @@ def test_no_message_goes_out_after_a_close_frame(connect: Connect) -> None:
     ends.peer.read_close()
 
 
-def test_a_sender_that_is_refused_sees_to_the_close_frame_that_came_meanwhile(
+def test_a_refused_sender_flushes_a_close_frame_queued_meanwhile(
     connect: Connect,
 ) -> None:
     protocol = ClosesInBetween()

@@ -341,7 +341,7 @@ def test_a_tls_connection_does_not_pay_for_the_failure_of_another(two: list[TLST
     two[1].send([b"x"])
 
 
-def test_a_tls_connection_does_not_pay_for_a_failure_that_is_not_ours(
+def test_another_connections_failure_does_not_end_a_tls_connection(
     two: list[TLSTransport],
 ) -> None:
     """That of a library of the app's, on the same thread."""

@@ -111,7 +111,7 @@ def test_a_missing_key_is_a_bad_request() -> None:
         pytest.param("\xe9" * 24, id="not ASCII"),
     ],
 )
-def test_a_key_that_is_not_16_bytes_of_base64_is_a_bad_request(key: str) -> None:
+def test_a_key_of_other_than_16_bytes_is_a_bad_request(key: str) -> None:
     error = refusal(make_request(key=key))
 
     assert isinstance(error, BadRequest)
@@ -234,7 +234,7 @@ class StrictServer:
 @pytest.mark.parametrize(
     ("headers", "websocket"), [([], False), (handshake_headers(KEY, version="8"), True)]
 )
-def test_426_is_an_answer_on_servers_that_allow_no_hop_by_hop_headers(
+def test_426_is_answered_where_hop_by_hop_headers_are_not_allowed(
     app: Flask, sock: Sock, headers: list[tuple[str, str]], websocket: bool
 ) -> None:
     def handler(ws: WebSocket) -> None: ...

@@ -304,7 +304,7 @@ def test_a_dead_client_ends_the_handler(app: Flask, sock: Sock, server: MemorySe
     assert codes == [1006]
 
 
-def test_a_client_that_does_not_answer_a_close_is_dropped_after_close_timeout(
+def test_a_client_that_answers_no_close_is_dropped_after_close_timeout(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     sock.route("/", close_timeout=0.05)(lambda ws: None)

@@ -83,7 +83,7 @@ def test_a_quiet_peer_is_sent_a_ping(connect: Connect) -> None:
     assert clock.pinged()
 
 
-def test_a_peer_is_not_sent_a_ping_before_it_is_quiet_for_long(connect: Connect) -> None:
+def test_a_peer_gets_no_ping_before_ping_interval_has_passed(connect: Connect) -> None:
     clock = Clock(connect())
     clock.at(19)
 

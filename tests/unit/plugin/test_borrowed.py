@@ -80,7 +80,7 @@ def test_what_is_no_socket_cannot_be_borrowed() -> None:
 
 
 @pytest.mark.unix
-def test_a_connection_that_is_taken_from_a_borrowed_socket_is_flask_wss_own(fd: int) -> None:
+def test_a_connection_taken_from_a_borrowed_socket_is_owned(fd: int) -> None:
     """So that it does not stay open when it is closed."""
     takeover = Takeover(borrow_socket(fd))
     takeover.detach()

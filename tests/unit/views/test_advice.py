@@ -363,7 +363,7 @@ def test_an_option_of_a_route_is_misspelt(sock: Sock) -> None:
         sock.route("/", max_size=10)
 
 
-def test_an_option_of_a_route_has_the_name_it_has_in_the_configuration(sock: Sock) -> None:
+def test_an_option_of_a_route_is_named_as_in_the_configuration(sock: Sock) -> None:
     with pytest.raises(ConfigurationError, match=r"did you mean ping_interval\?"):
         sock.route("/", SOCK_PING_INTERVAL=10)
 
