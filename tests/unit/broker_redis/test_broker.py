@@ -572,7 +572,7 @@ def test_a_peer_that_is_silent_counts_as_gone(
     publish_until_received(publisher, receiver, b"after")
 
 
-def test_those_who_subscribe_to_a_redis_that_hangs_wait_together_for_a_moment(
+def test_subscribers_of_a_hanging_redis_wait_together_for_a_moment(
     start_redis: StartRedis, open_process: OpenProcess
 ) -> None:
     """And not one after the other, each as long: an event view's thread may be among them."""

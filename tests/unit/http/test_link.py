@@ -73,7 +73,7 @@ def test_the_101_has_the_headers_of_the_handshake_and_no_others(
     }
 
 
-def test_the_server_is_given_the_headers_of_the_101_that_an_app_may_set(
+def test_the_server_gets_the_headers_an_app_may_set(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     sock.route("/")(wait_for_close)

@@ -167,7 +167,7 @@ def test_a_connection_that_was_not_taken_has_nothing_to_drain(connect: Connect) 
     connect().takeover.drain()
 
 
-def test_a_server_that_writes_after_the_end_of_its_response_has_somebody_to_write_to(
+def test_a_server_may_write_after_the_end_of_its_response(
     connect: Connect,
 ) -> None:
     """As some do behind generator middleware."""

@@ -23,7 +23,7 @@ from ..options import Options
 from ..plugin.hookspecs import ServerSocket
 from ..protocol.deflate import Deflate
 from ..protocol.protocol import Protocol
-from ..views.advice import SessionWatch, check_result, explain_exception
+from ..views.advice import SessionWatch, check_result, explain_exception, explain_foreign_end
 from ..views.context import log_exception, move_request, tear_down_with
 from ..views.conversation import Conversation
 from ..views.view import WebSocketView
@@ -199,8 +199,9 @@ class Link:
                 self.connection.at_work = False
             check_result(handler, result)
         except ConnectionClosed as error:
-            # Also where the handler has opened a connection elsewhere and lost that one.
             tear_down_with(error)
+            if ws.connected:
+                explain_foreign_end(handler)
             ws.close()
         except Exception as error:
             tear_down_with(error)
