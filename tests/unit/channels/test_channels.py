@@ -614,12 +614,12 @@ def test_two_that_find_a_reader_too_slow_say_so_once(
         """Another publisher, at the same time."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            connection.sender._overflow()
+            connection.sender.overflow()
 
     other = Other()
     logging.getLogger("flask_ws").addHandler(other)
     try:
-        connection.sender._overflow()
+        connection.sender.overflow()
     finally:
         logging.getLogger("flask_ws").removeHandler(other)
     (_record,) = [record for record in caplog.records if "SOCK_MAX_OUTBOX" in record.getMessage()]

@@ -37,10 +37,12 @@ PONGS = (b"pong", b"PONG")
 class Wish:
     """A wish to listen to a channel, of which there may be many: it is small once it is granted."""
 
-    __slots__ = ("_granted",)
+    __slots__ = ("_granted", "is_confirmed")
 
     def __init__(self) -> None:
         self._granted: threading.Event | None = threading.Event()
+        #: Whether the server sends what is published there.
+        self.is_confirmed = False
 
     def is_set(self) -> bool:
         """Tell whether nobody need wait for it any more."""
@@ -124,6 +126,11 @@ class Listener:
     def unsubscribe(self, channel: str) -> None:
         """Listen no more to a channel."""
         self._change(channel, None)
+
+    def is_deaf(self, channel: str) -> bool:
+        """Tell whether the server does not send what is published on a channel."""
+        wish = self._wanted.get(channel)
+        return wish is None or not wish.is_confirmed
 
     def _change(self, channel: str, wish: Wish | None) -> None:
         with self._lock:
@@ -213,6 +220,10 @@ class Listener:
     def _fail(self, error: BaseException) -> None:
         if self._closed:
             return
+        with self._lock:
+            wishes = list(self._wanted.values())
+        for wish in wishes:
+            wish.is_confirmed = False
         if self._is_complete:
             self._health.lose(error)
         else:
@@ -369,6 +380,7 @@ class Listener:
         if self._unconfirmed and self._unconfirmed[0][:2] == (command, channel):
             _, _, wish = self._unconfirmed.popleft()
             if wish is not None:
+                wish.is_confirmed = True
                 wish.set()
         elif command == self._unsubscribe:
             # Nobody has asked for it: the cluster has given the channel to another server.
@@ -392,7 +404,9 @@ class Listener:
             wish.set()
 
     def _misplaced(self, channel: str) -> None:
-        self._sent.pop(channel, None)
+        wish = self._sent.pop(channel, None)
+        if wish is not None:
+            wish.is_confirmed = False
         if self._on_misplaced is not None:
             self._on_misplaced(channel)
 

@@ -174,15 +174,16 @@ class Sender:
     def send_held(self) -> None:
         """Send what the kernel takes of what waits; too much of that ends the connection."""
         if not self.flush() and self._outbox.size > self._max_outbox:
-            self._overflow()
+            self.overflow()
 
     # Messages that many connections get
 
-    def send_shared(self, message: SharedMessage) -> None:
+    def send_shared(self, message: SharedMessage) -> bool:
         """Send a message that others get as well, without waiting; must be called at home.
 
-        What the kernel does not take goes to the outbox; past its limit, the connection is closed
-        with 1013. A closed connection gets nothing.
+        What the kernel does not take goes to the outbox. A closed connection gets nothing.
+
+        :return: ``False`` if too much waits there now: :meth:`overflow` must follow.
         """
         state, writing = self._state, self.writing
         if writing.acquire(False):
@@ -198,16 +199,15 @@ class Sender:
             finally:
                 writing.release()
             if not self._outbox.frames:
-                return
+                return True
             # What waits, and what others have left to this thread meanwhile.
         # Not compressed: what is being sent just now may have changed the compressor's history.
         elif self.queue([message.plain]):
             self.messages_sent += 1
         self.flush()
-        if self._outbox.size > self._max_outbox:
-            self._overflow()
+        return self._outbox.size <= self._max_outbox
 
-    def queue_shared(self, message: SharedMessage) -> None:
+    def queue_shared(self, message: SharedMessage) -> bool:
         """Put a message that others get as well into the outbox; :meth:`flush` must follow.
 
         Otherwise as :meth:`send_shared`.
@@ -224,8 +224,8 @@ class Sender:
             self._queue_shared(frame)
         if self._outbox.size > self._max_outbox:
             self.flush()
-            if self._outbox.size > self._max_outbox:
-                self._overflow()
+            return self._outbox.size <= self._max_outbox
+        return True
 
     def _queue_shared(self, frame: bytes) -> None:
         if self._state.close_code is None and self._outbox.append(frame):
@@ -243,7 +243,8 @@ class Sender:
                 self._outbox.put_back(memoryview(part)[sent:], *parts[number + 1 :])
                 return
 
-    def _overflow(self) -> None:
+    def overflow(self) -> None:
+        """End the connection with 1013: its peer does not read what waits for it."""
         # Others may find it too full at the same time. Behind a close frame it does not grow.
         if self._state.close_code is not None or not self._closing.acquire(False):
             return

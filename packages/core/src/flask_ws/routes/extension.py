@@ -181,9 +181,10 @@ class Sock:
         of its own. It waits for no client: what one does not take at once waits for it, up to
         ``SOCK_MAX_OUTBOX`` bytes; past them its connection is closed with 1013.
 
-        The messages of one publisher on one channel arrive in order, each at most once; within a
-        process none is lost. Other processes get them through the broker, ``SOCK_BROKER_URL``,
-        and miss what is published while it is away.
+        All subscribers get the messages of a channel in one order, each at most once: that in
+        which the broker, ``SOCK_BROKER_URL``, brings them to each process, this one among them.
+        While it is away, those in this process get them at once, none is lost to them, and the
+        other processes miss them.
 
         :param channel: the channel's name. Nobody need be subscribed.
         :param data: the message: ``str`` is sent as text; ``bytes``, ``bytearray`` and
