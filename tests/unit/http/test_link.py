@@ -17,8 +17,10 @@ from tests.support.raw import (
     encode_frame,
     encode_message,
 )
+from tests.support.waiting import until
 
 from flask_ws import ConnectionClosed, Sock, WebSocket
+from flask_ws.budget import budget
 from flask_ws.concurrency import threads
 from flask_ws.connection.endpoint import connection_of
 from flask_ws.loop import monitor as monitor_module
@@ -156,6 +158,35 @@ def test_generator_middleware_may_be_around_the_app(
 
     assert call.wait() == b""
     assert records(caplog) == []
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_the_headers_of_a_request_count_as_long_as_its_connection_lives(
+    app: Flask, sock: Sock, server: MemoryServer, detach: bool
+) -> None:
+    sock.route("/")(echo)
+    before = budget.total
+    call = server.call(app, extra=[("Cookie", "b" * 50_000)], detach=detach)
+    server.accepted(call)
+    assert call.peer.echo("hello") == "hello"
+    assert 50_000 < budget.total - before < 60_000
+    call.peer.close()
+    call.wait()
+
+    until(lambda: budget.total == before)
+
+
+def test_a_process_holds_no_more_than_its_option_says(
+    app: Flask, sock: Sock, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.config["SOCK_MAX_BUFFERED"] = 100_000
+    sock.route("/")(echo)
+    call = server.call(app)
+    server.accepted(call)
+    call.peer.send_frame(BINARY, bytes(200_000), fin=False)
+
+    assert call.peer.read_close().close_code == 1009
+    until(lambda: "SOCK_MAX_BUFFERED" in caplog.text)
 
 
 # What the handler talks to

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from ..budget import STEP, budget
 from ..concurrency import Concurrency
 from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
@@ -15,14 +16,17 @@ from .outbox import Outbox
 from .state import State
 from .transport import Transport, coalesce
 
-__all__ = ["Sender"]
+__all__ = ["TOO_MUCH_HELD", "TRY_AGAIN_LATER", "Sender"]
 
 logger = logging.getLogger("flask_ws")
 
 TRY_AGAIN_LATER = 1013
+TOO_MUCH_HELD = "the server holds too much for its clients"
 
 LOST_WHILE_SENDING = "the connection was lost while sending"
 
+#: The bytes of an empty outbox.
+NOTHING = (0, 0)
 #: Bytes that wait, past which pings are not answered.
 PONG_LIMIT = 2**16
 
@@ -40,6 +44,7 @@ class Sender:
 
     __slots__ = (
         "_closing",
+        "_counted",
         "_max_outbox",
         "_outbox",
         "_pong",
@@ -48,6 +53,7 @@ class Sender:
         "_transport",
         "concurrency",
         "fd",
+        "home",
         "label",
         "messages_sent",
         "when_blocked",
@@ -71,6 +77,8 @@ class Sender:
         self._max_outbox = max_outbox
         # What others had to send meanwhile, and what the kernel did not take; goes out first.
         self._outbox = Outbox(concurrency)
+        # Its bytes that the budget knows of: all, and those that no other outbox shares.
+        self._counted = NOTHING
         # The last pong that was put into it.
         self._pong: BytesLike | None = None
         # Taken, and kept, by the first to send a close frame.
@@ -81,6 +89,8 @@ class Sender:
         self.fd = transport.fd
         #: The primitives that go with the socket.
         self.concurrency = concurrency
+        #: The thread where they work, if they do in one only.
+        self.home = concurrency.home()
         #: The name of the connection in logs.
         self.label = label
         #: Called when the kernel does not take all of the outbox.
@@ -324,10 +334,34 @@ class Sender:
                     outbox.take()
                 raise
             finally:
+                change = None if done and self._counted is NOTHING else self._count()
                 self.writing.release()
+            if change is not None:
+                budget.change(self, *change)
         if later and not done and self.when_blocked is not None:
             self.when_blocked(self)
         return done
+
+    def _count(self) -> tuple[int, int] | None:
+        """Measure what waits, for the budget; whoever writes.
+
+        :return: by how much it has changed, of its own and all of it, if that is worth telling.
+        """
+        known, own = self._counted
+        size = self._outbox.size
+        if -STEP < size - known < STEP and (size >= STEP or not known):
+            return None
+        self._counted = self._outbox.count() if size >= STEP else NOTHING
+        return self._counted[1] - own, self._counted[0] - known
+
+    def let_go(self) -> int:
+        """End the connection, and give up what waits: the process holds too much."""
+        if self._state.close_code is None and self._closing.acquire(False):
+            if self.writing.acquire(False):
+                self._outbox.cut()
+                self.writing.release()
+            self._fail(TRY_AGAIN_LATER, TOO_MUCH_HELD, closing=True)
+        return TRY_AGAIN_LATER
 
     def wait_writable(self, timeout: float) -> bool:
         """Wait until the socket can be written."""
@@ -342,8 +376,11 @@ class Sender:
                 self.wait_writable(min(left, 0.05))
 
     def clear(self) -> None:
-        """Throw away what has not been sent."""
+        """Throw away what has not been sent; whoever writes."""
         self._outbox.clear()
+        change = self._count()
+        if change is not None:
+            budget.change(self, *change)
 
     # The close frame
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 
+from ..budget import budget
 from ..channels.channels import Channels
 from ..connection.connection import Connection
 from ..connection.transport import PlainTransport, TLSTransport
@@ -30,7 +31,7 @@ from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
 from ..wording import describe_close, shown_address, shown_path
 from .admission import no_descriptors, too_many_connections
-from .handshake import Handshake
+from .handshake import Handshake, head_size
 from .takeover import Takeover
 
 if TYPE_CHECKING:
@@ -157,7 +158,8 @@ class Link:
         self.connection = connection = self._make_connection(environ)
         self.ws = self._make_websocket(environ)
         connection.sender.when_blocked = flusher_for(server_socket.concurrency).watch
-        connection.begin(head, early)
+        budget.limit = options.max_buffered
+        connection.begin(head, early, head_size(environ))
         watch = Watch(
             connection,
             ping_interval=options.ping_interval,
@@ -165,6 +167,7 @@ class Link:
             close_timeout=options.close_timeout,
             is_stopping=server_socket.is_stopping,
             stop_timeout=server_socket.stop_timeout,
+            message_timeout=options.message_timeout,
         )
         self._monitor.add(watch, admitted=True)
         self._admitted = False
@@ -300,6 +303,7 @@ class Link:
             concurrency=concurrency,
             close_timeout=options.close_timeout,
             max_queue=options.max_queue,
+            max_queue_bytes=options.max_queue_bytes,
             max_outbox=options.max_outbox,
             label=f"WebSocket {shown_address(environ)} {shown_path(environ)}",
             call_at=self._monitor.at if isinstance(upgrade.target, type) else None,
@@ -340,6 +344,8 @@ def end_connection(connection: Connection, monitor: Monitor, began: float) -> No
         connection.release()
     finally:
         monitor.remove(connection)
+        # Where that was the last one, the monitor does not look any more.
+        budget.tell()
         logger.debug(
             "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
             connection.label,
