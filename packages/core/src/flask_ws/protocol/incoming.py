@@ -167,7 +167,7 @@ class Incoming:
             return self._begin_partial(first, size, start)
         payload = apply_mask(buffer[start:end], buffer[start - 4 : start])
         if end == received:
-            # An idle connection holds on to nothing.
+            # An idle connection keeps no buffer.
             self.drained = True
             self._buffer = b""
             self._position = 0
