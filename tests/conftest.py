@@ -9,8 +9,6 @@ from pathlib import Path
 import pluggy
 import pytest
 
-from flask_ws.system import WINDOWS
-
 #: Set by `.ci/run`, which has installed whatever a test may want.
 CI = os.environ.get("FLASK_WS_CI") == "1"
 
@@ -47,11 +45,7 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 # Before pytest-xdist reads the marks.
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if WINDOWS:
-        not_here = [item for item in items if item.get_closest_marker("unix")]
-        items[:] = [item for item in items if item not in not_here]
-        config.hook.pytest_deselected(items=not_here)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = find_group(item)
         if group is not None:

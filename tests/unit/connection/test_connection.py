@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import logging
@@ -28,6 +29,7 @@ from tests.support.waiting import until
 from tests.unit.conftest import MUCH, Connect, Ends, closed, closed_now, in_receive, in_send
 
 from flask_ws import ConnectionClosed
+from flask_ws.connection.transport import MOST_UNREAD
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
 
@@ -59,7 +61,6 @@ def test_what_came_with_the_handshake_is_received(connect: Connect) -> None:
     assert [ends.ws.receive(), ends.ws.receive()] == ["one", "two"]
 
 
-@pytest.mark.unix
 def test_a_client_that_has_gone_before_the_answer_is_a_lost_connection(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
@@ -496,7 +497,7 @@ def test_the_close_frame_for_a_violation_is_not_lost_by_a_reset(connect: Connect
     assert tail.end is End.FIN
 
 
-def test_a_failed_peer_that_stays_is_dropped_after_close_timeout(
+def test_a_peer_at_fault_that_does_not_go_is_dropped_after_close_timeout(
     connect: Connect,
 ) -> None:
     ends = connect(close_timeout=0.05)
@@ -506,7 +507,7 @@ def test_a_failed_peer_that_stays_is_dropped_after_close_timeout(
     in_thread(ends.connection.release).result(PATIENCE)
 
 
-def test_a_failed_peer_that_keeps_sending_is_dropped_after_close_timeout(
+def test_a_peer_at_fault_that_goes_on_sending_is_dropped_after_close_timeout(
     connect: Connect,
 ) -> None:
     ends = connect(close_timeout=0.05)
@@ -677,7 +678,6 @@ def test_a_close_that_is_not_answered_takes_close_timeout(connect: Connect) -> N
     assert 0.05 <= time.monotonic() - began < 2
 
 
-@pytest.mark.unix
 def test_a_peer_that_sends_on_does_not_prolong_the_close(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
 
@@ -838,7 +838,7 @@ def test_threads_that_close_at_once_send_one_close_frame(connect: Connect) -> No
     assert ends.connection.close_code == 4000
 
 
-def test_a_peers_close_is_answered_after_the_message_being_sent(
+def test_a_close_frame_of_the_peer_is_answered_behind_the_message_being_sent(
     connect: Connect,
 ) -> None:
     ends = connect()
@@ -852,7 +852,7 @@ def test_a_peers_close_is_answered_after_the_message_being_sent(
     sender.exception(PATIENCE)
 
 
-def test_a_release_waits_until_the_answering_close_is_sent(connect: Connect) -> None:
+def test_a_release_waits_for_the_answer_to_a_close_frame_to_go_out(connect: Connect) -> None:
     ends = connect()
     receiver = in_receive(ends)
     sender = in_send(ends)
@@ -866,6 +866,40 @@ def test_a_release_waits_until_the_answering_close_is_sent(connect: Connect) -> 
     ends.peer.sock.close()
     releasing.result(PATIENCE)
     sender.result(PATIENCE)
+
+
+class LeavesMeanwhile(Protocol):
+    """Gives a handler, while a close frame is made, the time to see the end and to leave."""
+
+    ends: Ends
+
+    def send_close(self, code: int, reason: str = "") -> list[BytesLike]:
+        leaving = in_thread(self.leave)
+        with contextlib.suppress(TimeoutError):
+            leaving.result(0.1)
+        return super().send_close(code, reason)
+
+    def leave(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                self.ends.ws.send("more")
+        self.ends.ws.close()
+        self.ends.connection.release()
+
+
+@pytest.mark.parametrize(("frame", "code"), [(encode_close(4000), 4000), (encode_frame(0x3), 1002)])
+def test_a_handler_that_leaves_at_once_does_not_take_the_close_frame_along(
+    connect: Connect, frame: bytes, code: int
+) -> None:
+    """Another thread is about to send it."""
+    protocol = LeavesMeanwhile()
+    protocol.ends = ends = connect(tcp_pair(), protocol=protocol)
+    ends.peer.send_bytes(frame)
+    until(lambda: ends.transport.count_unread() == len(frame))
+    servicing = in_thread(ends.connection.service)
+
+    assert ends.peer.read_close(after="anything").close_code == code
+    servicing.result(PATIENCE)
 
 
 def test_a_release_sends_what_the_kernel_did_not_take_before_the_answer(connect: Connect) -> None:
@@ -1072,22 +1106,123 @@ def test_tcp_pushes_back_on_a_peer_that_sends_to_a_busy_handler(connect: Connect
     assert ends.connection.receiver.messages_received == 3
 
 
-def test_a_connection_whose_queue_is_full_is_backed_up(connect: Connect) -> None:
-    ends = connect(max_queue=1)
-    assert not ends.connection.is_backed_up
-    ends.peer.send("hello")
+FULL = 3
+
+
+def fill_queue(ends: Ends, more: int = 0) -> None:
+    """Let messages in until the handler is not in receive() for too long."""
+    for number in range(FULL + more):
+        ends.peer.send(str(number))
+    until(lambda: ends.transport.count_unread() > 0)
     ends.connection.service()
+    assert ends.connection.receiver.messages_received == FULL
+    assert ends.connection.connected
 
-    assert ends.connection.is_backed_up
+
+def depart(ends: Ends, how: str) -> None:
+    if how == "reset":
+        ends.peer.reset()
+    elif how == "half":
+        ends.peer.finish_sending()
+    else:
+        ends.peer.sock.close()
 
 
-def test_a_connection_whose_message_was_taken_is_not_backed_up(connect: Connect) -> None:
-    ends = connect(max_queue=1)
-    ends.peer.send("hello")
+def is_lost(ends: Ends) -> bool:
     ends.connection.service()
-    ends.ws.receive()
+    return ends.connection.close_code == 1006
 
-    assert not ends.connection.is_backed_up
+
+@pytest.mark.parametrize("more", [0, 5])
+@pytest.mark.parametrize("how", ["close", "half", "reset"])
+def test_a_peer_that_goes_is_seen_behind_a_full_queue(
+    connect: Connect, how: str, more: int
+) -> None:
+    ends = connect(tcp_pair(), max_queue=FULL)
+    fill_queue(ends, more)
+    depart(ends, how)
+
+    until(lambda: is_lost(ends))
+    assert not ends.connection.connected
+
+
+def test_a_peer_on_a_unix_socket_is_seen_to_go_behind_a_full_queue(connect: Connect) -> None:
+    ends = connect(max_queue=FULL)
+    fill_queue(ends, 5)
+    ends.peer.sock.close()
+
+    until(lambda: is_lost(ends))
+
+
+@pytest.mark.parametrize("how", ["close", "half"])
+def test_messages_behind_a_full_queue_survive_a_loss(connect: Connect, how: str) -> None:
+    ends = connect(tcp_pair(), max_queue=FULL)
+    fill_queue(ends, 5)
+    ends.peer.send(bytes(30_000))
+    depart(ends, how)
+    until(lambda: is_lost(ends))
+
+    assert list(ends.ws) == [*map(str, range(FULL + 5)), bytes(30_000)]
+    assert closed_now(ends.ws.receive).code == 1006
+
+
+def test_the_close_frame_of_a_peer_that_has_gone_tells_its_code(connect: Connect) -> None:
+    ends = connect(tcp_pair(), max_queue=FULL)
+    fill_queue(ends, 1)
+    ends.peer.send_close(4000, "bye")
+    ends.peer.sock.close()
+    until(lambda: is_lost(ends))
+
+    assert list(ends.ws) == ["0", "1", "2", "3"]
+    assert ends.connection.close_code == 4000
+
+
+def test_a_sender_is_woken_when_the_peer_goes_behind_a_full_queue(connect: Connect) -> None:
+    """A FIN alone does not end a call that waits for the peer to read."""
+    ends = connect(tcp_pair(), max_queue=FULL)
+    fill_queue(ends, 1)
+    sender = in_send(ends)
+    ends.peer.finish_sending()
+    until(lambda: is_lost(ends))
+
+    assert closed(sender).code == 1006
+
+
+# What has been heard of the peer
+
+
+def test_a_peer_that_is_silent_after_a_ping_has_not_been_heard(connect: Connect) -> None:
+    ends = connect(max_queue=FULL)
+    fill_queue(ends, 2)
+    ends.connection.post_ping()
+
+    assert not ends.connection.has_been_heard
+
+
+def test_a_pong_behind_a_full_queue_has_been_heard(connect: Connect) -> None:
+    ends = connect(max_queue=FULL)
+    fill_queue(ends, 2)
+    ends.connection.post_ping()
+    ends.peer.send_frame(PONG)
+
+    until(lambda: ends.connection.has_been_heard)
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_a_peer_that_is_made_to_wait_is_heard_by_its_system_alone(
+    connect: Connect, acknowledged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no room for its pong."""
+    ends = connect(max_queue=FULL)
+    fill_queue(ends)
+    sending = in_thread(ends.peer.send, MUCH)
+    until(lambda: ends.transport.count_unread() == MOST_UNREAD)
+    monkeypatch.setattr(type(ends.transport), "is_acknowledged", lambda self: acknowledged)
+    ends.connection.post_ping()
+
+    assert ends.connection.has_been_heard is acknowledged
+    ends.connection.release()
+    sending.exception(PATIENCE)
 
 
 # The end

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from flask_ws.concurrency import threads
@@ -52,10 +50,10 @@ def test_nothing_follows_the_last_frame(outbox: Outbox) -> None:
     assert drain(outbox) == [b"messageclose"]
 
 
-def test_who_hears_of_the_close_frame_finds_it(outbox: Outbox) -> None:
+def test_who_finds_the_close_frame_has_heard_of_it(outbox: Outbox) -> None:
     found: list[list[BytesLike]] = []
     outbox.close(b"close", lambda: found.append(list(outbox.frames or ())))
-    assert found == [[b"close"]]
+    assert found == [[]]
 
 
 def test_the_rest_of_a_frame_goes_before_the_last_one(outbox: Outbox) -> None:
@@ -97,27 +95,20 @@ def test_a_kernel_that_takes_nothing_changes_nothing(outbox: Outbox) -> None:
     assert (outbox.size, drain(outbox)) == (7, [b"message"])
 
 
-def test_a_frame_is_found_by_identity_not_by_value(outbox: Outbox) -> None:
+def test_a_frame_is_found_by_what_it_is_and_not_by_what_it_says(outbox: Outbox) -> None:
     mine, same = bytearray(b"pong"), bytearray(b"pong")
     outbox.append(mine)
     assert outbox.holds(mine)
     assert not outbox.holds(same)
 
 
-def test_a_frame_can_be_taken_out(outbox: Outbox) -> None:
-    for frame in (b"one", b"two"):
-        outbox.append(frame)
-    assert (outbox.take(), outbox.size) == (b"one", 3)
+def test_an_outbox_is_finished_when_the_close_frame_has_gone_out(outbox: Outbox) -> None:
+    outbox.append(b"message")
+    outbox.close(b"close", lambda: None)
+    assert not outbox.is_finished
+    drain(outbox)
+    assert outbox.is_finished
 
 
-@pytest.mark.parametrize("empty", [Outbox.clear, Outbox.take])
-def test_a_function_is_called_only_while_something_waits(
-    outbox: Outbox, empty: Callable[[Outbox], BytesLike | None]
-) -> None:
-    calls: list[None] = []
-    outbox.append(b"one")
-    assert outbox.call_if_any(lambda: calls.append(None))
-    empty(outbox)
-    assert not outbox.call_if_any(lambda: calls.append(None))
-    assert calls == [None]
-    assert outbox.size == 0
+def test_an_empty_outbox_is_not_finished_before(outbox: Outbox) -> None:
+    assert not outbox.is_finished

@@ -92,6 +92,14 @@ def test_a_message_that_is_not_json_is_a_value_error(ends: Pair) -> None:
         ends[0].receive_json()
 
 
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_json_that_is_nested_too_deeply_is_a_value_error(ends: Pair, opening: str) -> None:
+    ends[1].send(opening * 30_000)
+
+    with pytest.raises(ValueError, match="is not JSON"):
+        ends[0].receive_json()
+
+
 def test_a_message_that_is_not_json_does_no_harm(ends: Pair) -> None:
     ends[1].send("hello")
     with pytest.raises(ValueError, match="Expecting value"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import errno
 import os
+import select
 import socket
 import sys
 
@@ -14,13 +15,19 @@ except ImportError:
     # Windows.
     resource = None  # type: ignore[assignment]
 
+if sys.platform.startswith("linux"):
+    import fcntl
+    import termios
+
 __all__ = [
     "DONTWAIT",
     "LONGEST_WAIT",
     "TIMEOUT_MAX",
     "WINDOWS",
     "count_descriptors",
+    "count_unacknowledged",
     "descriptor_limit",
+    "has_gone",
     "is_blocking",
     "socketpair",
 ]
@@ -35,6 +42,8 @@ DONTWAIT: int = 0 if WINDOWS or sys.platform == "darwin" else socket.MSG_DONTWAI
 #: The most seconds that anything is given as a timeout: ``poll`` ends at 24.8 days, a lock on
 #: Windows at 49.
 TIMEOUT_MAX = 7 * 86_400.0
+#: The state of a connection that neither side has ended (Linux: ``net/tcp_states.h``).
+TCP_ESTABLISHED = 1
 #: The most seconds to wait for a socket at a time.
 LONGEST_WAIT = 0.25 if WINDOWS else TIMEOUT_MAX
 
@@ -78,3 +87,36 @@ def count_descriptors() -> int | None:
     except OSError as error:
         # A system without that folder has no limit that we would look at.
         return None if error.errno in (errno.EMFILE, errno.ENFILE) else 0
+
+
+def has_gone(sock: _socket.socket) -> bool:
+    """Tell whether the peer has ended the connection, even where unread bytes come before that.
+
+    Where there is another way, not by a poller, which monkey-patching replaces. Windows has none.
+
+    :raises OSError: the connection has failed.
+    """
+    if hasattr(socket, "TCP_INFO"):
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED
+        # A Unix socket whose peer has closed it does not even take nothing.
+        sock.send(b"", DONTWAIT)
+        return False
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(sock.fileno(), 0)
+        return bool(poller.poll(0))
+    return False
+
+
+def count_unacknowledged(sock: _socket.socket) -> int:
+    """Count the bytes that were sent and the peer's system has not acknowledged.
+
+    0 where that cannot be asked for.
+
+    :raises OSError: the connection has failed.
+    """
+    if not sys.platform.startswith("linux"):
+        return 0
+    answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)

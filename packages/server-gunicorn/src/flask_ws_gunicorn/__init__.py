@@ -94,5 +94,4 @@ def _start_threads(worker: Any) -> None:
     started.set()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_find_is_stopping.cache_clear)
+os.register_at_fork(after_in_child=_find_is_stopping.cache_clear)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import itertools
 import logging
 import os
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..connection.connection import Connection
@@ -27,11 +26,10 @@ logger = logging.getLogger("flask_ws")
 POLICY_VIOLATION = 1008
 
 #: A publication on its way between processes begins with the version of its format, which
-#: process it is from, its number there, and whether it is text.
-VERSION = b"\x02"
+#: process it is from, and whether it is text.
+VERSION = b"\x01"
 ORIGIN_SIZE = 8
-NUMBER_SIZE = 8
-HEAD_SIZE = len(VERSION) + ORIGIN_SIZE + NUMBER_SIZE + 1
+HEAD_SIZE = len(VERSION) + ORIGIN_SIZE + 1
 KINDS = {TEXT: b"t", BINARY: b"b"}
 FIRST_BYTES = {kind[0]: first for first, kind in KINDS.items()}
 
@@ -44,8 +42,6 @@ class Opened(NamedTuple):
     #: Which process it is, for the others.
     origin: bytes
     subscriptions: Subscriptions
-    #: The numbers of its publications, each greater than those before it.
-    numbers: Iterator[int]
 
 
 class Channels:
@@ -117,10 +113,7 @@ class Channels:
         data: str | BytesLike,
         excluded: Collection[Connection] = (),
     ) -> bool:
-        """Send a message to all subscribers, by the broker.
-
-        Those in this process get it when the broker brings it back, so that all have one order;
-        at once, where it brings nothing back, or is away.
+        """Send a message to all subscribers: here at once, elsewhere by the broker.
 
         :return: whether the broker has taken it.
         """
@@ -130,36 +123,23 @@ class Channels:
             # The caller may go on to change it.
             payload = bytes(payload)
         try:
-            opened = self._opening.made or self._get()
+            broker, prefix, origin, subscriptions = self._opening.made or self._get()
         except BrokerError:
             # Nobody can have subscribed yet.
             return False
-        broker, number = opened.broker, next(opened.numbers)
-        subscribers = opened.subscriptions.get(channel)
-        if subscribers is not None and not broker.brings_back:
-            subscribers.send(SharedMessage(first, payload), excluded)
-            subscribers = None
+        _send(subscriptions, channel, first, payload, excluded)
         if isinstance(broker, MemoryBroker):
             return True
-        if subscribers is not None:
-            subscribers.expect(number, SharedMessage(first, payload), excluded)
-        is_taken = False
         try:
-            is_taken = _hand_over(opened, channel, first, payload, number)
-        finally:
-            if subscribers is None:
-                pass
-            elif is_taken:
-                is_deaf = broker.is_deaf(opened.prefix + channel)
-                subscribers.taken(number, next(opened.numbers), is_deaf=is_deaf)
-            else:
-                subscribers.send_own(number)
-        return is_taken
+            broker.publish(prefix + channel, b"".join((VERSION, origin, KINDS[first], payload)))
+        except BrokerError as error:
+            broker.went_away(str(error))
+            return False
+        return True
 
     def list_all(self) -> dict[str, int] | None:
         """Ask the broker which channels have subscribers, and in how many processes."""
-        opened = self._get()
-        broker, prefix = opened.broker, opened.prefix
+        broker, prefix, _, _ = self._get()
         found = broker.channels(prefix)
         if found is None:
             return None
@@ -183,33 +163,14 @@ class Channels:
         if opened is None:
             # Nobody can have subscribed yet.
             return
-        name = channel[len(opened.prefix) :]
-        start = len(VERSION) + ORIGIN_SIZE
-        if payload[len(VERSION) : start] == opened.origin:
-            subscribers = opened.subscriptions.get(name)
-            if subscribers is not None:
-                subscribers.send_own(int.from_bytes(payload[start : HEAD_SIZE - 1], "big"))
+        origin = payload[len(VERSION) : HEAD_SIZE - 1]
+        if origin == opened.origin:
             return
         message = _read(payload)
         if message is None:
             logger.warning("A publication on %r is not from flask-ws, and is left out.", channel)
             return
-        subscribers = opened.subscriptions.get(name)
-        if subscribers is not None:
-            subscribers.send(message)
-
-    def _interrupted(self, channel: str | None) -> None:
-        """Publications may have been lost on their way here; of all channels, if none is named."""
-        opened = self._opening.made
-        if opened is None:
-            return
-        if channel is None:
-            for subscribers in opened.subscriptions.all():
-                subscribers.interrupt()
-        else:
-            found = opened.subscriptions.get(channel[len(opened.prefix) :])
-            if found is not None:
-                found.interrupt()
+        _send(opened.subscriptions, channel[len(opened.prefix) :], *message)
 
     def _get(self) -> Opened:
         try:
@@ -221,12 +182,10 @@ class Channels:
     def _open(self) -> Opened:
         url, prefix = read_broker(self._config)
         broker = plugins.open_broker(url)
-        broker.on_interruption = self._interrupted
         broker.start(self._receive)
         if not isinstance(broker, MemoryBroker):
             _brokers.add(broker)
-        subscriptions = Subscriptions(broker, prefix)
-        return Opened(broker, prefix, os.urandom(ORIGIN_SIZE), subscriptions, itertools.count())
+        return Opened(broker, prefix, os.urandom(ORIGIN_SIZE), Subscriptions(broker, prefix))
 
     def _warn(self) -> None:
         if not self._warned:
@@ -238,18 +197,19 @@ class Channels:
             )
 
 
-def _hand_over(opened: Opened, channel: str, first: int, payload: bytes, number: int) -> bool:
-    """Give a publication to the broker; ``False`` if it is away."""
-    head = VERSION, opened.origin, number.to_bytes(NUMBER_SIZE, "big"), KINDS[first]
-    try:
-        opened.broker.publish(opened.prefix + channel, b"".join((*head, payload)))
-    except BrokerError as error:
-        opened.broker.went_away(str(error))
-        return False
-    return True
+def _send(
+    subscriptions: Subscriptions,
+    channel: str,
+    first: int,
+    payload: bytes,
+    excluded: Collection[Connection] = (),
+) -> None:
+    subscribers = subscriptions.get(channel)
+    if subscribers is not None:
+        subscribers.send(SharedMessage(first, payload), excluded)
 
 
-def _read(payload: bytes) -> SharedMessage | None:
+def _read(payload: bytes) -> tuple[int, bytes] | None:
     """Read a publication of another process; ``None`` if it is none, or text that is not UTF-8."""
     first = FIRST_BYTES.get(payload[HEAD_SIZE - 1]) if len(payload) >= HEAD_SIZE else None
     if first is None or not payload.startswith(VERSION):
@@ -260,7 +220,7 @@ def _read(payload: bytes) -> SharedMessage | None:
             data.decode()
         except UnicodeDecodeError:
             return None
-    return SharedMessage(first, data)
+    return first, data
 
 
 _all: weakref.WeakSet[Channels] = weakref.WeakSet()

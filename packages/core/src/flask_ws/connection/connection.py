@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..budget import STEP, budget
 from ..concurrency import Concurrency
 from ..protocol.protocol import Protocol
 from .receiver import Receiver
 from .sender import Sender
 from .state import CallAt, State
-from .transport import Transport
+from .transport import MOST_UNREAD, Transport
 
 __all__ = ["Connection"]
 
@@ -26,7 +25,6 @@ class Connection:
     :param concurrency: the primitives that go with the socket.
     :param close_timeout: seconds that a closing handshake may take.
     :param max_queue: messages that are let in while nobody receives.
-    :param max_queue_bytes: bytes of memory that these may take.
     :param max_outbox: bytes that may wait for the peer to read, of what was sent without waiting.
     :param label: the name of the connection in logs.
     :param call_at: calls a function at a time; needed where nobody waits for the connection to
@@ -34,8 +32,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_pinged",
-        "_request_size",
+        "_heard",
         "_transport",
         "at_work",
         "concurrency",
@@ -56,7 +53,6 @@ class Connection:
         concurrency: Concurrency,
         close_timeout: float,
         max_queue: int,
-        max_queue_bytes: int = 2**20,
         max_outbox: int = 2**20,
         label: str = "WebSocket",
         call_at: CallAt | None = None,
@@ -81,7 +77,6 @@ class Connection:
             protocol,
             concurrency=concurrency,
             max_queue=max_queue,
-            max_queue_bytes=max_queue_bytes,
         )
         # The peer's close frame may be waiting to be read.
         self.sender.when_failed = self.receiver.look
@@ -97,21 +92,15 @@ class Connection:
         self.at_work = False
         #: Called once the connection is closed, when it is released.
         self.when_released: Callable[[Connection], object] | None = None
-        # How much had been received when a ping went out.
-        self._pinged = -1
-        # The memory that the request takes, if that is worth counting.
-        self._request_size = 0
+        # How much had come when a ping went out, be it read or not.
+        self._heard = 0
 
-    def begin(self, head: bytes, early: bytes, request_size: int = 0) -> None:
+    def begin(self, head: bytes, early: bytes) -> None:
         """Send the answer to the handshake.
 
         :param head: the answer.
         :param early: what was received along with the handshake.
-        :param request_size: bytes of memory that the request takes as long as the connection lives.
         """
-        if request_size >= STEP:
-            self._request_size = request_size
-            budget.change(self.receiver, request_size)
         if early:
             self.receiver.feed(early)
         try:
@@ -188,16 +177,14 @@ class Connection:
         if state.linger_until is not None and not state.released:
             # The close frame, and the message that it may wait behind, go out first.
             sender.drain(state.linger_until)
-            receiver.await_end(state.linger_until)
+            if not state.peer_closed:
+                receiver.await_end(state.linger_until)
         # Whoever still waits for the socket must be out before its descriptor is another's.
         self._transport.abort()
         with receiver.reading, sender.writing:
             if not state.released:
                 state.released = True
                 sender.clear()
-                receiver.clear()
-                if self._request_size:
-                    budget.change(receiver, -self._request_size)
                 self._transport.close()
         # The two hold each other, and would wait for the garbage collector.
         sender.when_failed = None
@@ -221,8 +208,26 @@ class Connection:
 
     def post_ping(self) -> None:
         """Send a ping without waiting."""
-        self._pinged = self.receiver.bytes_received
+        self._heard = self.receiver.bytes_received + self._transport.count_unread()
         self.sender.post_ping()
+
+    @property
+    def has_been_heard(self) -> bool:
+        """Whether anything has come since the last ping, though perhaps nobody has read it yet."""
+        unread = self._transport.count_unread()
+        if self.receiver.bytes_received + unread != self._heard:
+            return True
+        if not self.receiver.is_backed_up:
+            # Nobody has had the time to read it.
+            return unread > 0
+        # The peer may have been made to wait before it could answer. Then it is enough that its
+        # system has acknowledged the ping.
+        return unread == MOST_UNREAD and self._transport.is_acknowledged()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread reads just now: it may not have counted yet what has come."""
+        return self.receiver.is_reading
 
     @property
     def bytes_received(self) -> int:
@@ -238,11 +243,3 @@ class Connection:
     def is_sending(self) -> bool:
         """Whether something is on its way out, and a ping would have to wait behind it."""
         return self.sender.is_sending
-
-    @property
-    def is_backed_up(self) -> bool:
-        """Whether the peer has sent what nobody has had the time to read: its pong, perhaps."""
-        receiver = self.receiver
-        if receiver.is_backed_up:
-            return True
-        return self._pinged == receiver.bytes_received and self._transport.is_readable()

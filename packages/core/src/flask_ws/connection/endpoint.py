@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any, overload
 
 from ..exceptions import ConnectionClosed
-from ..protocol.control import CLOSE_CODES
 from ..protocol.frames import BytesLike
 from .connection import Connection
 
 __all__ = ["NORMAL_CLOSURE", "Endpoint", "check_close", "connection_of"]
 
 NORMAL_CLOSURE = 1000
+
+#: Close codes that an endpoint may send (RFC 6455 section 7.4; 1012 to 1014 by IANA's registry).
+SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 #: The part of a message that is not JSON which an exception shows.
 SHOWN_LENGTH = 80
@@ -122,14 +124,15 @@ class Endpoint:
         :param timeout: as for :meth:`receive`.
         :return: the value, or ``None`` when the time is up.
         :raises ConnectionClosed: the connection is closed and every message has been received.
-        :raises ValueError: the message is not JSON.
+        :raises ValueError: the message is not JSON, or nested too deeply.
         """
         message = self.receive(timeout)
         if message is None:
             return None
         try:
             return self._loads(message)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
+            # The latter for JSON that is nested too deeply.
             more = "..." if len(message) > SHOWN_LENGTH else ""
             raise ValueError(
                 f"The message is not JSON: {message[:SHOWN_LENGTH]!r}{more} ({error}). Catch "
@@ -177,7 +180,7 @@ def check_close(code: int, reason: str) -> None:
         encoded.
     :raises TypeError: ``reason`` is no text.
     """
-    if code not in CLOSE_CODES:
+    if code not in SENDABLE_CODES:
         raise ValueError(
             f"{code!r} is not a close code to send: 1000 to 1003, 1007 to 1014 and 3000 to 4999 "
             "are."

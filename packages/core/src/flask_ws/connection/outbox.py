@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from ..concurrency import Concurrency
 from ..protocol.frames import BytesLike
-from ..protocol.shared import is_shared
 
 __all__ = ["Outbox"]
 
@@ -22,16 +21,24 @@ class Outbox:
     :param concurrency: the primitives of the connection.
     """
 
-    __slots__ = ("_closed", "_lock", "frames", "size")
+    __slots__ = ("_lock", "closed", "frames", "size", "unsure")
 
     def __init__(self, concurrency: Concurrency) -> None:
         # Nobody holds it for long.
         self._lock = concurrency.lock()
-        self._closed = False
+        #: Whether a close frame has been put in, which nothing may follow.
+        self.closed = False
         #: The frames; empty or ``None``, as with most connections for ever, if nothing waits.
         self.frames: deque[BytesLike] | None = None
         #: Their bytes.
         self.size = 0
+        #: Whether a signal's exception has come in the middle of a change of the first frame.
+        self.unsure = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether everything has gone out, a close frame as the last."""
+        return self.closed and not self.frames
 
     def append(self, *parts: BytesLike) -> bool:
         """Put a frame in; ``False`` if a close frame has been put in already.
@@ -39,7 +46,7 @@ class Outbox:
         :param parts: the frame, or its parts in their order.
         """
         with self._lock:
-            if self._closed:
+            if self.closed:
                 return False
             self._deque().extend(parts)
             self.size += sum(map(len, parts))
@@ -48,83 +55,53 @@ class Outbox:
     def close(self, frame: BytesLike, announce: Callable[[], object]) -> None:
         """Put a close frame in, which nothing may follow.
 
-        :param announce: called with the frame on its way in, so that whoever hears of it finds it.
+        :param announce: called before it is in, so that whoever finds it has heard of it.
         """
         with self._lock:
-            self._closed = True
-            self._deque().append(frame)
-            self.size += len(frame)
             announce()
+            self._deque().append(frame)
+            self.closed = True
+            self.size += len(frame)
 
     def put_back(self, *rest: BytesLike) -> None:
         """Put what the kernel did not take of a frame, in its parts, before everything else."""
         with self._lock:
+            self.unsure = True
             self._deque().extendleft(reversed(rest))
             self.size += sum(map(len, rest))
+            self.unsure = False
 
     def holds(self, frame: BytesLike | None) -> bool:
         """Tell whether this very frame waits."""
         with self._lock:
             return any(other is frame for other in self.frames or ())
 
-    def call_if_any(self, function: Callable[[], object]) -> bool:
-        """Call a function if anything waits, and before the last of it is gone."""
-        with self._lock:
-            if not self.frames:
-                return False
-            function()
-            return True
-
-    def take(self) -> BytesLike:
-        """Take the next frame out."""
-        with self._lock:
-            frame = self._deque().popleft()
-            self.size -= len(frame)
-            return frame
-
     def peek(self) -> BytesLike:
         """Return what is to go out next: the next frame, with those behind it if it is small."""
         frames = self._deque()
         if len(frames) > 1 and len(frames[0]) < JOINED_SIZE:
             with self._lock:
+                self.unsure = True
                 parts: list[BytesLike] = []
                 size = 0
                 while frames and (not parts or size + len(frames[0]) <= JOINED_SIZE):
                     size += len(frames[0])
                     parts.append(frames.popleft())
-                joined = b"".join(parts)
-                # What has been begun must not look as if it had not.
-                frames.appendleft(memoryview(joined) if type(parts[0]) is memoryview else joined)
+                frames.appendleft(b"".join(parts))
+                self.unsure = False
         return frames[0]
 
     def sent(self, size: int) -> None:
         """Take out what the kernel has taken of :meth:`peek`, in bytes."""
         with self._lock:
+            self.unsure = True
             frames = self._deque()
             self.size -= size
             if size == len(frames[0]):
                 frames.popleft()
             elif size:
                 frames[0] = memoryview(frames[0])[size:]
-
-    def cut(self) -> None:
-        """Throw away what can be, and leave the stream whole: the rest of a frame that has begun.
-
-        A frame begins with ``bytes``; what it goes on with, and what is left of it, are views.
-        """
-        with self._lock:
-            frames = self._deque()
-            begun: deque[BytesLike] = deque()
-            while frames and type(frames[0]) is memoryview:
-                begun.append(frames.popleft())
-            self.frames = begun
-            self.size = sum(map(len, begun))
-
-    def count(self) -> tuple[int, int]:
-        """Return the bytes that wait: all of them, and those that no other outbox shares."""
-        with self._lock:
-            shared = sum(len(frame) for frame in self.frames or () if is_shared(frame))
-            return self.size, self.size - shared
+            self.unsure = False
 
     def clear(self) -> None:
         """Throw it all away: it cannot be sent any more."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections import deque
 from typing import overload
 
-from ..budget import STEP, budget
-from ..concurrency import Concurrency, HomeThread
+from ..concurrency import Concurrency
 from ..protocol.events import MESSAGE_TOO_BIG, Close, Event, Ping, Violation
 from ..protocol.protocol import Protocol
-from .sender import TOO_MUCH_HELD, TRY_AGAIN_LATER, Sender
+from .sender import Sender
 from .state import State
 from .transport import Transport
 
@@ -21,6 +19,7 @@ __all__ = ["Receiver"]
 logger = logging.getLogger("flask_ws")
 
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
+INTERRUPTED = "an exception came while a message was being read"
 
 
 class Receiver:
@@ -36,21 +35,17 @@ class Receiver:
     :param protocol: the protocol.
     :param concurrency: the primitives that go with the socket.
     :param max_queue: messages that :meth:`service` lets in.
-    :param max_queue_bytes: bytes of memory that these may take, and with the last one exceed.
     """
 
     __slots__ = (
-        "_counted",
-        "_let_go",
         "_max_queue",
-        "_max_queue_bytes",
         "_messages",
         "_protocol",
-        "_queued",
         "_receiving",
         "_sender",
         "_state",
         "_transport",
+        "_unread",
         "bytes_received",
         "dropping",
         "messages_received",
@@ -67,23 +62,17 @@ class Receiver:
         *,
         concurrency: Concurrency,
         max_queue: int,
-        max_queue_bytes: int,
     ) -> None:
         self._state = state
         self._sender = sender
         self._transport = transport
         self._protocol = protocol
         self._max_queue = max_queue
-        self._max_queue_bytes = max_queue_bytes
         # Whether a caller of receive() holds the lock.
         self._receiving = False
         self._messages: deque[str | bytes] | None = None
-        # The memory that these take; what the budget knows of it, and of what has not become a
-        # message; and whether all of that is to be given up.
-        self._queued = 0
-        self._counted = 0
-        self._let_go = False
-        protocol.meter = self._meter
+        # Whether the connection was lost while something waited to be read.
+        self._unread = False
         #: Held by whoever reads the socket.
         self.reading = concurrency.lock()
         #: Whether :meth:`service` is to be called now and then: what the peer sends may not be
@@ -118,48 +107,69 @@ class Receiver:
         :raises ConnectionClosed: the connection is closed and every message has been received.
         :raises RuntimeError: another thread is in ``receive()`` already.
         """
-        if not self.reading.acquire(False):
-            self._wait_for_turn()
-        self._receiving = True
-        try:
-            if self._messages:
-                return self._take_queued()
-            deadline = None if timeout is None else time.monotonic() + timeout
-            protocol, state = self._protocol, self._state
-            while state.close_code is None:
-                event = None if protocol.drained else protocol.next_event()
-                if event is None:
-                    event = self._read(
-                        None if deadline is None else max(0.0, deadline - time.monotonic())
-                    )
-                if type(event) is bytes or type(event) is str:
-                    if state.sent_close is None:
-                        self.messages_received += 1
-                        if self._counted:
-                            self._count()
-                        return event
-                elif event is not None:
-                    self._handle(event)
-            if self._let_go:
-                self.clear()
-            raise state.error()
-        except TimeoutError:
-            if timeout is None:
-                # Not ours: a signal's handler has raised it.
-                raise
-            return None
-        finally:
-            self._receiving = False
-            self.reading.release()
-
-    def _wait_for_turn(self) -> None:
         if self._receiving:
             raise RuntimeError(
                 "Another thread is in receive() on this connection: let one thread receive and "
                 "hand the messages on."
             )
         # Whoever else reads does so without waiting.
-        self.reading.acquire()
+        with self.reading:
+            self._receiving = True
+            try:
+                if self._messages:
+                    return self._messages.popleft()
+                deadline = None if timeout is None else time.monotonic() + timeout
+                protocol, state = self._protocol, self._state
+                while state.close_code is None:
+                    event = None if protocol.drained else protocol.next_event()
+                    if event is None:
+                        event = self._read(
+                            None if deadline is None else max(0.0, deadline - time.monotonic())
+                        )
+                    if type(event) is bytes or type(event) is str:
+                        if state.sent_close is None:
+                            self.messages_received += 1
+                            return event
+                    elif event is not None:
+                        self._handle(event)
+                message = self._next_unread() if self._unread else None
+                if message is None:
+                    raise state.error()
+                return message
+            except TimeoutError:
+                if timeout is None:
+                    # Not ours: a signal's handler has raised it.
+                    raise
+                return None
+            finally:
+                self._receiving = False
+
+    def _next_unread(self) -> str | bytes | None:
+        """Return the next message that had come when the peer had gone; ``None`` if it was all."""
+        before = -1
+        while self.bytes_received != before:
+            before = self.bytes_received
+            event = self._protocol.next_event()
+            if event is not None:
+                before = -1
+            elif self._state.released:
+                break
+            else:
+                try:
+                    event = self._read(0)
+                except TimeoutError:
+                    break
+            if isinstance(event, (bytes, str)):
+                self.messages_received += 1
+                return event
+            if isinstance(event, Close):
+                # It had said so.
+                self._state.set_closed(event.code, event.reason)
+                break
+            if isinstance(event, Violation):
+                break
+        self._unread = False
+        return None
 
     # For an event view, whose driver sees that the socket is readable
 
@@ -173,7 +183,7 @@ class Receiver:
             self.needs_service = True
             while self._messages:
                 # What came while a method of the view ran.
-                message = self._take_queued()
+                message = self._messages.popleft()
                 if not self.dropping:
                     return message
             protocol, state = self._protocol, self._state
@@ -196,8 +206,6 @@ class Receiver:
                 event = protocol.next_event()
                 if event is None:
                     break
-            if self._counted or protocol.partial is not None:
-                self._count()
             # From here on nobody but the caller reads.
             self.needs_service = False
             return None
@@ -222,6 +230,9 @@ class Receiver:
             try:
                 if self.needs_service:
                     self._pump()
+                    if self.is_backed_up and self._transport.has_gone():
+                        self._unread = True
+                        self._state.lose(NO_CLOSE_FRAME)
             finally:
                 self.reading.release()
 
@@ -230,22 +241,26 @@ class Receiver:
         if self.reading.acquire(False):
             try:
                 self._pump()
+                self._unread = self.is_backed_up
             finally:
                 self.reading.release()
 
     @property
     def is_backed_up(self) -> bool:
         """Whether nothing is read, because enough messages wait for a busy handler."""
-        return self._queue_is_full() and not self._receiving
+        return self._messages is not None and len(self._messages) >= self._max_queue
 
-    def _queue_is_full(self) -> bool:
-        return self._messages is not None and (
-            len(self._messages) >= self._max_queue or self._queued >= self._max_queue_bytes
-        )
+    @property
+    def is_reading(self) -> bool:
+        """Whether a thread reads just now: it may not have counted yet what has come."""
+        if self._receiving or not self.reading.acquire(False):
+            return True
+        self.reading.release()
+        return False
 
     def _pump(self) -> None:
         state = self._state
-        while state.close_code is None and not self._queue_is_full():
+        while state.close_code is None and not self.is_backed_up:
             event = self._protocol.next_event()
             if event is None:
                 if state.released:
@@ -260,82 +275,8 @@ class Receiver:
                     if self._messages is None:
                         self._messages = deque()
                     self._messages.append(event)
-                    self._queued += sys.getsizeof(event)
             elif event is not None:
                 self._handle(event)
-        if self._messages or self._counted or self._protocol.partial is not None:
-            self._count()
-
-    def _take_queued(self) -> str | bytes:
-        assert self._messages is not None
-        message = self._messages.popleft()
-        self._queued -= sys.getsizeof(message)
-        if self._counted:
-            self._count()
-        return message
-
-    # The memory that it takes
-
-    @property
-    def label(self) -> str:
-        """The name of the connection in logs."""
-        return self._sender.label
-
-    @property
-    def home(self) -> HomeThread | None:
-        """The thread where its primitives work, if they do in one only."""
-        return self._sender.home
-
-    @property
-    def is_mid_message(self) -> bool:
-        """Whether a message, or a frame, has begun and is waited for."""
-        protocol = self._protocol
-        return (protocol.partial is not None or not protocol.drained) and not self.is_backed_up
-
-    def _count(self) -> None:
-        """Tell the budget how much is held; whoever reads."""
-        if self._let_go:
-            self.clear()
-        held = self._queued + self._protocol.held
-        change = (held if held >= STEP else 0) - self._counted
-        if not -STEP < change < STEP:
-            self._counted += change
-            budget.change(self, change)
-
-    def _meter(self) -> bool:
-        """Count what is held; ``False`` where it is to be given up."""
-        self._count()
-        return not self._let_go
-
-    def clear(self) -> None:
-        """Give up what has come and has not been received; whoever reads."""
-        self._messages = None
-        self._queued = 0
-        self._protocol.give_up()
-        # The two hold each other, and would wait for the garbage collector.
-        self._protocol.meter = None
-        if self._counted:
-            budget.change(self, -self._counted)
-            self._counted = 0
-
-    def let_go(self) -> int:
-        """End the connection, and give up what is held for it: the process holds too much."""
-        code = MESSAGE_TOO_BIG if self._protocol.held > self._queued else TRY_AGAIN_LATER
-        self.fail(code, TOO_MUCH_HELD)
-        return code
-
-    def fail(self, code: int, reason: str) -> None:
-        """Fail the connection, whoever reads just now, and give up what has come."""
-        self._let_go = True
-        self._sender.fail(code, reason)
-        if self.reading.acquire(False):
-            try:
-                self.clear()
-            finally:
-                self.reading.release()
-        else:
-            # Whoever waits for something to read wakes up, and does it.
-            self._transport.stop_reading()
 
     # At the end
 
@@ -385,20 +326,15 @@ class Receiver:
         """
         protocol = self._protocol
         partial = protocol.partial
-        buffer = None
-        if partial is not None or self._counted:
-            # Before it is counted, for it may have to grow.
-            buffer = None if partial is None else partial.get_buffer()
-            if not self._meter():
-                return None
         data = b""
         try:
-            if buffer is None:
+            if partial is None:
                 data = self._transport.recv(timeout)
                 size = len(data)
             else:
-                # Let go of on every way out: what is being looked at cannot grow.
-                with buffer:
+                # Released on every way out: an exception that is kept keeps this frame, and the
+                # buffer could not grow.
+                with partial.get_buffer() as buffer:
                     size = self._transport.recv_into(buffer, timeout)
         except TimeoutError as error:
             # The socket's own timeout, as for keepalive probes, is an error like any other.
@@ -411,9 +347,14 @@ class Receiver:
             self._state.lose(NO_CLOSE_FRAME)
             return None
         self.bytes_received += size
-        if buffer is not None:
-            protocol.buffer_updated(size)
-        return protocol.next_event(data)
+        try:
+            if partial is not None:
+                protocol.buffer_updated(size)
+            return protocol.next_event(data)
+        except BaseException:
+            # Some of it may have been taken in, and some not.
+            self._state.lose(INTERRUPTED)
+            raise
 
     def _handle(self, event: Event) -> None:
         """Do what an event other than a message asks for."""

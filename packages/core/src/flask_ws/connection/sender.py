@@ -6,27 +6,25 @@ import logging
 import time
 from collections.abc import Callable
 
-from ..budget import STEP, budget
 from ..concurrency import Concurrency
+from ..exceptions import ConnectionClosed
 from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
 from ..protocol.shared import SharedMessage
 from .cork import ENOUGH, corks
 from .outbox import Outbox
 from .state import State
-from .transport import Transport, coalesce
+from .transport import Transport, coalesce, release_views
 
-__all__ = ["TOO_MUCH_HELD", "TRY_AGAIN_LATER", "Sender"]
+__all__ = ["Sender"]
 
 logger = logging.getLogger("flask_ws")
 
 TRY_AGAIN_LATER = 1013
-TOO_MUCH_HELD = "the server holds too much for its clients"
 
 LOST_WHILE_SENDING = "the connection was lost while sending"
+INTERRUPTED = "an exception interrupted a send where it left the stream broken"
 
-#: The bytes of an empty outbox.
-NOTHING = (0, 0)
 #: Bytes that wait, past which pings are not answered.
 PONG_LIMIT = 2**16
 
@@ -44,7 +42,6 @@ class Sender:
 
     __slots__ = (
         "_closing",
-        "_counted",
         "_max_outbox",
         "_outbox",
         "_pong",
@@ -53,7 +50,6 @@ class Sender:
         "_transport",
         "concurrency",
         "fd",
-        "home",
         "label",
         "messages_sent",
         "when_blocked",
@@ -77,8 +73,6 @@ class Sender:
         self._max_outbox = max_outbox
         # What others had to send meanwhile, and what the kernel did not take; goes out first.
         self._outbox = Outbox(concurrency)
-        # Its bytes that the budget knows of: all, and those that no other outbox shares.
-        self._counted = NOTHING
         # The last pong that was put into it.
         self._pong: BytesLike | None = None
         # Taken, and kept, by the first to send a close frame.
@@ -89,8 +83,6 @@ class Sender:
         self.fd = transport.fd
         #: The primitives that go with the socket.
         self.concurrency = concurrency
-        #: The thread where they work, if they do in one only.
-        self.home = concurrency.home()
         #: The name of the connection in logs.
         self.label = label
         #: Called when the kernel does not take all of the outbox.
@@ -110,6 +102,9 @@ class Sender:
     def send(self, data: str | BytesLike, *, ping: bytes | None = None) -> None:
         """Send a message, and return when the operating system has taken all of it.
 
+        An exception may interrupt it, such as ``gevent.Timeout`` or one that a signal's handler
+        raises. What the kernel has not taken then goes out before anything else.
+
         :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
             binary.
         :param ping: the payload of a ping, to send that instead.
@@ -125,14 +120,20 @@ class Sender:
                 if not failed:
                     if state.sent_close is not None or state.close_code is not None:
                         raise state.error()
-                    protocol = self._protocol
-                    # Within the lock: a compressed message builds on the one sent before it.
-                    buffers = (
-                        protocol.send_message(data) if ping is None else protocol.send_ping(ping)
-                    )
+                    protocol, transport = self._protocol, self._transport
+                    buffers, before = None, transport.sent
                     try:
-                        self._transport.send(buffers)
-                    except (OSError, ValueError):
+                        # Within the lock: a compressed message builds on the one sent before it.
+                        buffers = (
+                            protocol.send_message(data)
+                            if ping is None
+                            else protocol.send_ping(ping)
+                        )
+                        transport.send(buffers)
+                    except BaseException as error:
+                        if not self._has_failed(error, buffers):
+                            self._keep_rest(error, buffers, before)
+                            raise
                         failed = True
                     else:
                         self.messages_sent += ping is None
@@ -148,13 +149,75 @@ class Sender:
 
     def _send_queued(self) -> bool:
         """Send what goes before a message; ``False`` if the connection is lost."""
-        try:
-            # Not a close frame, though: no message may follow one.
-            while self._outbox.frames and self._state.sent_close is None:
-                self._transport.send([self._outbox.take()])
-        except (OSError, ValueError):
-            return False
+        outbox, transport = self._outbox, self._transport
+        # Not a close frame, though: no message may follow one.
+        while outbox.frames and self._state.sent_close is None:
+            frame, before = None, transport.sent
+            try:
+                frame = outbox.peek()
+                transport.send([frame])
+                outbox.sent(len(frame))
+            except BaseException as error:
+                if self._has_failed(error, [b""]):
+                    return False
+                self._take_out(frame, before)
+                raise
         return True
+
+    # What an exception leaves behind that has come while something was sent
+
+    @staticmethod
+    def _has_failed(error: BaseException, buffers: list[BytesLike] | None) -> bool:
+        """Tell whether an exception is the socket's own, and the connection is lost.
+
+        :param error: the exception.
+        :param buffers: what was being sent; ``None`` if that had not been encoded.
+        """
+        if buffers is None or not isinstance(error, (OSError, ValueError)):
+            return False
+        # A signal's handler may raise one of these, too, which the system has given no number.
+        return not isinstance(error, TimeoutError) or error.errno is not None
+
+    def _keep_rest(
+        self, error: BaseException, buffers: list[BytesLike] | None, before: int
+    ) -> None:
+        """See to it that the frame that was being sent goes out whole, or the connection is lost.
+
+        :param error: what has interrupted it.
+        :param buffers: the frame; ``None`` if it had not been encoded.
+        :param before: what had been sent before it, in bytes.
+        """
+        taken = self._transport.sent - before
+        if buffers is None:
+            # Refused, as a rule. Otherwise the compressor may know more than the peer's inflator.
+            if self._protocol.deflates and not isinstance(error, (TypeError, ValueError)):
+                self._lose_track()
+        elif self._transport.unsure:
+            self._lose_track()
+        else:
+            parts = coalesce(buffers) if len(buffers) > 1 else buffers
+            self._outbox.put_back(*cut(parts, taken))
+            release_views(parts)
+            release_views(buffers)
+
+    def _take_out(self, frame: BytesLike | None, before: int) -> None:
+        """Take out of the outbox what has been sent of its first frame when that was interrupted.
+
+        :param frame: the frame, if it is known already.
+        :param before: what had been sent before it, in bytes.
+        """
+        outbox = self._outbox
+        if outbox.unsure or self._transport.unsure:
+            self._lose_track()
+        elif frame is not None and outbox.frames and outbox.frames[0] is frame:
+            outbox.sent(self._transport.sent - before)
+
+    def _lose_track(self) -> None:
+        """Lose the connection: nobody knows what the peer has got."""
+        self._outbox.clear()
+        self._state.lose(INTERRUPTED)
+
+    # Messages that wait for nobody
 
     def send_nowait(self, data: str | BytesLike, *, ping: bytes | None = None) -> None:
         """Send a message without waiting: what the kernel does not take goes to the outbox.
@@ -165,15 +228,22 @@ class Sender:
         with self.writing:
             if state.close_code is not None or state.sent_close is not None:
                 raise state.error()
-            protocol = self._protocol
-            # Within the lock: a compressed message builds on the one sent before it.
-            buffers = protocol.send_message(data) if ping is None else protocol.send_ping(ping)
-            cork = corks.current
-            if outbox.frames or cork is not None:
-                if not self.queue(buffers):
-                    raise state.error()
-            else:
-                self._send_or_queue(keep(buffers))
+            protocol, cork = self._protocol, corks.current
+            buffers = None
+            try:
+                # Within the lock: a compressed message builds on the one sent before it.
+                buffers = protocol.send_message(data) if ping is None else protocol.send_ping(ping)
+                if outbox.frames or cork is not None:
+                    if not self.queue(buffers):
+                        raise state.error()
+                else:
+                    self._send_or_queue(keep(buffers))
+            except (ConnectionClosed, TypeError, ValueError):
+                raise
+            except BaseException:
+                if buffers is not None or protocol.deflates:
+                    self._lose_track()
+                raise
             self.messages_sent += ping is None
         if cork is not None and outbox.size < ENOUGH:
             cork.hold(self)
@@ -184,16 +254,15 @@ class Sender:
     def send_held(self) -> None:
         """Send what the kernel takes of what waits; too much of that ends the connection."""
         if not self.flush() and self._outbox.size > self._max_outbox:
-            self.overflow()
+            self._overflow()
 
     # Messages that many connections get
 
-    def send_shared(self, message: SharedMessage) -> bool:
+    def send_shared(self, message: SharedMessage) -> None:
         """Send a message that others get as well, without waiting; must be called at home.
 
-        What the kernel does not take goes to the outbox. A closed connection gets nothing.
-
-        :return: ``False`` if too much waits there now: :meth:`overflow` must follow.
+        What the kernel does not take goes to the outbox; past its limit, the connection is closed
+        with 1013. A closed connection gets nothing.
         """
         state, writing = self._state, self.writing
         if writing.acquire(False):
@@ -206,18 +275,22 @@ class Sender:
                     else:
                         self._send_or_queue([frame])
                     self.messages_sent += 1
+            except BaseException:
+                self._lose_track()
+                raise
             finally:
                 writing.release()
             if not self._outbox.frames:
-                return True
+                return
             # What waits, and what others have left to this thread meanwhile.
         # Not compressed: what is being sent just now may have changed the compressor's history.
         elif self.queue([message.plain]):
             self.messages_sent += 1
         self.flush()
-        return self._outbox.size <= self._max_outbox
+        if self._outbox.size > self._max_outbox:
+            self._overflow()
 
-    def queue_shared(self, message: SharedMessage) -> bool:
+    def queue_shared(self, message: SharedMessage) -> None:
         """Put a message that others get as well into the outbox; :meth:`flush` must follow.
 
         Otherwise as :meth:`send_shared`.
@@ -228,14 +301,17 @@ class Sender:
             try:
                 frame = self._protocol.send_shared(message)
                 self._queue_shared(frame)
+            except BaseException:
+                self._lose_track()
+                raise
             finally:
                 writing.release()
         else:
             self._queue_shared(frame)
         if self._outbox.size > self._max_outbox:
             self.flush()
-            return self._outbox.size <= self._max_outbox
-        return True
+            if self._outbox.size > self._max_outbox:
+                self._overflow()
 
     def _queue_shared(self, frame: bytes) -> None:
         if self._state.close_code is None and self._outbox.append(frame):
@@ -253,8 +329,7 @@ class Sender:
                 self._outbox.put_back(memoryview(part)[sent:], *parts[number + 1 :])
                 return
 
-    def overflow(self) -> None:
-        """End the connection with 1013: its peer does not read what waits for it."""
+    def _overflow(self) -> None:
         # Others may find it too full at the same time. Behind a close frame it does not grow.
         if self._state.close_code is not None or not self._closing.acquire(False):
             return
@@ -310,58 +385,33 @@ class Sender:
         :return: whether nothing is left, or another thread has taken it upon itself.
         """
         done = True
-        outbox = self._outbox
+        outbox, transport = self._outbox, self._transport
         frame: BytesLike | None = None
+        before = 0
         # Whoever holds the lock looks into the outbox again after releasing it.
         while done and outbox.frames and self.writing.acquire(False):
             try:
                 while done and outbox.frames:
+                    frame, before = None, transport.sent
                     frame = outbox.peek()
-                    sent = self._transport.try_send(frame)
+                    sent = transport.try_send(frame)
                     done = sent == len(frame)
                     outbox.sent(sent)
-                if done and self._state.linger_until is not None:
-                    # That was the close frame.
-                    self._transport.half_close()
+                if outbox.is_finished and self._state.linger_until is not None:
+                    transport.half_close()
                     if self._state.peer_closed:
-                        self._transport.abort()
-            except (OSError, ValueError):
+                        transport.abort()
+            except BaseException as error:
+                if not self._has_failed(error, [b""]):
+                    self._take_out(frame, before)
+                    raise
                 outbox.clear()
                 self._state.lose(LOST_WHILE_SENDING)
-            except BaseException:
-                # Ctrl-C, raised by Python when the kernel has taken the frame: once is enough.
-                if outbox.frames and outbox.frames[0] is frame:
-                    outbox.take()
-                raise
             finally:
-                change = None if done and self._counted is NOTHING else self._count()
                 self.writing.release()
-            if change is not None:
-                budget.change(self, *change)
         if later and not done and self.when_blocked is not None:
             self.when_blocked(self)
         return done
-
-    def _count(self) -> tuple[int, int] | None:
-        """Measure what waits, for the budget; whoever writes.
-
-        :return: by how much it has changed, of its own and all of it, if that is worth telling.
-        """
-        known, own = self._counted
-        size = self._outbox.size
-        if -STEP < size - known < STEP and (size >= STEP or not known):
-            return None
-        self._counted = self._outbox.count() if size >= STEP else NOTHING
-        return self._counted[1] - own, self._counted[0] - known
-
-    def let_go(self) -> int:
-        """End the connection, and give up what waits: the process holds too much."""
-        if self._state.close_code is None and self._closing.acquire(False):
-            if self.writing.acquire(False):
-                self._outbox.cut()
-                self.writing.release()
-            self._fail(TRY_AGAIN_LATER, TOO_MUCH_HELD, closing=True)
-        return TRY_AGAIN_LATER
 
     def wait_writable(self, timeout: float) -> bool:
         """Wait until the socket can be written."""
@@ -376,11 +426,8 @@ class Sender:
                 self.wait_writable(min(left, 0.05))
 
     def clear(self) -> None:
-        """Throw away what has not been sent; whoever writes."""
+        """Throw away what has not been sent."""
         self._outbox.clear()
-        change = self._count()
-        if change is not None:
-            budget.change(self, *change)
 
     # The close frame
 
@@ -393,8 +440,10 @@ class Sender:
             # Wait for whoever sends just now, so that the frame goes out at once.
             if not self.writing.acquire(True, self._state.close_timeout):
                 return False
-            self._queue_close(code, reason)
-            self.writing.release()
+            try:
+                self._queue_close(code, reason)
+            finally:
+                self.writing.release()
             self.flush()
         return True
 
@@ -407,11 +456,12 @@ class Sender:
     def answer_close(self, code: int, reason: str) -> None:
         """Answer the peer's close frame, and end TCP when the answer has gone out."""
         self._state.peer_closed = True
-        self._state.set_closed(code, reason)
-        self.send_close_nowait(code, reason)
-        # The answer may wait behind a message; then whoever sends it sees to the end.
-        if not self._outbox.call_if_any(self._state.begin_lingering):
-            self._transport.half_close()
+        self._end(code, reason, closing=self._closing.acquire(False))
+        if self._outbox.frames:
+            # The answer waits behind a message; whoever sends that sees to the end.
+            self._state.limit_lingering()
+        else:
+            self._state.linger_until = None
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (section 7.1.7): tell the peer why, and hear no more of it."""
@@ -419,10 +469,19 @@ class Sender:
             self._fail(code, reason, closing=self._closing.acquire(False))
 
     def _fail(self, code: int, reason: str, *, closing: bool) -> None:
-        self._state.set_closed(code, reason)
-        self._state.begin_lingering()
+        self._end(code, reason, closing=closing)
+        self._state.limit_lingering()
+
+    def _end(self, code: int, reason: str, *, closing: bool) -> None:
+        """Close the connection with a last frame, unless a close frame has been sent."""
+        state = self._state
+        # In this order: whoever sees that the connection is closed may release it at once, and
+        # waits for what is in the outbox if the peer is to be given time.
+        state.begin_lingering()
         if closing:
             self._queue_close(code, reason)
+        state.set_closed(code, reason)
+        if closing:
             self.flush()
         if not self._outbox.frames:
             self._transport.half_close()
@@ -435,6 +494,17 @@ class Sender:
 
         (frame,) = self._protocol.send_close(code, reason)
         self._outbox.close(frame, announce)
+
+
+def cut(parts: list[BytesLike], taken: int) -> list[BytesLike]:
+    """Return what follows the first ``taken`` bytes, as it is now whatever becomes of the parts."""
+    rest: list[BytesLike] = []
+    for part in parts:
+        if taken < len(part):
+            view = memoryview(part)[taken:]
+            rest.append(view if isinstance(view.obj, bytes) else bytes(view))
+        taken = max(0, taken - len(part))
+    return rest
 
 
 def keep(buffers: list[BytesLike]) -> list[BytesLike]:

@@ -97,7 +97,11 @@ class State:
     def begin_lingering(self) -> None:
         """Give the peer time to read the close frame."""
         self.linger_until = time.monotonic() + self.close_timeout
-        self.call_at(self.linger_until, self._transport.abort)
+
+    def limit_lingering(self) -> None:
+        """See to it that it has no more than that, where nobody waits for the connection."""
+        if self.linger_until is not None:
+            self.call_at(self.linger_until, self._transport.abort)
 
     def call_at(self, when: float, function: Callable[[], object]) -> None:
         """Call a function at a time, where nobody waits for the connection to end."""

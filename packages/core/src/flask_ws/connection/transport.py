@@ -12,14 +12,23 @@ from typing import Any
 
 from ..concurrency import Concurrency
 from ..protocol.frames import BytesLike
-from ..system import DONTWAIT, LONGEST_WAIT
+from ..system import DONTWAIT, LONGEST_WAIT, count_unacknowledged, has_gone
 
-__all__ = ["PlainTransport", "TLSTransport", "Transport", "coalesce"]
+__all__ = [
+    "MOST_UNREAD",
+    "PlainTransport",
+    "TLSTransport",
+    "Transport",
+    "coalesce",
+    "release_views",
+]
 
 #: The most that is read at once: as a rule little more than a packet carries, because every thread
 #: that waits has a buffer of that size at hand; much while there was more to read than that.
 RECV_SIZE = 2**11
 LARGE_RECV_SIZE = 2**16
+#: The most that is looked at of what nobody has read.
+MOST_UNREAD = 2**16
 #: The most that is given to the kernel at once, so that the progress of a long send is seen.
 SEND_SIZE = 2**18
 
@@ -45,7 +54,7 @@ class Transport:
     :param close: closes the connection for good.
     """
 
-    __slots__ = ("_close", "_concurrency", "_raw", "_recv_size", "fd", "sent", "sock")
+    __slots__ = ("_close", "_concurrency", "_raw", "_recv_size", "fd", "sent", "sock", "unsure")
 
     def __init__(
         self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
@@ -63,6 +72,8 @@ class Transport:
         self._recv_size = RECV_SIZE
         #: Bytes that the kernel has taken.
         self.sent = 0
+        #: Whether it may have taken more: a signal's exception came before they were counted.
+        self.unsure = False
         # Absent on Unix sockets. Without it, a small message waits for the last one's ACK.
         with contextlib.suppress(OSError):
             self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -81,17 +92,29 @@ class Transport:
         """Send what the kernel takes; what it took nothing of must be the next thing sent."""
         raise NotImplementedError
 
-    def is_readable(self) -> bool:
-        """Tell whether anything, or the end of the stream, is there to be received."""
+    # At C level: eventlet allows no second greenlet to wait for a socket, not even for 0 s.
+
+    def count_unread(self) -> int:
+        """Count the bytes that are there to be received, up to :data:`MOST_UNREAD`."""
         try:
-            # At C level: eventlet allows no second greenlet to wait for a socket, not even for 0 s.
-            self._raw.recv(1, DONTWAIT | socket.MSG_PEEK)
-        except (BlockingIOError, InterruptedError):
-            return False
+            return len(self._raw.recv(MOST_UNREAD, DONTWAIT | socket.MSG_PEEK))
         except OSError:
-            # Which recv() tells whoever reads.
+            # Nothing, or an error that recv() tells whoever reads.
+            return 0
+
+    def has_gone(self) -> bool:
+        """Tell whether the peer has ended the connection, which may be behind unread bytes."""
+        try:
+            return has_gone(self._raw)
+        except OSError:
             return True
-        return True
+
+    def is_acknowledged(self) -> bool:
+        """Tell whether the peer's system has got all that was sent, as far as ours can tell."""
+        try:
+            return count_unacknowledged(self._raw) == 0
+        except OSError:
+            return False
 
     def _adapt(self, data: bytes) -> bytes:
         self._recv_size = LARGE_RECV_SIZE if len(data) == self._recv_size else RECV_SIZE
@@ -127,14 +150,41 @@ class Transport:
             self._wait_to_receive(deadline)
 
     def send(self, buffers: list[BytesLike]) -> None:
-        """Send all of ``buffers``, and return when the kernel has it."""
-        for data in coalesce(buffers):
-            view = memoryview(data)
-            while view:
-                sent = self.try_send(view[:SEND_SIZE])
-                view = view[sent:]
-                if not sent:
-                    self._concurrency.wait_writable(self.fd, LONGEST_WAIT)
+        """Send all of ``buffers``, and return when the kernel has it.
+
+        An exception of another greenlet's or a signal's may interrupt it; then :attr:`sent` tells
+        how far it has come.
+        """
+        if len(buffers) == 1:
+            # By far the most messages are small, and go out whole.
+            data = buffers[0]
+            sent = self.try_send(data)
+            if sent != len(data):
+                self._send_rest(data, sent)
+            return
+        parts = coalesce(buffers)
+        try:
+            for part in parts:
+                self._send_rest(part, 0)
+        finally:
+            # An exception that is kept keeps this frame, and what a view is of cannot be resized.
+            release_views(parts)
+
+    def _send_rest(self, data: BytesLike, start: int) -> None:
+        """Send all of ``data`` from ``start`` on."""
+        size = len(data)
+        with memoryview(data) as view:
+            while start < size:
+                with view[start : start + SEND_SIZE] as part:
+                    sent = self._send_some(part)
+                start += sent
+
+    def _send_some(self, data: memoryview) -> int:
+        """Send some of ``data``, or wait until that is possible."""
+        sent = self.try_send(data)
+        if not sent:
+            self._concurrency.wait_writable(self.fd, LONGEST_WAIT)
+        return sent
 
     def _wait_to_receive(self, deadline: float | None) -> None:
         left = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
@@ -151,11 +201,6 @@ class Transport:
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_WR)
 
-    def stop_reading(self) -> None:
-        """Receive no more: whoever waits for something to read wakes up, at the end of a stream."""
-        with contextlib.suppress(OSError):
-            self._raw.shutdown(socket.SHUT_RD)
-
     def abort(self) -> None:
         """End the connection both ways: whoever waits for it, here or there, wakes up."""
         with contextlib.suppress(OSError):
@@ -170,7 +215,7 @@ class Transport:
 class PlainTransport(Transport):
     """A plain socket."""
 
-    __slots__ = ("_sock_recv", "_sock_send")
+    __slots__ = ("_native", "_sock_recv", "_sock_send")
 
     def __init__(
         self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
@@ -182,6 +227,7 @@ class PlainTransport(Transport):
             sock.settimeout(None)
         self._sock_recv = sock.recv
         self._sock_send = sock.send
+        self._native = isinstance(sock, _socket.socket)
 
     def try_recv(self) -> bytes | None:
         try:
@@ -196,11 +242,13 @@ class PlainTransport(Transport):
             return None
 
     def try_send(self, data: BytesLike) -> int:
+        self.unsure = True
         try:
             sent = self._raw.send(data, DONTWAIT)
         except (BlockingIOError, InterruptedError):
-            return 0
+            sent = 0
         self.sent += sent
+        self.unsure = False
         return sent
 
     if DONTWAIT:
@@ -225,24 +273,16 @@ class PlainTransport(Transport):
                 return self.sock.recv_into(buffer)
             return super().recv_into(buffer, timeout)
 
-        def send(self, buffers: list[BytesLike]) -> None:
-            if len(buffers) == 1:
-                # By far the most messages are small, and go out whole.
-                data = buffers[0]
-                sent = self._sock_send(data) if len(data) <= SEND_SIZE else 0
-                self.sent += sent
-                if sent == len(data):
-                    return
-                buffers = [memoryview(data)[sent:]]
-            else:
-                buffers = coalesce(buffers)
-            for data in buffers:
-                sent, size = 0, len(data)
-                view = memoryview(data)
-                while sent < size:
-                    taken = self._sock_send(view[sent : sent + SEND_SIZE])
-                    self.sent += taken
-                    sent += taken
+        def _send_some(self, data: memoryview) -> int:
+            sent = self.try_send(data)
+            if not sent:
+                if self._native:
+                    # Not in send(): a signal's exception would leave it open how much that took.
+                    self._concurrency.wait_writable(self.fd, LONGEST_WAIT)
+                else:
+                    sent = self._sock_send(data)
+                    self.sent += sent
+            return sent
 
 
 class TLSTransport(Transport):
@@ -287,12 +327,28 @@ class TLSTransport(Transport):
                 return b"" if len(arguments) == 1 else 0
 
     def try_send(self, data: BytesLike) -> int:
+        if len(data) <= SEND_SIZE:
+            return self._write(data)
+        # What OpenSSL has begun with must be offered again in the same length, or a larger one:
+        # so always as much as _send_rest() offers, too.
+        total = sent = 0
+        with memoryview(data) as view:
+            while total < len(data):
+                with view[total : total + SEND_SIZE] as part:
+                    sent = self._write(part)
+                total += sent
+                if not sent:
+                    break
+        return total
+
+    def _write(self, data: BytesLike) -> int:
         with self._lock:
-            try:
-                sent: int = try_twice(self._sslobj.write, data)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return 0
-        self.sent += sent
+            self.unsure = True
+            sent = 0
+            with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                sent = try_twice(self._sslobj.write, data)
+            self.sent += sent
+            self.unsure = False
         return sent
 
     def _wait_to_receive(self, deadline: float | None) -> None:
@@ -342,10 +398,17 @@ def forget_errors() -> None:
         _context.set_ciphers("none")
 
 
+def release_views(buffers: list[BytesLike]) -> None:
+    """Release the memory that those among ``buffers`` refer to which are views."""
+    for buffer in buffers:
+        if isinstance(buffer, memoryview):
+            buffer.release()
+
+
 def coalesce(buffers: list[BytesLike]) -> list[BytesLike]:
     """Join a frame's header with the beginning of its payload, so that they leave in one packet."""
     if len(buffers) == 1:
         return buffers
     header, payload = buffers
-    view = memoryview(payload)
-    return [b"".join((header, view[:LARGE_RECV_SIZE])), view[LARGE_RECV_SIZE:]]
+    with memoryview(payload) as view, view[:LARGE_RECV_SIZE] as beginning:
+        return [b"".join((header, beginning)), view[LARGE_RECV_SIZE:]]

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import heapq
 import itertools
 import logging
-import math
 import os
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import TypeVar
 
-from ..budget import budget
 from ..concurrency import Concurrency
 from ..connection.connection import Connection
 
@@ -26,14 +26,17 @@ __all__ = ["Monitor", "monitor_for"]
 
 logger = logging.getLogger("flask_ws")
 
+T = TypeVar("T")
+
 GOING_AWAY = 1001
-POLICY_VIOLATION = 1008
 GOODBYE = "the server is stopping"
 
 #: Seconds between two looks at the connections that no thread attends to, and at the servers.
 TICK = 0.4
 #: The shortest that becomes for options in fractions of a second.
 SHORTEST_TICK = 0.02
+#: Seconds after which a peer that has not answered is looked at again, while a thread reads.
+SECOND_LOOK = 0.5
 #: After so many pings, or looks for an answer to one, others may run for so many seconds: with
 #: thousands of connections their messages would wait for all of it.
 BATCH = 32
@@ -51,19 +54,16 @@ class Watch:
     :param is_stopping: tells whether the connection's server wants to stop.
     :param close_timeout: seconds that the goodbye may take.
     :param stop_timeout: seconds that the end of the process leaves to a handler at work.
-    :param message_timeout: seconds that a message may take to arrive; ``None`` for any time.
     """
 
     __slots__ = (
         "__weakref__",
         "active",
-        "begun_at",
         "connection",
         "goodbye_until",
         "interval",
         "is_stopping",
-        "message_timeout",
-        "messages",
+        "last_look",
         "pinged_at",
         "quiet_since",
         "received",
@@ -82,7 +82,6 @@ class Watch:
         close_timeout: float,
         is_stopping: Callable[[], bool],
         stop_timeout: float = 0.0,
-        message_timeout: float | None = None,
     ) -> None:
         self.connection = connection
         self.stop_timeout = stop_timeout
@@ -91,53 +90,21 @@ class Watch:
         self.wait_for_goodbye = close_timeout
         self.is_stopping = is_stopping
         self.active = True
+        self.last_look = False
         self.received = connection.bytes_received
         self.sent = 0
         self.quiet_since = time.monotonic()
         self.pinged_at: float | None = None
         self.goodbye_until: float | None = None
-        self.message_timeout = message_timeout
-        # When a message was first seen to have begun, and how many had been received before it.
-        self.begun_at: float | None = None
-        self.messages = 0
-
-    def intervals(self) -> list[float]:
-        """Return the seconds that anything may take which :meth:`check` looks for."""
-        times = [] if self.interval is None else [self.interval, self.timeout]
-        return [seconds for seconds in (*times, self.message_timeout) if seconds is not None]
 
     def check(self, now: float) -> float:
-        """Do what is due; return when to look again."""
-        return min(self._check_life(now), self._check_message(now))
-
-    def _check_message(self, now: float) -> float:
-        """Fail a connection whose peer takes too long for a message, however it moves on."""
-        timeout = self.message_timeout
-        if timeout is None:
-            return math.inf
-        receiver = self.connection.receiver
-        if not receiver.is_mid_message:
-            self.begun_at = None
-            return now + timeout / 4
-        if self.begun_at is None or receiver.messages_received != self.messages:
-            self.begun_at = now
-            self.messages = receiver.messages_received
-        elif now - self.begun_at >= timeout:
-            logger.warning(
-                "%s: a message was not finished within %g s (SOCK_MESSAGE_TIMEOUT)",
-                self.connection.label,
-                timeout,
-            )
-            receiver.fail(POLICY_VIOLATION, f"a message was not finished within {timeout:g} s")
-        return self.begun_at + timeout
-
-    def _check_life(self, now: float) -> float:
-        """Ping a quiet peer, and give up a dead one."""
-        if self.interval is None:
-            return math.inf
+        """Ping a quiet peer, give up a dead one; return when to look again."""
+        assert self.interval is not None
         connection = self.connection
         received = connection.bytes_received
-        if received != self.received or connection.is_backed_up:
+        if received != self.received or self.pinged_at is None:
+            self.last_look = False
+        if received != self.received:
             self.received = received
             self.quiet_since = now
             self.pinged_at = None
@@ -149,9 +116,16 @@ class Watch:
         elif self.timeout is not None and now - self.pinged_at >= self.timeout:
             # A ping may wait behind a long message. While that moves, the peer lives.
             sent = connection.bytes_sent
-            if connection.is_sending and sent != self.sent:
+            if connection.has_been_heard:
+                self.quiet_since = now
+                self.pinged_at = None
+            elif connection.is_sending and sent != self.sent:
                 self.pinged_at = now
                 self.sent = sent
+            elif connection.is_reading and not self.last_look:
+                # What that thread has just received, it may not have counted yet.
+                self.last_look = True
+                return now + SECOND_LOOK
             else:
                 connection.lose("the peer did not answer a ping within ping_timeout")
         if self.pinged_at is not None and self.timeout is not None:
@@ -250,7 +224,7 @@ class Monitor:
             now = time.monotonic()
             watches = list(self._watches.values())
             for watch in watches:
-                watch.connection.service()
+                self._see_to(watch.connection, watch.connection.service)
             at_work = [watch for watch in watches if watch.connection.at_work]
             if any(now < began + watch.stop_timeout for watch in at_work):
                 deadline = now + FAREWELL
@@ -283,18 +257,19 @@ class Monitor:
 
     def _look(self) -> None:
         now = time.monotonic()
-        budget.tell()
         self._welcome(now)
         self._ask_servers()
         for connection in list(self._watches):
             if connection.needs_service:
-                connection.service()
+                self._see_to(connection, connection.service)
         checked = 0
         while self._due and self._due[0][0] <= now:
             _, number, reference = heapq.heappop(self._due)
             due = reference()
             if due is not None and due.active and due.connection.close_code is None:
-                heapq.heappush(self._due, (due.check(now), number, reference))
+                next_look = self._see_to(due.connection, functools.partial(due.check, now))
+                if next_look is not None:
+                    heapq.heappush(self._due, (next_look, number, reference))
                 checked += 1
                 if checked % BATCH == 0:
                     self._wake.wait(PAUSE)
@@ -315,15 +290,27 @@ class Monitor:
                 if watch.active and watch.connection.close_code is None
             ]
 
+    def _see_to(self, connection: Connection, function: Callable[[], T]) -> T | None:
+        """Call a function for a connection; what it raises costs that connection alone."""
+        try:
+            return function()
+        except Exception:
+            logger.exception("%s is lost: the monitor could not see to it.", connection.label)
+            connection.lose("the monitor could not see to it")
+            return None
+
     def _welcome(self, now: float) -> None:
         while self._arrived:
             reference = self._arrived.popleft()
             watch = reference()
-            intervals = [] if watch is None else watch.intervals()
-            if watch is None or not intervals:
+            if watch is None or watch.interval is None:
                 continue
-            self._tick = max(SHORTEST_TICK, min(self._tick, min(intervals) / 4))
-            heapq.heappush(self._due, (watch.check(now), next(self._number), reference))
+            self._tick = max(
+                SHORTEST_TICK, min(self._tick, watch.interval / 4, (watch.timeout or TICK) / 4)
+            )
+            next_look = self._see_to(watch.connection, functools.partial(watch.check, now))
+            if next_look is not None:
+                heapq.heappush(self._due, (next_look, next(self._number), reference))
 
     def _ask(self, is_stopping: Callable[[], bool]) -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import errno
 import os
 import re
 import time
@@ -19,7 +20,7 @@ from werkzeug.test import Client, TestResponse
 
 from flask_ws.connection.connection import Connection
 from flask_ws.connection.endpoint import Endpoint
-from flask_ws.connection.transport import SEND_SIZE, PlainTransport
+from flask_ws.connection.transport import PlainTransport
 from flask_ws.exceptions import ConnectionClosed, FlaskWSError
 from flask_ws.protocol.deflate import Deflate, parse_agreed
 from flask_ws.protocol.frames import BytesLike
@@ -182,19 +183,12 @@ class PatientTransport(PlainTransport):
         #: Whether the peer did not read.
         self.stalled = False
 
-    def send(self, buffers: list[BytesLike]) -> None:
-        """Send all of ``buffers``.
-
-        :raises TimeoutError: the peer does not read.
-        """
-        for data in buffers:
-            view = memoryview(data)
-            while view:
-                sent = self.try_send(view[:SEND_SIZE])
-                view = view[sent:]
-                if not sent and not threads.wait_writable(self.fd, self._timeout):
-                    self.stalled = True
-                    raise TimeoutError
+    def _send_some(self, data: memoryview) -> int:
+        sent = self.try_send(data)
+        if not sent and not threads.wait_writable(self.fd, self._timeout):
+            self.stalled = True
+            raise TimeoutError(errno.ETIMEDOUT, "the peer does not read")
+        return sent
 
 
 class Handover:
