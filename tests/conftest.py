@@ -9,6 +9,8 @@ from pathlib import Path
 import pluggy
 import pytest
 
+from flask_ws.system import WINDOWS
+
 #: Set by `.ci/run`, which has installed whatever a test may want.
 CI = os.environ.get("FLASK_WS_CI") == "1"
 
@@ -45,7 +47,11 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 # Before pytest-xdist reads the marks.
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if WINDOWS:
+        not_here = [item for item in items if item.get_closest_marker("unix")]
+        items[:] = [item for item in items if item not in not_here]
+        config.hook.pytest_deselected(items=not_here)
     for item in items:
         group = find_group(item)
         if group is not None:

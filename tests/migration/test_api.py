@@ -47,7 +47,7 @@ def test_receive_gives_none_when_the_time_is_up(app: Flask, timeout: float) -> N
     assert run(app, lambda ws: ws.send(repr(ws.receive(timeout=timeout)))) == (["None"], 1000, "")
 
 
-def test_a_handler_that_does_not_catch_the_end_is_at_fault_in_nothing(app: Flask) -> None:
+def test_an_uncaught_connection_closed_is_no_error(app: Flask) -> None:
     @Sock(app).route("/")
     def handler(ws: Any) -> None:
         while True:

@@ -60,7 +60,7 @@ def test_a_skip_is_a_skip_at_home(tmp_path: Path) -> None:
     assert "1 passed, 3 skipped, 1 xfailed" in run_pytest(tmp_path, ci=False)
 
 
-def test_a_skip_fails_in_ci_unless_it_is_for_want_of_cpython_2_7(tmp_path: Path) -> None:
+def test_a_skip_fails_in_ci_unless_cpython_2_7_is_missing(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(SKIPS)
     # A mark skips a test before it begins, which makes it an error.
     assert "1 failed, 1 passed, 1 skipped, 1 xfailed, 1 error" in run_pytest(tmp_path, ci=True)

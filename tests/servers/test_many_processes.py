@@ -187,6 +187,23 @@ def test_every_client_gets_every_publication_once_and_in_order(
         )
 
 
+def test_a_channel_has_one_order_in_all_processes(many: Server, swarm: Swarm) -> None:
+    """Each publication by a connection of its own, so by whichever process, after the last."""
+    for _ in range(200 // AT_ONCE):
+        swarm.connect([("ordered",)] * AT_ONCE)
+    reach_processes(swarm, PROCESSES, ("ordered",))
+    publisher = Publisher(swarm, "publisher", "ordered")
+    pids = set()
+    for _ in range(200):
+        assert publisher.publish()
+        pids.add(publisher.pid)
+        publisher.close()
+    await_last(swarm, [publisher])
+    assert len(pids) == PROCESSES
+    for client in swarm.clients:
+        assert client.numbers["publisher"] == publisher.done
+
+
 def test_redis_is_killed_and_started_again(
     many: Server, redis_server: RedisServer, swarm: Swarm, publishers: list[Publisher]
 ) -> None:

@@ -13,15 +13,19 @@ DEFAULTS = {
     "ping_timeout": 20.0,
     "close_timeout": 5.0,
     "max_message_size": 1048576,
+    "message_timeout": 120.0,
     "max_queue": 16,
+    "max_queue_bytes": 1048576,
     "compression": True,
     "subprotocols": (),
     "allowed_origins": None,
     "max_outbox": 1048576,
     "max_subscriptions": 256,
+    "max_handshake_size": 65536,
     "detach": True,
     "max_threads": 1000,
     "max_connections": 10_000,
+    "max_buffered": 268435456,
     "workers": 2,
 }
 
@@ -35,7 +39,10 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("close_timeout", 0.1, 0.1),
     ("max_message_size", 1, 1),
     ("max_message_size", None, None),
+    ("message_timeout", 0.5, 0.5),
+    ("message_timeout", None, None),
     ("max_queue", 1, 1),
+    ("max_queue_bytes", 1, 1),
     ("compression", False, False),
     ("subprotocols", ["a", "b"], ("a", "b")),
     ("subprotocols", ("a",), ("a",)),
@@ -47,11 +54,14 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("allowed_origins", ["https://a.example", "null"], ("https://a.example", "null")),
     ("max_outbox", 65536, 65536),
     ("max_subscriptions", 1, 1),
+    ("max_handshake_size", 4096, 4096),
     ("detach", False, False),
 ]
 GOOD_PROCESS: list[tuple[str, Any, Any]] = [
     ("max_threads", 1, 1),
     ("max_connections", 7, 7),
+    ("max_buffered", 2**20, 2**20),
+    ("max_buffered", None, None),
     ("workers", 4, 4),
 ]
 
@@ -69,6 +79,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("max_message_size", 1.5, "a number of bytes of at least 1, or None"),
     ("max_queue", 0, "a whole number of at least 1"),
     ("max_queue", None, "a whole number of at least 1"),
+    ("message_timeout", 0, f"{SECONDS}, or None"),
+    ("max_queue_bytes", None, "a number of bytes of at least 1"),
     ("compression", 1, "True or False"),
     ("compression", "yes", "True or False"),
     ("subprotocols", 5, "a list of names"),
@@ -81,11 +93,13 @@ BAD: list[tuple[str, Any, str]] = [
     ("allowed_origins", 5, 'None, "*", or a list of origins'),
     ("max_outbox", 0, "a number of bytes of at least 1"),
     ("max_subscriptions", 0, "a whole number of at least 1"),
+    ("max_handshake_size", 0.5, "a number of bytes of at least 1"),
     ("detach", None, "True or False"),
 ]
 BAD_PROCESS: list[tuple[str, Any, str]] = [
     ("max_threads", 0, "a whole number of at least 1"),
     ("max_connections", 0.5, "a whole number of at least 1"),
+    ("max_buffered", 0, "a number of bytes of at least 1, or None"),
     ("workers", "2", "a whole number of at least 1"),
 ]
 
@@ -162,7 +176,7 @@ def test_a_misspelt_name_on_a_route_is_refused_with_the_likely_one() -> None:
         Options().replace({"subprotocol": "a"})
 
 
-@pytest.mark.parametrize("name", ["max_threads", "max_connections", "workers"])
+@pytest.mark.parametrize("name", ["max_threads", "max_connections", "max_buffered", "workers"])
 def test_a_route_cannot_set_what_concerns_the_whole_process(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"set app.config.'SOCK_{name.upper()}'"):
         Options().replace({name: 1})

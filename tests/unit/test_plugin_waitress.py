@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import fcntl
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -48,7 +47,13 @@ class Server:
 
     def add_task(self, channel: HTTPChannel) -> None: ...
 
-    def pull_trigger(self) -> None:
+    @property
+    def trigger(self) -> Server:
+        return self
+
+    def pull_trigger(self, thunk: Callable[[], object] | None = None) -> None:
+        if thunk is not None:
+            thunk()
         self.triggered.set()
 
 
@@ -105,8 +110,28 @@ def test_the_handler_leaves_the_servers_few_threads(request_: Request) -> None:
     assert request_.claim().detach
 
 
+def test_the_loop_learns_a_new_number_of_the_socket(request_: Request) -> None:
+    """As Windows gives it; at the old one the connection is another's."""
+    channel, connection = request_.channel, request_.claim()
+    old, (dead, far) = channel.socket.fileno(), socket.socketpair()
+    channel.socket, kept = dead, channel.socket
+    assert connection.on_new_fileno is not None
+    connection.on_new_fileno()
+
+    try:
+        numbers = [number for number, found in channel._map.items() if found is channel]
+        assert numbers == [dead.fileno()] != [old]
+        assert channel.server.active_channels == {dead.fileno(): channel}
+    finally:
+        kept.close()
+        far.close()
+
+
 def number_socket(request: Request, number: int) -> None:
     """Move the server's end of the connection to a descriptor of this number."""
+    # Windows has none.
+    import fcntl
+
     old = request.channel.socket
     fd = fcntl.fcntl(old.fileno(), fcntl.F_DUPFD_CLOEXEC, number)
     request.channel.socket = socket.socket(fileno=fd)

@@ -14,7 +14,7 @@ from flask_ws.wording import describe_close, one_line, printable, shown_path, sh
         (1001, "bye", "1001 bye"),
     ],
 )
-def test_an_end_is_described_by_its_reason_or_by_what_the_code_means(
+def test_an_end_is_described_by_its_reason_or_its_code(
     code: int, reason: str, described: str
 ) -> None:
     assert describe_close(code, reason) == described

@@ -138,6 +138,7 @@ class TestTls(BrokerSuite):
         cls.url = f"rediss://localhost:{server.port}?ssl_ca_certs={certificate.authority}"
 
 
+@pytest.mark.unix
 class TestUnixSocket(BrokerSuite):
     unreachable_url = "unix:///nowhere.sock"
 
@@ -571,7 +572,7 @@ def test_a_peer_that_is_silent_counts_as_gone(
     publish_until_received(publisher, receiver, b"after")
 
 
-def test_those_who_subscribe_to_a_redis_that_hangs_wait_together_for_a_moment(
+def test_subscribers_of_a_hanging_redis_wait_together_for_a_moment(
     start_redis: StartRedis, open_process: OpenProcess
 ) -> None:
     """And not one after the other, each as long: an event view's thread may be among them."""
@@ -729,6 +730,7 @@ def test_a_delivery_that_fails_is_logged_and_the_next_one_made(
 # Forks
 
 
+@pytest.mark.unix
 def test_a_child_process_leaves_its_parents_connection_alone(
     start_redis: StartRedis, open_process: OpenProcess
 ) -> None:

@@ -614,19 +614,19 @@ def test_two_that_find_a_reader_too_slow_say_so_once(
         """Another publisher, at the same time."""
 
         def emit(self, record: logging.LogRecord) -> None:
-            connection.sender._overflow()
+            connection.sender.overflow()
 
     other = Other()
     logging.getLogger("flask_ws").addHandler(other)
     try:
-        connection.sender._overflow()
+        connection.sender.overflow()
     finally:
         logging.getLogger("flask_ws").removeHandler(other)
     (_record,) = [record for record in caplog.records if "SOCK_MAX_OUTBOX" in record.getMessage()]
     assert stalled.read_close().close_code == 1013
 
 
-def test_a_handler_that_is_stuck_in_send_is_closed_with_1013_as_well(
+def test_a_handler_stuck_in_send_is_closed_with_1013_too(
     sock: Sock, server: MemoryServer, app: Flask
 ) -> None:
     ended: Future[int] = Future()
@@ -971,7 +971,7 @@ def test_apps_with_other_prefixes_are_apart(
     assert peer.echo("nothing before") == "nothing before"
 
 
-def test_a_broker_that_is_away_does_not_keep_a_publication_from_its_own_process(
+def test_without_its_broker_a_publication_reaches_its_own_process(
     network: Network, sock: Sock, open_: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     declare(sock, "handler")

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import fcntl
 import functools
 import importlib.metadata
 import os
-import pty
 import queue
 import re
 import select
@@ -13,7 +11,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import termios
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -626,6 +623,11 @@ class Pty:
     """The command on a terminal of its own."""
 
     def __init__(self, url: str) -> None:
+        # Windows has none of them.
+        import fcntl
+        import pty
+        import termios
+
         self._fd, terminal = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from flask_ws.cli import ws; ws()", "connect", url],
@@ -657,10 +659,11 @@ class Pty:
             os.close(self._fd)
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize(
     ("key", "last"), [("\x04", "\nClosed: 1000"), ("\x03", "^C\nClosed: 1000")]
 )
-def test_on_a_terminal_lines_are_typed_and_ctrl_d_and_ctrl_c_close(
+def test_on_a_terminal_ctrl_d_and_ctrl_c_close(
     app: Flask, sock: Sock, serve: Serve, key: str, last: str
 ) -> None:
     @sock.route("/")

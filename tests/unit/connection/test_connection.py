@@ -61,6 +61,7 @@ def test_what_came_with_the_handshake_is_received(connect: Connect) -> None:
     assert [ends.ws.receive(), ends.ws.receive()] == ["one", "two"]
 
 
+@pytest.mark.unix
 def test_a_client_that_has_gone_before_the_answer_is_a_lost_connection(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
@@ -497,7 +498,7 @@ def test_the_close_frame_for_a_violation_is_not_lost_by_a_reset(connect: Connect
     assert tail.end is End.FIN
 
 
-def test_a_peer_at_fault_that_does_not_go_is_dropped_after_close_timeout(
+def test_a_failed_peer_that_stays_is_dropped_after_close_timeout(
     connect: Connect,
 ) -> None:
     ends = connect(close_timeout=0.05)
@@ -507,7 +508,7 @@ def test_a_peer_at_fault_that_does_not_go_is_dropped_after_close_timeout(
     in_thread(ends.connection.release).result(PATIENCE)
 
 
-def test_a_peer_at_fault_that_goes_on_sending_is_dropped_after_close_timeout(
+def test_a_failed_peer_that_keeps_sending_is_dropped_after_close_timeout(
     connect: Connect,
 ) -> None:
     ends = connect(close_timeout=0.05)
@@ -678,6 +679,7 @@ def test_a_close_that_is_not_answered_takes_close_timeout(connect: Connect) -> N
     assert 0.05 <= time.monotonic() - began < 2
 
 
+@pytest.mark.unix
 def test_a_peer_that_sends_on_does_not_prolong_the_close(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
 
@@ -838,7 +840,7 @@ def test_threads_that_close_at_once_send_one_close_frame(connect: Connect) -> No
     assert ends.connection.close_code == 4000
 
 
-def test_a_close_frame_of_the_peer_is_answered_behind_the_message_being_sent(
+def test_a_peers_close_is_answered_after_the_message_being_sent(
     connect: Connect,
 ) -> None:
     ends = connect()
@@ -852,7 +854,7 @@ def test_a_close_frame_of_the_peer_is_answered_behind_the_message_being_sent(
     sender.exception(PATIENCE)
 
 
-def test_a_release_waits_for_the_answer_to_a_close_frame_to_go_out(connect: Connect) -> None:
+def test_a_release_waits_until_the_answering_close_is_sent(connect: Connect) -> None:
     ends = connect()
     receiver = in_receive(ends)
     sender = in_send(ends)

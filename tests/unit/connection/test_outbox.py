@@ -95,7 +95,7 @@ def test_a_kernel_that_takes_nothing_changes_nothing(outbox: Outbox) -> None:
     assert (outbox.size, drain(outbox)) == (7, [b"message"])
 
 
-def test_a_frame_is_found_by_what_it_is_and_not_by_what_it_says(outbox: Outbox) -> None:
+def test_a_frame_is_found_by_identity_not_by_value(outbox: Outbox) -> None:
     mine, same = bytearray(b"pong"), bytearray(b"pong")
     outbox.append(mine)
     assert outbox.holds(mine)

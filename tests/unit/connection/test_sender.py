@@ -114,6 +114,7 @@ def test_sending_on_a_connection_that_the_peer_closed_raises_its_code(connect: C
     assert (error.code, error.reason) == (4000, "bye")
 
 
+@pytest.mark.unix
 def test_sending_to_a_peer_that_has_vanished_raises_1006(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
@@ -140,6 +141,7 @@ def test_a_peer_that_vanishes_wakes_who_sends(connect: Connect) -> None:
     assert closed(sender).code == 1006
 
 
+@pytest.mark.unix
 def test_a_send_that_fails_after_a_close_frame_raises_its_code(connect: Connect) -> None:
     """The frame is there to be read, though nobody has."""
     ends = connect()
@@ -149,6 +151,7 @@ def test_a_send_that_fails_after_a_close_frame_raises_its_code(connect: Connect)
     assert closed_now(ends.ws.send, "hello").code == 4000
 
 
+@pytest.mark.unix
 def test_messages_before_a_send_that_failed_are_received(connect: Connect) -> None:
     ends = connect()
     ends.peer.send("last")
@@ -158,6 +161,7 @@ def test_messages_before_a_send_that_failed_are_received(connect: Connect) -> No
     assert ends.ws.receive() == "last"
 
 
+@pytest.mark.unix
 def test_a_failed_send_closes_the_connection(connect: Connect) -> None:
     ends = connect()
     ends.peer.sock.close()
@@ -245,7 +249,7 @@ def test_a_connection_lost_before_what_waits_has_gone_out_raises_1006(connect: C
     assert closed_now(ends.ws.send, "second").code == 1006
 
 
-def test_the_rest_of_a_frame_that_the_kernel_did_not_take_goes_first(connect: Connect) -> None:
+def test_the_rest_of_a_frame_goes_first(connect: Connect) -> None:
     ends = connect()
     ends.connection.sender.post([encode_frame(BINARY, MUCH, mask=None)])
     assert ends.connection.is_sending
@@ -305,7 +309,7 @@ def test_no_message_goes_out_after_a_close_frame(connect: Connect) -> None:
     ends.peer.read_close()
 
 
-def test_a_sender_that_is_refused_sees_to_the_close_frame_that_came_meanwhile(
+def test_a_refused_sender_flushes_a_close_frame_queued_meanwhile(
     connect: Connect,
 ) -> None:
     protocol = ClosesInBetween()

@@ -325,7 +325,9 @@ def test_an_abort_wakes_who_receives(pair: Pair) -> None:
     receiving = in_thread(transport.recv)
     transport.abort()
 
-    assert receiving.result(PATIENCE) == b""
+    # Windows, and OpenSSL since 3.4, call an end of one's own an error.
+    error = receiving.exception(PATIENCE)
+    assert isinstance(error, OSError) or receiving.result() == b""
 
 
 def test_an_abort_wakes_who_sends(pair: Pair) -> None:
@@ -384,7 +386,7 @@ def test_a_tls_connection_does_not_pay_for_the_failure_of_another(two: list[TLST
     two[1].send([b"x"])
 
 
-def test_a_tls_connection_does_not_pay_for_a_failure_that_is_not_ours(
+def test_another_connections_failure_does_not_end_a_tls_connection(
     two: list[TLSTransport],
 ) -> None:
     """That of a library of the app's, on the same thread."""

@@ -141,7 +141,7 @@ def test_there_is_room_where_descriptors_cannot_be_counted(
     assert descriptors.has_room(1024)
 
 
-def test_a_connection_that_cannot_be_taken_for_want_of_descriptors_is_a_503(
+def test_a_connection_not_taken_for_want_of_descriptors_is_a_503(
     app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others may have taken them in between; the server has its connection still."""

@@ -115,7 +115,7 @@ def test_the_app_can_keep_handlers_in_the_worker(
 
 
 @pytest.mark.parametrize("by", ["app", "route"])
-def test_a_handler_that_is_kept_in_the_worker_holds_it_to_its_end(
+def test_a_handler_that_is_not_detached_holds_its_worker(
     app: Flask, sock: Sock, server: MemoryServer, by: str
 ) -> None:
     if by == "app":
@@ -386,7 +386,7 @@ def test_after_request_functions_act_on_the_101(
     assert server.accepted(server.call(app, detach=True)).get("X-Marked") == "yes"
 
 
-def test_what_waits_for_the_end_of_the_response_runs_once_when_the_handler_ends(
+def test_call_on_close_functions_run_once_when_the_handler_ends(
     app: Flask, sock: Sock, connect: Callable[..., Peer], threads: ThreadPool
 ) -> None:
     closed: list[str] = []

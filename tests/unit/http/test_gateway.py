@@ -464,7 +464,7 @@ def test_middleware_inside_sees_the_status_when_the_handler_begins(
 
 
 @on_both_ways
-def test_what_middleware_puts_into_a_copy_of_the_environ_is_there_in_the_handler(
+def test_a_handler_sees_what_middleware_puts_into_a_copied_environ(
     server: MemoryServer, way: dict[str, Any]
 ) -> None:
     def log_in(app: WSGIApplication) -> WSGIApplication:

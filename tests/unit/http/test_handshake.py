@@ -111,7 +111,7 @@ def test_a_missing_key_is_a_bad_request() -> None:
         pytest.param("\xe9" * 24, id="not ASCII"),
     ],
 )
-def test_a_key_that_is_not_16_bytes_of_base64_is_a_bad_request(key: str) -> None:
+def test_a_key_of_other_than_16_bytes_is_a_bad_request(key: str) -> None:
     error = refusal(make_request(key=key))
 
     assert isinstance(error, BadRequest)
@@ -180,6 +180,27 @@ def test_a_host_may_have_a_port_and_an_address(host: str) -> None:
 # 405
 
 
+def test_headers_of_any_usual_size_are_accepted() -> None:
+    assert check(make_request(("Cookie", "a=" + "b" * 60_000)), Options()).accept == ACCEPT
+
+
+@pytest.mark.parametrize(
+    "headers", [[("Cookie", "b" * 70_000)], [(f"X-{n}", "b" * 7000) for n in range(100)]]
+)
+def test_headers_that_are_too_large_are_431(headers: list[tuple[str, str]]) -> None:
+    """They would be kept as long as the connection lives."""
+    error = refusal(make_request(*headers))
+
+    assert error.code == 431
+    assert "more than 65536 bytes" in str(error.description)
+
+
+def test_an_option_says_how_large_headers_may_be() -> None:
+    options = Options(max_handshake_size=1000)
+
+    assert refusal(make_request(("Cookie", "b" * 1000)), options).code == 431
+
+
 @pytest.mark.parametrize("method", ["POST", "HEAD", "PUT"])
 def test_a_method_other_than_get_is_not_allowed(method: str) -> None:
     assert isinstance(refusal(make_request(method=method)), MethodNotAllowed)
@@ -234,7 +255,7 @@ class StrictServer:
 @pytest.mark.parametrize(
     ("headers", "websocket"), [([], False), (handshake_headers(KEY, version="8"), True)]
 )
-def test_426_is_an_answer_on_servers_that_allow_no_hop_by_hop_headers(
+def test_426_is_answered_where_hop_by_hop_headers_are_not_allowed(
     app: Flask, sock: Sock, headers: list[tuple[str, str]], websocket: bool
 ) -> None:
     def handler(ws: WebSocket) -> None: ...

@@ -17,8 +17,10 @@ from tests.support.raw import (
     encode_frame,
     encode_message,
 )
+from tests.support.waiting import until
 
 from flask_ws import ConnectionClosed, Sock, WebSocket
+from flask_ws.budget import budget
 from flask_ws.concurrency import threads
 from flask_ws.connection.endpoint import connection_of
 from flask_ws.loop import monitor as monitor_module
@@ -73,7 +75,7 @@ def test_the_101_has_the_headers_of_the_handshake_and_no_others(
     }
 
 
-def test_the_server_is_given_the_headers_of_the_101_that_an_app_may_set(
+def test_the_server_gets_the_headers_an_app_may_set(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     sock.route("/")(wait_for_close)
@@ -113,6 +115,7 @@ def test_nothing_of_the_servers_reaches_the_client(
     call.peer.expect_end()
 
 
+@pytest.mark.unix
 def test_a_client_that_has_gone_before_the_101_ends_the_handler(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
@@ -155,6 +158,35 @@ def test_generator_middleware_may_be_around_the_app(
 
     assert call.wait() == b""
     assert records(caplog) == []
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_the_headers_of_a_request_count_as_long_as_its_connection_lives(
+    app: Flask, sock: Sock, server: MemoryServer, detach: bool
+) -> None:
+    sock.route("/")(echo)
+    before = budget.total
+    call = server.call(app, extra=[("Cookie", "b" * 50_000)], detach=detach)
+    server.accepted(call)
+    assert call.peer.echo("hello") == "hello"
+    assert 50_000 < budget.total - before < 60_000
+    call.peer.close()
+    call.wait()
+
+    until(lambda: budget.total == before)
+
+
+def test_a_process_holds_no_more_than_its_option_says(
+    app: Flask, sock: Sock, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.config["SOCK_MAX_BUFFERED"] = 100_000
+    sock.route("/")(echo)
+    call = server.call(app)
+    server.accepted(call)
+    call.peer.send_frame(BINARY, bytes(200_000), fin=False)
+
+    assert call.peer.read_close().close_code == 1009
+    until(lambda: "SOCK_MAX_BUFFERED" in caplog.text)
 
 
 # What the handler talks to
@@ -303,7 +335,7 @@ def test_a_dead_client_ends_the_handler(app: Flask, sock: Sock, server: MemorySe
     assert codes == [1006]
 
 
-def test_a_client_that_does_not_answer_a_close_is_dropped_after_close_timeout(
+def test_a_client_that_answers_no_close_is_dropped_after_close_timeout(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     sock.route("/", close_timeout=0.05)(lambda ws: None)

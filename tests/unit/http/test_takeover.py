@@ -167,7 +167,7 @@ def test_a_connection_that_was_not_taken_has_nothing_to_drain(connect: Connect) 
     connect().takeover.drain()
 
 
-def test_a_server_that_writes_after_the_end_of_its_response_has_somebody_to_write_to(
+def test_a_server_may_write_after_the_end_of_its_response(
     connect: Connect,
 ) -> None:
     """As some do behind generator middleware."""
@@ -263,6 +263,7 @@ def test_the_server_closes_its_own_socket_not_ours(connect: Connect) -> None:
     assert connection.peer.take(10) == b"still here"
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("default", [None, 5.0])
 @pytest.mark.parametrize("timeout", [None, 5.0])
 def test_the_server_finds_its_socket_as_blocking_as_it_was(
@@ -361,6 +362,7 @@ def test_to_detach_without_descriptors_changes_nothing(no_descriptors: Connectio
     assert no_descriptors.takeover.sock is no_descriptors.sock
 
 
+@pytest.mark.unix
 @pytest.mark.skipif(not FDS.exists(), reason="the system does not list open descriptors")
 @pytest.mark.parametrize("free", [1, 2])
 def test_a_detaching_that_fails_leaks_no_descriptor(free: int) -> None:

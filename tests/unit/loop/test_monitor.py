@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import pytest
 from tests.support.memory import PATIENCE, in_thread
-from tests.support.raw import CLOSE, PING, PONG, Frame, Peer, encode_frame, encode_message
-from tests.unit.conftest import Connect, Ends, KeepingThreads, in_receive, in_send
+from tests.support.raw import BINARY, CLOSE, PING, PONG, Frame, Peer, encode_frame, encode_message
+from tests.unit.conftest import Connect, Ends, KeepingThreads, closed, in_receive, in_send
 
 from flask_ws import ConnectionClosed
 from flask_ws.concurrency import threads
@@ -34,6 +34,7 @@ def make_watch(
     ping_timeout: float | None = None,
     close_timeout: float = 5.0,
     is_stopping: Callable[[], bool] = never,
+    message_timeout: float | None = None,
 ) -> Watch:
     return Watch(
         ends.connection,
@@ -41,6 +42,7 @@ def make_watch(
         ping_timeout=ping_timeout,
         close_timeout=close_timeout,
         is_stopping=is_stopping,
+        message_timeout=message_timeout,
     )
 
 
@@ -58,9 +60,20 @@ def closed_code(ends: Ends) -> int:
 class Clock:
     """A watch over a connection, looked at when the test says so."""
 
-    def __init__(self, ends: Ends, interval: float = 20.0, timeout: float | None = 10.0) -> None:
+    def __init__(
+        self,
+        ends: Ends,
+        interval: float | None = 20.0,
+        timeout: float | None = 10.0,
+        message_timeout: float | None = None,
+    ) -> None:
         self.ends = ends
-        self.watch = make_watch(ends, ping_interval=interval, ping_timeout=timeout)
+        self.watch = make_watch(
+            ends,
+            ping_interval=interval,
+            ping_timeout=timeout,
+            message_timeout=message_timeout,
+        )
         # A whole number, so that the sums below are exact.
         self.began = self.watch.quiet_since = float(int(self.watch.quiet_since))
 
@@ -83,7 +96,7 @@ def test_a_quiet_peer_is_sent_a_ping(connect: Connect) -> None:
     assert clock.pinged()
 
 
-def test_a_peer_is_not_sent_a_ping_before_it_is_quiet_for_long(connect: Connect) -> None:
+def test_a_peer_gets_no_ping_before_ping_interval_has_passed(connect: Connect) -> None:
     clock = Clock(connect())
     clock.at(19)
 
@@ -301,6 +314,85 @@ def test_the_next_look_is_never_now(connect: Connect) -> None:
     clock.at(20)
 
     assert clock.at(25) > 0
+
+
+# The time that a message may take, by the same clock
+
+BEGUN = {
+    "a header": encode_message("hello")[:1],
+    "a payload": encode_message(bytes(1000))[:500],
+    "a fragment": encode_frame(BINARY, b"a", fin=False),
+    "a ping": encode_frame(PING, b"hello")[:-1],
+}
+
+
+@pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
+def test_what_is_not_finished_in_time_fails_the_connection(
+    connect: Connect, begun: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock(connect(), interval=None, message_timeout=100)
+    clock.ends.peer.send_bytes(begun)
+    clock.at(0)
+    clock.at(99)
+    assert clock.ends.connection.connected
+    clock.at(100)
+
+    assert clock.ends.peer.read_close().close_code == 1008
+    assert "not finished within 100 s (SOCK_MESSAGE_TIMEOUT)" in caplog.text
+
+
+def test_a_message_that_moves_on_has_no_more_time(connect: Connect) -> None:
+    clock = Clock(connect(), message_timeout=100)
+    data = encode_message(bytes(1000))
+    for second in range(101):
+        clock.ends.peer.send_bytes(data[second : second + 1])
+        clock.at(second)
+
+    assert not clock.ends.connection.connected
+
+
+def test_each_message_has_its_own_time(connect: Connect) -> None:
+    """A peer that sends one after the other is always in the middle of one."""
+    clock = Clock(connect(), message_timeout=100)
+    data = encode_message(bytes(1000))
+    clock.ends.peer.send_bytes(data[:500])
+    for second in range(0, 500, 90):
+        clock.at(second)
+        clock.ends.peer.send_bytes(data[500:] + data[:500])
+    clock.at(500)
+
+    assert clock.ends.connection.connected
+
+
+def test_a_message_behind_a_full_queue_has_all_the_time(connect: Connect) -> None:
+    """It is the handler that takes long."""
+    clock = Clock(connect(max_queue=1), message_timeout=100)
+    clock.ends.peer.send_bytes(encode_message("one") + encode_message("two")[:4])
+    clock.at(0)
+    clock.at(1000)
+
+    assert clock.ends.connection.connected
+
+
+def test_a_message_has_time_also_where_no_pings_are_sent(connect: Connect) -> None:
+    clock = Clock(connect(), interval=None, message_timeout=100)
+    assert clock.at(0) == 25
+    clock.ends.peer.send_bytes(encode_frame(BINARY, b"a", fin=False))
+    assert clock.at(25) == 100
+    clock.at(125)
+
+    assert not clock.ends.connection.connected
+
+
+def test_a_message_that_is_not_finished_wakes_who_waits_for_it(
+    connect: Connect, monitor: Monitor
+) -> None:
+    ends = connect()
+    waiting = in_receive(ends)
+    ends.peer.send_bytes(encode_frame(BINARY, b"a", fin=False))
+    monitor.add(make_watch(ends, message_timeout=0.1))
+
+    assert closed(waiting).code == 1008
 
 
 # The count

@@ -1,22 +1,43 @@
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import select
 import socket
-from collections.abc import Callable, Iterator
+import struct
+import time
+from collections.abc import Iterator
 
 import pytest
+from tests.support import stand_ins
+from tests.support.memory import PATIENCE, in_thread, tcp_pair
 
-from flask_ws.loop.pollers import EpollPoller, Poller, SelectorPoller, make_poller
+from flask_ws.loop import pollers
+from flask_ws.loop.pollers import EpollPoller, KqueuePoller, Poller, WakingPoller, make_poller
 
-KINDS: list[Callable[[], Poller]] = [SelectorPoller]
-if hasattr(select, "epoll"):
-    KINDS.append(EpollPoller)
+KINDS = ["epoll", "kqueue", "selector", "winsock"]
 
 
 @pytest.fixture(params=KINDS)
-def poller(request: pytest.FixtureRequest) -> Poller:
-    made: Poller = request.param()
-    return made
+def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Poller:
+    """Each system's poller, where need be on a stand-in for what this system has not."""
+    choose_system(request.param, monkeypatch)
+    return make_poller()
+
+
+def choose_system(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind in ("selector", "winsock"):
+        monkeypatch.delattr(select, "epoll", raising=False)
+        monkeypatch.delattr(select, "kqueue", raising=False)
+        monkeypatch.setattr(pollers, "WINDOWS", kind == "winsock")
+    if kind == "epoll" and not hasattr(select, "epoll"):
+        pytest.skip("epoll is Linux's")
+    if kind == "kqueue" and not hasattr(select, "kqueue"):
+        if not hasattr(select, "epoll"):
+            pytest.skip("nothing to make a kqueue of")
+        stand_ins.install_kqueue(monkeypatch)
+    if kind == "winsock" and not hasattr(ctypes, "WinDLL"):
+        monkeypatch.setattr(ctypes, "WinDLL", stand_ins.WinDLL, raising=False)
 
 
 @pytest.fixture
@@ -26,6 +47,12 @@ def readable() -> Iterator[int]:
     with ours, theirs:
         theirs.send(b"hello")
         yield ours.fileno()
+
+
+def reset(sock: socket.socket) -> None:
+    """Close a connection with a reset."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 def test_what_is_readable_is_reported_until_it_is_read(poller: Poller, readable: int) -> None:
@@ -83,6 +110,82 @@ def test_a_socket_may_be_unmasked_when_it_is_gone(poller: Poller) -> None:
     poller.mask(fd)
 
 
-def test_a_system_without_epoll_has_a_poller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(select, "epoll", raising=False)
-    assert isinstance(make_poller(), SelectorPoller)
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        ("epoll", EpollPoller),
+        ("kqueue", KqueuePoller),
+        ("selector", WakingPoller),
+        ("winsock", WakingPoller),
+    ],
+)
+def test_each_system_has_a_poller(
+    kind: str, made: type[Poller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose_system(kind, monkeypatch)
+    assert isinstance(make_poller(), made)
+
+
+def test_what_is_registered_while_a_thread_waits_is_reported(poller: Poller, readable: int) -> None:
+    waiting = in_thread(poller.wait, 6 * PATIENCE)
+    with pytest.raises(TimeoutError):
+        waiting.result(0.1)
+    poller.register(readable)
+
+    # To be woken is to return, perhaps with nothing yet.
+    assert (waiting.result(PATIENCE) or poller.wait(1)) == [readable]
+
+
+def test_what_is_unmasked_while_a_thread_waits_is_reported(poller: Poller, readable: int) -> None:
+    poller.register(readable)
+    poller.mask(readable)
+    # A hangup is news once, at the most.
+    poller.wait(0.01)
+    waiting = in_thread(poller.wait, 6 * PATIENCE)
+    with pytest.raises(TimeoutError):
+        waiting.result(0.1)
+    poller.unmask(readable)
+
+    assert (waiting.result(PATIENCE) or poller.wait(1)) == [readable]
+
+
+def test_to_wait_for_nothing_takes_no_turn_that_is_not_asked_for(poller: Poller) -> None:
+    """A thread sleeps for all of its time, however often others look on."""
+    began = time.monotonic()
+    assert poller.wait(0.2) == []
+    assert time.monotonic() - began > 0.15
+
+
+def test_two_threads_may_wait_at_once(poller: Poller, readable: int) -> None:
+    first, second = in_thread(poller.wait, 6 * PATIENCE), in_thread(poller.wait, 0.05)
+    assert second.result(PATIENCE) == []
+    poller.register(readable)
+
+    assert (first.result(PATIENCE) or poller.wait(1)) == [readable]
+
+
+def test_more_than_a_thousand_sockets_are_waited_for(poller: Poller) -> None:
+    """select() ends at 1,024 descriptors, or at 512 on Windows."""
+    with contextlib.ExitStack() as stack:
+        pairs = []
+        try:
+            for _ in range(600):
+                pairs.append([stack.enter_context(end) for end in socket.socketpair()])
+        except OSError:
+            pytest.skip("no descriptors for 600 connections")
+        for ours, _ in pairs:
+            poller.register(ours.fileno())
+        for ours, theirs in (pairs[0], pairs[300], pairs[599]):
+            theirs.send(b"hello")
+            assert poller.wait(PATIENCE) == [ours.fileno()]
+            ours.recv(10)
+        for ours, _ in pairs:
+            poller.unregister(ours.fileno())
+
+
+def test_a_failed_connection_is_reported(poller: Poller) -> None:
+    client, server = tcp_pair()
+    with server:
+        poller.register(server.fileno())
+        reset(client)
+        assert poller.wait(PATIENCE) == [server.fileno()]

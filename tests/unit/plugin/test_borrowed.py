@@ -51,6 +51,7 @@ def test_a_borrowed_socket_that_is_closed_leaves_the_descriptor_open(fd: int) ->
     assert is_open(fd)
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("default", [None, 5.0])
 @pytest.mark.parametrize("blocking", [False, True])
 def test_a_borrowed_socket_leaves_the_descriptor_as_blocking_as_it_is(
@@ -78,7 +79,8 @@ def test_what_is_no_socket_cannot_be_borrowed() -> None:
         os.close(write)
 
 
-def test_a_connection_that_is_taken_from_a_borrowed_socket_is_flask_wss_own(fd: int) -> None:
+@pytest.mark.unix
+def test_a_connection_taken_from_a_borrowed_socket_is_owned(fd: int) -> None:
     """So that it does not stay open when it is closed."""
     takeover = Takeover(borrow_socket(fd))
     takeover.detach()

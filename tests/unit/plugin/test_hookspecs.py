@@ -36,7 +36,7 @@ def echo(sock: Sock) -> None:
 # The hook
 
 
-def test_hook_flask_ws_get_socket_is_asked_with_the_environ_of_the_server() -> None:
+def test_hook_flask_ws_get_socket_gets_the_environ_of_the_server() -> None:
     asked = []
 
     class Plugin:
@@ -181,7 +181,7 @@ def test_field_stop_timeout_is_two_seconds_unless_the_server_says_so() -> None:
     assert ServerSocket(NONE).stop_timeout == 2
 
 
-def test_field_stop_timeout_is_what_the_end_of_the_process_leaves_to_a_handler(
+def test_field_stop_timeout_is_the_time_a_handler_has_to_end(
     app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor_module, "FAREWELL", 0.05)

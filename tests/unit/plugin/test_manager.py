@@ -328,7 +328,7 @@ def test_a_plugin_that_fails_at_a_request_is_named_to_the_client(
 
 
 @each_failure
-def test_a_plugin_that_fails_at_a_request_does_not_take_the_others_down(
+def test_a_plugin_that_fails_at_a_request_stops_no_other(
     install: Install, source: str, message: str
 ) -> None:
     install("afailing", source)

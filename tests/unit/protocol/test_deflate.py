@@ -396,6 +396,10 @@ def test_a_bomb_is_not_inflated_past_the_limit(fast_lane: bool) -> None:
 
         eof = False
 
+        @property
+        def unconsumed_tail(self) -> bytes:
+            return self.inner.unconsumed_tail
+
         def __init__(self) -> None:
             self.inner = zlib.decompressobj(-15)
             self.out = 0

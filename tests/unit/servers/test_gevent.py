@@ -219,7 +219,7 @@ print("alive")
 """
 
 
-def test_a_socket_may_be_closed_while_a_greenlet_waits_to_write_to_it() -> None:
+def test_a_socket_may_be_closed_while_a_greenlet_waits_to_write() -> None:
     """gevent's loop aborts the process when it is to watch a number that is no descriptor."""
     done = subprocess.run(
         [sys.executable, "-c", CLOSED_MEANWHILE], capture_output=True, text=True, timeout=30

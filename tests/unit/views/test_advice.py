@@ -6,6 +6,7 @@ import functools
 import logging
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +26,7 @@ from flask_ws.views import advice
 @pytest.fixture(autouse=True)
 def nothing_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advice, "_told", set())
+    monkeypatch.setattr(advice, "_looked_at", weakref.WeakSet())
 
 
 class Log:
@@ -199,6 +201,43 @@ def test_a_variable_of_the_url_is_forgotten(app: Flask, sock: Sock) -> None:
         run(app, "/chat/lobby")
 
 
+def test_a_variable_that_no_handler_takes_is_told_at_the_first_request(
+    app: Flask, sock: Sock, log: Log
+) -> None:
+    sock.route("/chat/<room>/<int:page>")(echo)
+    sock.route("/fine/<room>", endpoint="fine")(lambda ws, room: None)
+    sock.route("/any/<room>", endpoint="any")(lambda ws, **variables: None)
+    app.route("/")(lambda: "a page")
+    app.test_client().get("/")
+    app.test_client().get("/")
+    assert log.line() == (
+        "echo does not take page, room of its URL /chat/<room>/<int:page>: each connection will "
+        "end with 1011. Add it to its arguments."
+    )
+
+
+def test_an_app_may_take_variables_out_of_the_url(app: Flask, sock: Sock, log: Log) -> None:
+    app.url_value_preprocessor(lambda endpoint, values: values and values.pop("language", None))
+    sock.route("/<language>/chat")(lambda ws: None)
+    run(app, "/en/chat")
+    assert log.lines() == []
+
+
+def test_sock_is_given_a_blueprint() -> None:
+    with pytest.raises(TypeError, match=r"Blueprint 'rooms' is no app\. .*, bp=blueprint\)"):
+        Sock(Blueprint("rooms", "rooms"))  # type: ignore[arg-type]
+
+
+def test_sock_is_given_the_name_of_the_app() -> None:
+    with pytest.raises(TypeError, match="Sock takes the app, as in"):
+        Sock("app")  # type: ignore[arg-type]
+
+
+def test_a_route_is_given_the_name_of_a_blueprint(sock: Sock) -> None:
+    with pytest.raises(TypeError, match="bp is the blueprint itself, as in bp=blueprint, not 'ro"):
+        sock.route("/", bp="rooms")  # type: ignore[arg-type]
+
+
 def test_the_handler_is_async(sock: Sock) -> None:
     async def feed(ws: WebSocket) -> None: ...
 
@@ -300,6 +339,69 @@ def above(ws: WebSocket) -> None:
     """Has a name in this module, which decorators replace."""
 
 
+def test_a_decorator_stands_above_route_in_an_app_factory(app: Flask, sock: Sock, log: Log) -> None:
+    """The decorated handler is in no module, and Python forgets it."""
+
+    @guard
+    @sock.route("/")
+    def feed(ws: WebSocket) -> None: ...
+
+    run(app)
+    assert "A decorator stands above @sock.route of " in log.line()
+
+
+def test_decorators_in_their_right_order_are_no_mistake(app: Flask, sock: Sock, log: Log) -> None:
+    @sock.route("/")
+    @sock.route("/too", endpoint="too")
+    def feed(ws: WebSocket) -> None: ...
+
+    @app.route("/guarded", websocket=True)
+    @functools.lru_cache
+    @sock.view
+    def guarded(ws: WebSocket) -> None: ...
+
+    for path in ("/", "/too", "/guarded"):
+        run(app, path)
+    assert log.lines() == []
+
+
+def test_sock_view_is_missing(app: Flask, sock: Sock, log: Log) -> None:
+    app.add_url_rule("/feed", "feed", lambda: "a page", websocket=True)
+    refused(app, "/feed")
+    assert log.line().endswith(
+        "refused: 200 by the app. The view feed of '/feed' has websocket=True and answers as to "
+        "any HTTP request: @sock.view is missing directly above it, or hidden by a decorator that "
+        "does not use functools.wraps."
+    )
+
+
+def test_the_handler_catches_the_exception_of_another_library(
+    app: Flask, sock: Sock, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = type("ConnectionClosed", (Exception,), {"__module__": "simple_websocket.errors"})
+    monkeypatch.setitem(globals(), "Foreign", foreign)
+    sock.route("/")(echo)
+    run(app)
+    run(app)
+    assert log.line().endswith(
+        " imports Foreign from simple_websocket, and flask-ws never raises that: from flask_ws "
+        "import ConnectionClosed."
+    )
+
+
+def test_a_handler_is_ended_by_another_connections_end(app: Flask, sock: Sock, log: Log) -> None:
+    @sock.route("/")
+    def feed(ws: WebSocket) -> None:
+        raise ConnectionClosed(1001)
+
+    run(app)
+    assert log.line().endswith(
+        "feed was ended by the ConnectionClosed of another connection than its own. Catch "
+        "ConnectionClosed where you send to others; or let them subscribe to a channel, and "
+        "publish."
+    )
+
+
 def test_a_decorator_stands_below_route(app: Flask, sock: Sock, log: Log) -> None:
     """It runs when the handshake has been answered."""
     sock.route("/")(guard(echo))
@@ -363,7 +465,7 @@ def test_an_option_of_a_route_is_misspelt(sock: Sock) -> None:
         sock.route("/", max_size=10)
 
 
-def test_an_option_of_a_route_has_the_name_it_has_in_the_configuration(sock: Sock) -> None:
+def test_an_option_of_a_route_is_named_as_in_the_configuration(sock: Sock) -> None:
     with pytest.raises(ConfigurationError, match=r"did you mean ping_interval\?"):
         sock.route("/", SOCK_PING_INTERVAL=10)
 
@@ -490,7 +592,13 @@ def test_the_client_speaks_socketio(app: Flask, sock: Sock, log: Log) -> None:
 # Messages
 
 
-@pytest.mark.parametrize("data", [{"a": 1}, ["a"], None, 7])
+def test_send_is_given_a_number(app: Flask, sock: Sock) -> None:
+    sock.route("/")(lambda ws: ws.send(7))
+    with pytest.raises(TypeError, match=r"int: send str\(7\) as text, or 7 as JSON with send_json"):
+        run(app)
+
+
+@pytest.mark.parametrize("data", [{"a": 1}, ["a"], None])
 def test_send_is_given_what_is_no_message(app: Flask, sock: Sock, data: Any) -> None:
     sock.route("/")(lambda ws: ws.send(data))
     expected = rf"str or bytes, not {type(data).__name__}: send_json\(\) sends dictionaries"

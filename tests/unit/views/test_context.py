@@ -91,7 +91,7 @@ def test_an_event_view_has_the_context_variables_of_its_handshake(
     assert said.get(timeout=PATIENCE) == "of the handshake"
 
 
-def test_an_error_of_an_event_view_is_reported_with_its_request_and_transaction(
+def test_an_event_views_error_is_reported_with_request_and_transaction(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     reported: queue.Queue[tuple[str, str]] = queue.Queue()
@@ -115,7 +115,7 @@ def test_an_error_of_an_event_view_is_reported_with_its_request_and_transaction(
     assert reported.get(timeout=PATIENCE) == ("/failing", "of the handshake")
 
 
-def test_the_g_of_the_handshake_does_not_live_as_long_as_an_event_view(
+def test_an_event_view_does_not_keep_the_g_of_its_handshake(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     gone = threading.Event()
@@ -135,7 +135,7 @@ def test_the_g_of_the_handshake_does_not_live_as_long_as_an_event_view(
     assert gone.wait(PATIENCE)
 
 
-def test_a_thread_without_an_app_context_sends_json_as_the_app_writes_it(
+def test_a_thread_without_context_uses_the_apps_json_provider(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
     class Provider(DefaultJSONProvider):

@@ -434,7 +434,7 @@ def test_a_context_variable_does_not_outlive_a_call_of_an_idle_connection(
     assert connect().echo("hello") == "unset"
 
 
-def test_an_idle_connection_does_not_keep_what_the_server_put_into_the_environ() -> None:
+def test_an_idle_connection_keeps_no_objects_of_the_server() -> None:
     heavy = object()
     light = lighten(
         {
@@ -599,7 +599,7 @@ def test_an_exception_in_a_teardown_function_closes_with_1011(
     assert said.next() == 1011
 
 
-def test_a_teardown_function_that_raises_does_not_keep_the_next_kind_from_running(
+def test_a_failing_teardown_request_does_not_prevent_teardown_appcontext(
     app: Flask, sock: Sock, said: Said, connect: Any
 ) -> None:
     @app.teardown_request
@@ -622,7 +622,7 @@ def test_a_teardown_function_that_raises_does_not_keep_the_next_kind_from_runnin
 
 
 @pytest.mark.parametrize("method", METHODS[1:])
-def test_a_view_that_asks_for_the_end_of_its_thread_ends_its_connection_only(
+def test_a_view_that_raises_system_exit_ends_its_connection_only(
     sock: Sock, said: Said, method: str, server: MemoryServer, app: Flask
 ) -> None:
     sock.route("/failing")(failing(method, SystemExit(), said))
@@ -642,7 +642,7 @@ def test_a_view_that_asks_for_the_end_of_its_thread_ends_its_connection_only(
     assert peer.echo("hello") == "hello"
 
 
-def test_on_close_follows_on_open_even_where_that_asked_for_the_end_of_its_thread(
+def test_on_close_follows_an_on_open_that_raises_system_exit(
     sock: Sock, said: Said, server: MemoryServer, app: Flask, place: dict[str, Any]
 ) -> None:
     sock.route("/")(failing("on_open", SystemExit(), said))

@@ -41,6 +41,8 @@ class ClusterBroker(Broker):
     :param settings: how to reach it.
     """
 
+    brings_back = True
+
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
@@ -110,6 +112,14 @@ class ClusterBroker(Broker):
         :param channel: the channel.
         """
         self._leave(channel, None)
+
+    def is_deaf(self, channel: str) -> bool:
+        """Tell whether its server does not send this process what is published on a channel.
+
+        :param channel: the channel.
+        """
+        listener = self._placed.get(channel)
+        return listener is None or listener.is_deaf(channel)
 
     def channels(self, prefix: str) -> dict[str, int]:
         """Ask the servers for the channels that have subscribers.
@@ -265,6 +275,8 @@ class ClusterBroker(Broker):
             if channel is not None:
                 self._misplaced[channel] = None
             self._has_work.set()
+        # What has been published since its server was asked may have gone elsewhere.
+        self.interrupted(channel)
 
     def _place_all(self) -> None:
         attempts, next_time, is_outdated = 0, 0.0, False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import logging
 import os
 import select
+import socket
 import threading
 import time
 import weakref
@@ -35,10 +37,12 @@ PONGS = (b"pong", b"PONG")
 class Wish:
     """A wish to listen to a channel, of which there may be many: it is small once it is granted."""
 
-    __slots__ = ("_granted",)
+    __slots__ = ("_granted", "is_confirmed")
 
     def __init__(self) -> None:
         self._granted: threading.Event | None = threading.Event()
+        #: Whether the server sends what is published there.
+        self.is_confirmed = False
 
     def is_set(self) -> bool:
         """Tell whether nobody need wait for it any more."""
@@ -95,7 +99,8 @@ class Listener:
         self._closed = False
         # Whether the connection was lost, and has not all its subscriptions again.
         self._is_away = False
-        self._pipe: tuple[int, int] | None = None
+        # What is sent into one end wakes the thread, which waits at the other.
+        self._pipe: tuple[_socket.socket, _socket.socket] | None = None
         self._is_woken = False
         # What the thread alone uses.
         self._connection: Any = None
@@ -121,6 +126,11 @@ class Listener:
     def unsubscribe(self, channel: str) -> None:
         """Listen no more to a channel."""
         self._change(channel, None)
+
+    def is_deaf(self, channel: str) -> bool:
+        """Tell whether the server does not send what is published on a channel."""
+        wish = self._wanted.get(channel)
+        return wish is None or not wish.is_confirmed
 
     def _change(self, channel: str, wish: Wish | None) -> None:
         with self._lock:
@@ -156,7 +166,7 @@ class Listener:
     def _start(self) -> None:
         if self._thread is None and not self._closed:
             if self._pipe is None:
-                self._pipe = os.pipe()
+                self._pipe = _make_pipe()
             thread = threading.Thread(
                 target=self._run, name=f"flask_ws.Redis-{self._health.name}", daemon=True
             )
@@ -166,16 +176,16 @@ class Listener:
     def _wake(self) -> None:
         if self._pipe is not None and not self._is_woken:
             self._is_woken = True
-            os.write(self._pipe[1], b"!")
+            self._pipe[1].send(b"!")
 
     def _sleep(self, seconds: float, fd: int | None = None) -> None:
         """Wait until there is something to read, or somebody wakes the thread."""
         assert self._pipe is not None
-        fds = [self._pipe[0]] if fd is None else [self._pipe[0], fd]
-        if self._pipe[0] in _wait_readable(fds, seconds):
+        end = self._pipe[0].fileno()
+        if end in _wait_readable([end] if fd is None else [end, fd], seconds):
             with self._lock:
                 self._is_woken = False
-                os.read(self._pipe[0], 1)
+                self._pipe[0].recv(1)
 
     # The thread
 
@@ -210,6 +220,10 @@ class Listener:
     def _fail(self, error: BaseException) -> None:
         if self._closed:
             return
+        with self._lock:
+            wishes = list(self._wanted.values())
+        for wish in wishes:
+            wish.is_confirmed = False
         if self._is_complete:
             self._health.lose(error)
         else:
@@ -243,8 +257,8 @@ class Listener:
                     self._start()
                 return
             pipe, self._pipe = self._pipe, None
-        for fd in pipe or ():
-            os.close(fd)
+        for end in pipe or ():
+            end.close()
 
     def _listen(self) -> None:
         """Connect, subscribe, and listen; raises when the connection is lost."""
@@ -366,6 +380,7 @@ class Listener:
         if self._unconfirmed and self._unconfirmed[0][:2] == (command, channel):
             _, _, wish = self._unconfirmed.popleft()
             if wish is not None:
+                wish.is_confirmed = True
                 wish.set()
         elif command == self._unsubscribe:
             # Nobody has asked for it: the cluster has given the channel to another server.
@@ -389,7 +404,9 @@ class Listener:
             wish.set()
 
     def _misplaced(self, channel: str) -> None:
-        self._sent.pop(channel, None)
+        wish = self._sent.pop(channel, None)
+        if wish is not None:
+            wish.is_confirmed = False
         if self._on_misplaced is not None:
             self._on_misplaced(channel)
 
@@ -406,9 +423,9 @@ class Listener:
             with contextlib.suppress(Exception):
                 connection.disconnect()
         pipe, self._pipe = self._pipe, None
-        for fd in pipe or ():
+        for end in pipe or ():
             with contextlib.suppress(OSError):
-                os.close(fd)
+                end.close()
 
 
 def _is_about_place(error: ResponseError) -> bool:
@@ -417,6 +434,17 @@ def _is_about_place(error: ResponseError) -> bool:
     return type(error).__name__ in ("MovedError", "ClusterDownError", "TryAgainError") or str(
         error
     ).startswith(("MOVED ", "CLUSTERDOWN ", "TRYAGAIN "))
+
+
+def _make_pipe() -> tuple[_socket.socket, _socket.socket]:
+    # Sockets, because Windows waits for nothing else; at C level where it has them, because those
+    # are never green.
+    make = getattr(_socket, "socketpair", socket.socketpair)
+    ends: tuple[_socket.socket, _socket.socket] = make()
+    for end in ends:
+        # Whatever the default timeout of the process.
+        end.setblocking(False)
+    return ends
 
 
 def _wait_readable(fds: list[int], timeout: float) -> list[int]:

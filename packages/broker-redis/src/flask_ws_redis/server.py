@@ -29,6 +29,8 @@ class ServerBroker(Broker):
     :param settings: how to reach it.
     """
 
+    brings_back = True
+
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
@@ -100,6 +102,14 @@ class ServerBroker(Broker):
         """
         if self._listener is not None:
             self._listener.unsubscribe(channel)
+
+    def is_deaf(self, channel: str) -> bool:
+        """Tell whether Redis does not send this process what is published on a channel.
+
+        :param channel: the channel.
+        """
+        listener = self._listener
+        return listener is None or listener.is_deaf(channel)
 
     def channels(self, prefix: str) -> dict[str, int]:
         """Ask Redis for the channels that have subscribers.

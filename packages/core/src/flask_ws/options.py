@@ -26,7 +26,7 @@ class Options:
 
     Each has a name in ``app.config``, ``SOCK_`` and the name in upper case, which holds for every
     route, and may be given to :meth:`Sock.route <flask_ws.Sock.route>` in lower case for one. The
-    last three concern the whole process and are set in ``app.config`` only.
+    last four concern the whole process and are set in ``app.config`` only.
     """
 
     #: Seconds without life from the peer after which it is sent a ping; ``None`` sends none.
@@ -38,8 +38,13 @@ class Options:
     #: The largest message accepted, in bytes as received and after inflation; a larger one is
     #: answered with close code 1009. ``None`` lifts the limit.
     max_message_size: int | None = 2**20
+    #: Seconds from the beginning of a message to its end; a slower one is answered with close
+    #: code 1008. ``None`` waits for as long as the peer lives.
+    message_timeout: float | None = 120.0
     #: Messages that wait for a busy handler before TCP pushes back on the peer.
     max_queue: int = 16
+    #: Bytes of memory that these may take; the message that exceeds them is the last one.
+    max_queue_bytes: int = 2**20
     #: Whether permessage-deflate (RFC 7692) is negotiated with peers that offer it.
     compression: bool = True
     #: The subprotocols that the route speaks; the first of the client's that is here is chosen.
@@ -51,12 +56,18 @@ class Options:
     max_outbox: int = 2**20
     #: Channels that a connection may be subscribed to; one more closes it (1008).
     max_subscriptions: int = 256
+    #: Bytes that the URL and the headers of a handshake may have; past it, it gets 431.
+    max_handshake_size: int = 2**16
     #: Whether handlers leave the server's worker, where the server has few of them.
     detach: bool = True
     #: Handlers that may run on threads of flask-ws's own; past it a handshake gets 503.
     max_threads: int = 1000
     #: WebSocket connections that a process holds; past it a handshake gets 503.
     max_connections: int = 10_000
+    #: Bytes that a process holds for its peers: what has come of messages, messages that wait for
+    #: handlers, what waits for slow readers, and headers. Near it the connections that hold most
+    #: are closed (1009, 1013). ``None`` lifts the limit.
+    max_buffered: int | None = 2**28
     #: Threads that serve the event views of a process.
     workers: int = 2
 
@@ -90,7 +101,7 @@ class Options:
 #: The names of all options.
 NAMES = tuple(field.name for field in dataclasses.fields(Options))
 #: Those that concern the process, not a route.
-PROCESS_NAMES = frozenset({"max_threads", "max_connections", "workers"})
+PROCESS_NAMES = frozenset({"max_threads", "max_connections", "max_buffered", "workers"})
 #: Those that a route may set.
 ROUTE_NAMES = frozenset(NAMES) - PROCESS_NAMES
 #: ``SOCK_`` keys that belong to other rooms of flask-ws.
@@ -209,7 +220,12 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "close_timeout": (_number(0, strict=True, optional=False), "a number of seconds above 0"),
     "max_message_size": (_count(1, optional=True), "a number of bytes of at least 1, or None"),
+    "message_timeout": (
+        _number(0, strict=True, optional=True),
+        "a number of seconds above 0, or None",
+    ),
     "max_queue": (_count(1), "a whole number of at least 1"),
+    "max_queue_bytes": (_count(1), "a number of bytes of at least 1"),
     "compression": (_boolean, "True or False"),
     "subprotocols": (_names, "a list of names"),
     "allowed_origins": (
@@ -218,8 +234,10 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "max_outbox": (_count(1), "a number of bytes of at least 1"),
     "max_subscriptions": (_count(1), "a whole number of at least 1"),
+    "max_handshake_size": (_count(1), "a number of bytes of at least 1"),
     "detach": (_boolean, "True or False"),
     "max_threads": (_count(1), "a whole number of at least 1"),
     "max_connections": (_count(1), "a whole number of at least 1"),
+    "max_buffered": (_count(1, optional=True), "a number of bytes of at least 1, or None"),
     "workers": (_count(1), "a whole number of at least 1"),
 }

@@ -94,4 +94,5 @@ def _start_threads(worker: Any) -> None:
     started.set()
 
 
-os.register_at_fork(after_in_child=_find_is_stopping.cache_clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_find_is_stopping.cache_clear)

@@ -39,6 +39,7 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         # A task has one of a few threads: four, as a rule.
         detach=True,
         is_stopping=IsStopping(channel.server.task_dispatcher),
+        on_new_fileno=functools.partial(renumber, channel),
     )
 
 
@@ -98,6 +99,20 @@ def stop_reading(channel: Any) -> None:
     channel.server.pull_trigger()
     # While it asks, it does not read; and from then on it will not.
     asked.wait(LOOP_SECONDS)
+
+
+def renumber(channel: Any) -> None:
+    """Let the loop know the channel by the number that its socket has now."""
+    done = threading.Event()
+
+    def in_the_loop() -> None:
+        channel.del_channel()
+        channel._fileno = channel.socket.fileno()
+        channel.add_channel()
+        done.set()
+
+    channel.server.trigger.pull_trigger(in_the_loop)
+    done.wait(LOOP_SECONDS)
 
 
 def flush(channel: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import os
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..connection.connection import Connection
@@ -26,10 +27,11 @@ logger = logging.getLogger("flask_ws")
 POLICY_VIOLATION = 1008
 
 #: A publication on its way between processes begins with the version of its format, which
-#: process it is from, and whether it is text.
-VERSION = b"\x01"
+#: process it is from, its number there, and whether it is text.
+VERSION = b"\x02"
 ORIGIN_SIZE = 8
-HEAD_SIZE = len(VERSION) + ORIGIN_SIZE + 1
+NUMBER_SIZE = 8
+HEAD_SIZE = len(VERSION) + ORIGIN_SIZE + NUMBER_SIZE + 1
 KINDS = {TEXT: b"t", BINARY: b"b"}
 FIRST_BYTES = {kind[0]: first for first, kind in KINDS.items()}
 
@@ -42,6 +44,8 @@ class Opened(NamedTuple):
     #: Which process it is, for the others.
     origin: bytes
     subscriptions: Subscriptions
+    #: The numbers of its publications, each greater than those before it.
+    numbers: Iterator[int]
 
 
 class Channels:
@@ -113,7 +117,10 @@ class Channels:
         data: str | BytesLike,
         excluded: Collection[Connection] = (),
     ) -> bool:
-        """Send a message to all subscribers: here at once, elsewhere by the broker.
+        """Send a message to all subscribers, by the broker.
+
+        Those in this process get it when the broker brings it back, so that all have one order;
+        at once, where it brings nothing back, or is away.
 
         :return: whether the broker has taken it.
         """
@@ -123,23 +130,36 @@ class Channels:
             # The caller may go on to change it.
             payload = bytes(payload)
         try:
-            broker, prefix, origin, subscriptions = self._opening.made or self._get()
+            opened = self._opening.made or self._get()
         except BrokerError:
             # Nobody can have subscribed yet.
             return False
-        _send(subscriptions, channel, first, payload, excluded)
+        broker, number = opened.broker, next(opened.numbers)
+        subscribers = opened.subscriptions.get(channel)
+        if subscribers is not None and not broker.brings_back:
+            subscribers.send(SharedMessage(first, payload), excluded)
+            subscribers = None
         if isinstance(broker, MemoryBroker):
             return True
+        if subscribers is not None:
+            subscribers.expect(number, SharedMessage(first, payload), excluded)
+        is_taken = False
         try:
-            broker.publish(prefix + channel, b"".join((VERSION, origin, KINDS[first], payload)))
-        except BrokerError as error:
-            broker.went_away(str(error))
-            return False
-        return True
+            is_taken = _hand_over(opened, channel, first, payload, number)
+        finally:
+            if subscribers is None:
+                pass
+            elif is_taken:
+                is_deaf = broker.is_deaf(opened.prefix + channel)
+                subscribers.taken(number, next(opened.numbers), is_deaf=is_deaf)
+            else:
+                subscribers.send_own(number)
+        return is_taken
 
     def list_all(self) -> dict[str, int] | None:
         """Ask the broker which channels have subscribers, and in how many processes."""
-        broker, prefix, _, _ = self._get()
+        opened = self._get()
+        broker, prefix = opened.broker, opened.prefix
         found = broker.channels(prefix)
         if found is None:
             return None
@@ -163,14 +183,33 @@ class Channels:
         if opened is None:
             # Nobody can have subscribed yet.
             return
-        origin = payload[len(VERSION) : HEAD_SIZE - 1]
-        if origin == opened.origin:
+        name = channel[len(opened.prefix) :]
+        start = len(VERSION) + ORIGIN_SIZE
+        if payload[len(VERSION) : start] == opened.origin:
+            subscribers = opened.subscriptions.get(name)
+            if subscribers is not None:
+                subscribers.send_own(int.from_bytes(payload[start : HEAD_SIZE - 1], "big"))
             return
         message = _read(payload)
         if message is None:
             logger.warning("A publication on %r is not from flask-ws, and is left out.", channel)
             return
-        _send(opened.subscriptions, channel[len(opened.prefix) :], *message)
+        subscribers = opened.subscriptions.get(name)
+        if subscribers is not None:
+            subscribers.send(message)
+
+    def _interrupted(self, channel: str | None) -> None:
+        """Publications may have been lost on their way here; of all channels, if none is named."""
+        opened = self._opening.made
+        if opened is None:
+            return
+        if channel is None:
+            for subscribers in opened.subscriptions.all():
+                subscribers.interrupt()
+        else:
+            found = opened.subscriptions.get(channel[len(opened.prefix) :])
+            if found is not None:
+                found.interrupt()
 
     def _get(self) -> Opened:
         try:
@@ -182,10 +221,12 @@ class Channels:
     def _open(self) -> Opened:
         url, prefix = read_broker(self._config)
         broker = plugins.open_broker(url)
+        broker.on_interruption = self._interrupted
         broker.start(self._receive)
         if not isinstance(broker, MemoryBroker):
             _brokers.add(broker)
-        return Opened(broker, prefix, os.urandom(ORIGIN_SIZE), Subscriptions(broker, prefix))
+        subscriptions = Subscriptions(broker, prefix)
+        return Opened(broker, prefix, os.urandom(ORIGIN_SIZE), subscriptions, itertools.count())
 
     def _warn(self) -> None:
         if not self._warned:
@@ -197,19 +238,18 @@ class Channels:
             )
 
 
-def _send(
-    subscriptions: Subscriptions,
-    channel: str,
-    first: int,
-    payload: bytes,
-    excluded: Collection[Connection] = (),
-) -> None:
-    subscribers = subscriptions.get(channel)
-    if subscribers is not None:
-        subscribers.send(SharedMessage(first, payload), excluded)
+def _hand_over(opened: Opened, channel: str, first: int, payload: bytes, number: int) -> bool:
+    """Give a publication to the broker; ``False`` if it is away."""
+    head = VERSION, opened.origin, number.to_bytes(NUMBER_SIZE, "big"), KINDS[first]
+    try:
+        opened.broker.publish(opened.prefix + channel, b"".join((*head, payload)))
+    except BrokerError as error:
+        opened.broker.went_away(str(error))
+        return False
+    return True
 
 
-def _read(payload: bytes) -> tuple[int, bytes] | None:
+def _read(payload: bytes) -> SharedMessage | None:
     """Read a publication of another process; ``None`` if it is none, or text that is not UTF-8."""
     first = FIRST_BYTES.get(payload[HEAD_SIZE - 1]) if len(payload) >= HEAD_SIZE else None
     if first is None or not payload.startswith(VERSION):
@@ -220,7 +260,7 @@ def _read(payload: bytes) -> tuple[int, bytes] | None:
             data.decode()
         except UnicodeDecodeError:
             return None
-    return first, data
+    return SharedMessage(first, data)
 
 
 _all: weakref.WeakSet[Channels] = weakref.WeakSet()

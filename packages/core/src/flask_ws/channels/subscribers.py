@@ -1,11 +1,11 @@
-"""The subscribers of one channel, and sending them a message."""
+"""The subscribers of one channel, and sending them its messages in one order."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ..concurrency import HomeThread
 from ..connection.connection import Connection
@@ -16,8 +16,36 @@ __all__ = ["Subscribers"]
 
 logger = logging.getLogger("flask_ws")
 
+#: Seconds after which one who has a message for a channel leaves it to whoever sends there.
+TURN_SECONDS = 1.0
+
 #: Up to this many subscribers are sent a publication at once, and not by the spreader.
 FEW = 16
+
+
+class Afterwards:
+    """What is left to do when a message has been sent in a home thread, and the turn is over.
+
+    The thread may do its part at once, or later.
+    """
+
+    __slots__ = ("_calls", "_is_over")
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], object]] = []
+        self._is_over = False
+
+    def append(self, function: Callable[[], object]) -> None:
+        """Have a function called; at once, where the turn is over already."""
+        self._calls.append(function)
+        if self._is_over:
+            self.begin()
+
+    def begin(self) -> None:
+        """The turn is over."""
+        self._is_over = True
+        while self._calls:
+            self._calls.pop(0)()
 
 
 class Group:
@@ -33,29 +61,67 @@ class Group:
         self._spreader = spreader_for(connections[0])
         self.round = Round(connections)
 
-    def send(self, message: SharedMessage, excluded: Collection[Connection]) -> None:
-        """Send each of them a message; waits for none."""
-        if self._home is None:
-            self._send(message, excluded)
-        else:
-            self._home.run(functools.partial(self._send, message, excluded))
+    def send(
+        self,
+        message: SharedMessage,
+        excluded: Collection[Connection],
+        later: list[Callable[[], object]],
+    ) -> None:
+        """Send each of them a message; waits for none.
 
-    def _send(self, message: SharedMessage, excluded: Collection[Connection]) -> None:
+        :param later: gets what is to be called when the turn is over: it logs, or may wait.
+        """
+        if self._home is None:
+            self._send(message, excluded, later)
+        else:
+            afterwards = Afterwards()
+            later.append(afterwards.begin)
+            self._home.run(functools.partial(self._send, message, excluded, afterwards))
+
+    def _send(
+        self,
+        message: SharedMessage,
+        excluded: Collection[Connection],
+        later: list[Callable[[], object]] | Afterwards,
+    ) -> None:
         connections = self.round.connections
         few = len(connections) <= FEW
         for connection in connections:
             if excluded and connection in excluded:
                 continue
+            sender = connection.sender
             try:
-                if few:
-                    connection.sender.send_shared(message)
-                else:
-                    connection.sender.queue_shared(message)
-            except Exception:
+                if not (sender.send_shared(message) if few else sender.queue_shared(message)):
+                    later.append(sender.overflow)
+            except Exception as error:
                 # Others have done nothing to deserve that.
-                logger.exception("%s did not take a publication.", connection.label)
+                later.append(functools.partial(_report, connection, error))
         if not few:
-            self._spreader.add(self.round, len(message.plain))
+            later.append(functools.partial(self._spreader.add, self.round, len(message.plain)))
+
+
+def _report(connection: Connection, error: Exception) -> None:
+    logger.error("%s did not take a publication.", connection.label, exc_info=error)
+
+
+class Own:
+    """A publication of this process's that the broker is to bring back.
+
+    :param message: the message.
+    :param excluded: who does not get it.
+    :param interruptions: how often publications may have been lost before it.
+    """
+
+    __slots__ = ("excluded", "interruptions", "message", "taken")
+
+    def __init__(
+        self, message: SharedMessage, excluded: Collection[Connection], interruptions: int
+    ) -> None:
+        self.message = message
+        self.excluded = excluded
+        self.interruptions = interruptions
+        #: Once the broker has taken it, a number that all later ones are greater than.
+        self.taken: int | None = None
 
 
 #: The groups of a channel on which nothing has been published yet, as most of them are.
@@ -65,7 +131,21 @@ NO_GROUPS: tuple[int, list[Group]] = -1, []
 class Subscribers:
     """The connections that are subscribed to one channel, in this process."""
 
-    __slots__ = ("_connections", "_grouped", "_messages", "_size", "_version", "call", "is_told")
+    __slots__ = (
+        "_connections",
+        "_grouped",
+        "_interruptions",
+        "_messages",
+        "_owning",
+        "_owns",
+        "_sending",
+        "_size",
+        "_turn",
+        "_version",
+        "_waiting",
+        "call",
+        "is_told",
+    )
 
     def __init__(self) -> None:
         # A dictionary keeps the order in which they came.
@@ -75,6 +155,14 @@ class Subscribers:
         self._grouped = NO_GROUPS
         # What has been put into outboxes and perhaps not sent, so that it is not too much, ever.
         self._messages = self._size = 0
+        # Messages that wait for their turn, whose it is, and in which thread.
+        self._waiting: list[tuple[SharedMessage, Collection[Connection]]] = []
+        self._turn = threading.Lock()
+        self._sending: int | None = None
+        # What this process has published and the broker has not brought back yet, by numbers.
+        self._owns: dict[int, Own] = {}
+        self._owning = threading.Lock()
+        self._interruptions = 0
         #: Whether the broker knows of them; and set at the end of the call that tells it.
         self.is_told = False
         self.call: threading.Event | None = None
@@ -104,13 +192,88 @@ class Subscribers:
         """Count those that are open."""
         return sum(connection.connected for connection in list(self._connections))
 
-    def send(self, message: SharedMessage, excluded: Collection[Connection]) -> None:
-        """Send each of them a message; waits for none."""
-        version, groups = self._grouped
-        if version != self._version:
-            groups = self._group()
-        for group in groups:
-            group.send(message, excluded)
+    def send(self, message: SharedMessage, excluded: Collection[Connection] = ()) -> None:
+        """Send each of them a message, all of them in the same order; waits for none of them."""
+        self._waiting.append((message, excluded))
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """Send what waits, if it is not another thread's turn; or wait until it has."""
+        waiting, turn, me = self._waiting, self._turn, threading.get_ident()
+        later: list[Callable[[], object]] = []
+        try:
+            while True:
+                # Whoever has the turn sends what waits. It does nothing that could wait for this
+                # thread; should it all the same, or be this thread, it does so a little later.
+                may_wait = self._sending != me
+                if not turn.acquire(may_wait, TURN_SECONDS if may_wait else -1):
+                    break
+                self._sending = me
+                try:
+                    while waiting:
+                        message, excluded = waiting.pop(0)
+                        version, groups = self._grouped
+                        if version != self._version:
+                            groups = self._group()
+                        for group in groups:
+                            group.send(message, excluded, later)
+                finally:
+                    self._sending = None
+                    turn.release()
+                if not waiting:
+                    break
+        finally:
+            for call in later:
+                call()
+
+    # What this process publishes, where the broker brings it back
+
+    def expect(self, number: int, message: SharedMessage, excluded: Collection[Connection]) -> None:
+        """Keep a publication until the broker brings it back.
+
+        :param number: its number, greater than those of publications before it.
+        """
+        with self._owning:
+            self._owns[number] = Own(message, excluded, self._interruptions)
+
+    def taken(self, number: int, next_number: int, *, is_deaf: bool) -> None:
+        """The broker has taken a publication.
+
+        :param number: the publication's number.
+        :param next_number: a number that all later publications' are greater than.
+        :param is_deaf: whether the broker brings this process nothing just now.
+        """
+        own = self._owns.get(number)
+        if own is not None:
+            own.taken = next_number
+            if is_deaf or own.interruptions != self._interruptions:
+                self.send_own(number)
+
+    def send_own(self, number: int) -> None:
+        """Send an own publication: the broker has brought it, or does not.
+
+        :param number: its number; nothing is sent twice.
+        """
+        with self._owning:
+            own = self._owns.pop(number, None)
+            # What was before it at the broker and has not arrived, is lost, or late.
+            self._send_own(lambda other: other.taken is not None and other.taken < number)
+            if own is not None:
+                self._waiting.append((own.message, own.excluded))
+        self._send_waiting()
+
+    def interrupt(self) -> None:
+        """What the broker has taken may not arrive: send what this process has of it."""
+        with self._owning:
+            self._interruptions += 1
+            self._send_own(lambda own: own.taken is not None)
+        self._send_waiting()
+
+    def _send_own(self, is_due: Callable[[Own], bool]) -> None:
+        if self._owns:
+            for number in [number for number, own in sorted(self._owns.items()) if is_due(own)]:
+                own = self._owns.pop(number)
+                self._waiting.append((own.message, own.excluded))
 
     def _group(self) -> list[Group]:
         # Before the dictionary is read: what comes meanwhile is for the next look at it.

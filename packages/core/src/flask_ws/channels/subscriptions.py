@@ -41,6 +41,10 @@ class Subscriptions:
         """Return the subscribers of a channel, if there are any."""
         return self._channels.get(channel)
 
+    def all(self) -> list[Subscribers]:
+        """Return the subscribers of each channel."""
+        return list(self._channels.values())
+
     def connections(self) -> list[Connection]:
         """Return the connections that are subscribed to anything."""
         return list(self._own)

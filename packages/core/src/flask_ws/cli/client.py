@@ -27,7 +27,7 @@ from flask_ws.http.handshake import accept_value
 from flask_ws.plugin.sockets import take_buffered
 from flask_ws.protocol.deflate import Deflate, DeflateParameters, parse_agreed
 from flask_ws.protocol.protocol import Protocol
-from flask_ws.system import TIMEOUT_MAX
+from flask_ws.system import TIMEOUT_MAX, WINDOWS
 from flask_ws.wording import describe_close, one_line, printable
 
 __all__ = ["connect", "exit_code"]
@@ -156,7 +156,8 @@ def connect(
     """Connect to a WebSocket URL: ws://host/path or wss://host/path.
 
     Each line of input is sent as a text message; each message that comes is written to the
-    output. The end of the input (Ctrl-D) and an interrupt (Ctrl-C) close the connection.
+    output. The end of the input (Ctrl-D; on Windows, Ctrl-Z and Enter) and an interrupt (Ctrl-C)
+    close the connection.
 
     \b
     The exit code tells how the connection ended:
@@ -195,7 +196,8 @@ def connect(
         details += ["compressed"] if agreed else []
         click.echo(f"{', '.join(['Connected', *details])}.", err=True)
         if sys.stdin.isatty():
-            click.echo("Each line that you type is sent. Ctrl-D closes the connection.", err=True)
+            end = "Ctrl-Z and Enter close" if WINDOWS else "Ctrl-D closes"
+            click.echo(f"Each line that you type is sent. {end} the connection.", err=True)
         _converse(connection, wait)
     code = connection.close_code or 0
     click.echo(f"Closed: {describe_close(code, connection.close_reason)}", err=True)
@@ -381,13 +383,14 @@ def _converse(connection: Connection, wait: float) -> None:
 def _read_lines() -> Iterator[str]:
     """Read lines from the standard input.
 
-    From its file descriptor: a thread that waits in ``sys.stdin`` cannot be left behind when the
-    process ends.
+    Below its buffer: a thread that waits in ``sys.stdin`` cannot be left behind when the process
+    ends. Not from its file descriptor, where a console of Windows has an encoding of its own, and
+    no end of the input.
     """
-    fd = sys.stdin.fileno()
+    raw = sys.stdin.buffer.raw  # type: ignore[union-attr]
     encoding = sys.stdin.encoding or "utf-8"
     rest = b""
-    while data := os.read(fd, 65536):
+    while data := raw.read(65536):
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             yield line.removesuffix(b"\r").decode(encoding, "replace")

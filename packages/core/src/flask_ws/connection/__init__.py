@@ -29,7 +29,10 @@ call               who, and when                      what the peer sees
                    close frame
 ``fail``           the receiver: the peer is at       a close frame with the reason, then FIN; it
                    fault; the sender: the outbox is   has ``close_timeout`` to read them
-                   full
+                   full; the monitor: a message
+                   takes too long
+``let_go``         the budget: the process holds      the same
+                   too much, and this one most
 ``lose``           whoever finds the peer dead, or    TCP ends, without a close frame: 1006
                    waits for it no more
 ``release``        the owner, once, at last           what waits goes out first; then the socket is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..budget import STEP, budget
 from ..concurrency import Concurrency
 from ..protocol.protocol import Protocol
 from .receiver import Receiver
@@ -25,6 +26,7 @@ class Connection:
     :param concurrency: the primitives that go with the socket.
     :param close_timeout: seconds that a closing handshake may take.
     :param max_queue: messages that are let in while nobody receives.
+    :param max_queue_bytes: bytes of memory that these may take.
     :param max_outbox: bytes that may wait for the peer to read, of what was sent without waiting.
     :param label: the name of the connection in logs.
     :param call_at: calls a function at a time; needed where nobody waits for the connection to
@@ -33,6 +35,7 @@ class Connection:
 
     __slots__ = (
         "_heard",
+        "_request_size",
         "_transport",
         "at_work",
         "concurrency",
@@ -53,6 +56,7 @@ class Connection:
         concurrency: Concurrency,
         close_timeout: float,
         max_queue: int,
+        max_queue_bytes: int = 2**20,
         max_outbox: int = 2**20,
         label: str = "WebSocket",
         call_at: CallAt | None = None,
@@ -77,6 +81,7 @@ class Connection:
             protocol,
             concurrency=concurrency,
             max_queue=max_queue,
+            max_queue_bytes=max_queue_bytes,
         )
         # The peer's close frame may be waiting to be read.
         self.sender.when_failed = self.receiver.look
@@ -94,13 +99,19 @@ class Connection:
         self.when_released: Callable[[Connection], object] | None = None
         # How much had come when a ping went out, be it read or not.
         self._heard = 0
+        # The memory that the request takes, if that is worth counting.
+        self._request_size = 0
 
-    def begin(self, head: bytes, early: bytes) -> None:
+    def begin(self, head: bytes, early: bytes, request_size: int = 0) -> None:
         """Send the answer to the handshake.
 
         :param head: the answer.
         :param early: what was received along with the handshake.
+        :param request_size: bytes of memory that the request takes as long as the connection lives.
         """
+        if request_size >= STEP:
+            self._request_size = request_size
+            budget.change(self.receiver, request_size)
         if early:
             self.receiver.feed(early)
         try:
@@ -185,6 +196,9 @@ class Connection:
             if not state.released:
                 state.released = True
                 sender.clear()
+                receiver.clear()
+                if self._request_size:
+                    budget.change(receiver, -self._request_size)
                 self._transport.close()
         # The two hold each other, and would wait for the garbage collector.
         sender.when_failed = None

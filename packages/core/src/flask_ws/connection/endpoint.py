@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, overload
 
 from ..exceptions import ConnectionClosed
+from ..protocol.control import CLOSE_CODES
 from ..protocol.frames import BytesLike
 from .connection import Connection
 
 __all__ = ["NORMAL_CLOSURE", "Endpoint", "check_close", "connection_of"]
 
 NORMAL_CLOSURE = 1000
-
-#: Close codes that an endpoint may send (RFC 6455 section 7.4; 1012 to 1014 by IANA's registry).
-SENDABLE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 #: The part of a message that is not JSON which an exception shows.
 SHOWN_LENGTH = 80
@@ -180,7 +178,7 @@ def check_close(code: int, reason: str) -> None:
         encoded.
     :raises TypeError: ``reason`` is no text.
     """
-    if code not in SENDABLE_CODES:
+    if code not in CLOSE_CODES:
         raise ValueError(
             f"{code!r} is not a close code to send: 1000 to 1003, 1007 to 1014 and 3000 to 4999 "
             "are."

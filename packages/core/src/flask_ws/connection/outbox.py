@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..concurrency import Concurrency
 from ..protocol.frames import BytesLike
+from ..protocol.shared import is_shared
 
 __all__ = ["Outbox"]
 
@@ -87,7 +88,9 @@ class Outbox:
                 while frames and (not parts or size + len(frames[0]) <= JOINED_SIZE):
                     size += len(frames[0])
                     parts.append(frames.popleft())
-                frames.appendleft(b"".join(parts))
+                joined = b"".join(parts)
+                # What has been begun must not look as if it had not.
+                frames.appendleft(memoryview(joined) if type(parts[0]) is memoryview else joined)
                 self.unsure = False
         return frames[0]
 
@@ -102,6 +105,25 @@ class Outbox:
             elif size:
                 frames[0] = memoryview(frames[0])[size:]
             self.unsure = False
+
+    def cut(self) -> None:
+        """Throw away what can be, and leave the stream whole: the rest of a frame that has begun.
+
+        A frame begins with ``bytes``; what it goes on with, and what is left of it, are views.
+        """
+        with self._lock:
+            frames = self._deque()
+            begun: deque[BytesLike] = deque()
+            while frames and type(frames[0]) is memoryview:
+                begun.append(frames.popleft())
+            self.frames = begun
+            self.size = sum(map(len, begun))
+
+    def count(self) -> tuple[int, int]:
+        """Return the bytes that wait: all of them, and those that no other outbox shares."""
+        with self._lock:
+            shared = sum(len(frame) for frame in self.frames or () if is_shared(frame))
+            return self.size, self.size - shared
 
     def clear(self) -> None:
         """Throw it all away: it cannot be sent any more."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import deque
 from typing import overload
 
-from ..concurrency import Concurrency
+from ..budget import STEP, budget
+from ..concurrency import Concurrency, HomeThread
 from ..protocol.events import MESSAGE_TOO_BIG, Close, Event, Ping, Violation
 from ..protocol.protocol import Protocol
-from .sender import Sender
+from .sender import TOO_MUCH_HELD, TRY_AGAIN_LATER, Sender
 from .state import State
 from .transport import Transport
 
@@ -35,12 +37,17 @@ class Receiver:
     :param protocol: the protocol.
     :param concurrency: the primitives that go with the socket.
     :param max_queue: messages that :meth:`service` lets in.
+    :param max_queue_bytes: bytes of memory that these may take, and with the last one exceed.
     """
 
     __slots__ = (
+        "_counted",
+        "_let_go",
         "_max_queue",
+        "_max_queue_bytes",
         "_messages",
         "_protocol",
+        "_queued",
         "_receiving",
         "_sender",
         "_state",
@@ -62,15 +69,23 @@ class Receiver:
         *,
         concurrency: Concurrency,
         max_queue: int,
+        max_queue_bytes: int,
     ) -> None:
         self._state = state
         self._sender = sender
         self._transport = transport
         self._protocol = protocol
         self._max_queue = max_queue
+        self._max_queue_bytes = max_queue_bytes
         # Whether a caller of receive() holds the lock.
         self._receiving = False
         self._messages: deque[str | bytes] | None = None
+        # The memory that these take; what the budget knows of it, and of what has not become a
+        # message; and whether all of that is to be given up.
+        self._queued = 0
+        self._counted = 0
+        self._let_go = False
+        protocol.meter = self._meter
         # Whether the connection was lost while something waited to be read.
         self._unread = False
         #: Held by whoever reads the socket.
@@ -117,7 +132,7 @@ class Receiver:
             self._receiving = True
             try:
                 if self._messages:
-                    return self._messages.popleft()
+                    return self._take_queued()
                 deadline = None if timeout is None else time.monotonic() + timeout
                 protocol, state = self._protocol, self._state
                 while state.close_code is None:
@@ -129,9 +144,13 @@ class Receiver:
                     if type(event) is bytes or type(event) is str:
                         if state.sent_close is None:
                             self.messages_received += 1
+                            if self._counted:
+                                self._count()
                             return event
                     elif event is not None:
                         self._handle(event)
+                if self._let_go:
+                    self.clear()
                 message = self._next_unread() if self._unread else None
                 if message is None:
                     raise state.error()
@@ -183,7 +202,7 @@ class Receiver:
             self.needs_service = True
             while self._messages:
                 # What came while a method of the view ran.
-                message = self._messages.popleft()
+                message = self._take_queued()
                 if not self.dropping:
                     return message
             protocol, state = self._protocol, self._state
@@ -206,6 +225,8 @@ class Receiver:
                 event = protocol.next_event()
                 if event is None:
                     break
+            if self._counted or protocol.partial is not None:
+                self._count()
             # From here on nobody but the caller reads.
             self.needs_service = False
             return None
@@ -248,7 +269,9 @@ class Receiver:
     @property
     def is_backed_up(self) -> bool:
         """Whether nothing is read, because enough messages wait for a busy handler."""
-        return self._messages is not None and len(self._messages) >= self._max_queue
+        return self._messages is not None and (
+            len(self._messages) >= self._max_queue or self._queued >= self._max_queue_bytes
+        )
 
     @property
     def is_reading(self) -> bool:
@@ -275,8 +298,83 @@ class Receiver:
                     if self._messages is None:
                         self._messages = deque()
                     self._messages.append(event)
+                    self._queued += sys.getsizeof(event)
             elif event is not None:
                 self._handle(event)
+        if self._messages or self._counted or self._protocol.partial is not None:
+            self._count()
+
+    def _take_queued(self) -> str | bytes:
+        assert self._messages is not None
+        message = self._messages.popleft()
+        self._queued -= sys.getsizeof(message)
+        if self._counted:
+            self._count()
+        return message
+
+    # The memory that it takes
+
+    @property
+    def label(self) -> str:
+        """The name of the connection in logs."""
+        return self._sender.label
+
+    @property
+    def home(self) -> HomeThread | None:
+        """The thread where its primitives work, if they do in one only."""
+        return self._sender.home
+
+    @property
+    def is_mid_message(self) -> bool:
+        """Whether a message, or a frame, has begun and is waited for."""
+        protocol = self._protocol
+        return (protocol.partial is not None or not protocol.drained) and not self.is_backed_up
+
+    def _count(self) -> None:
+        """Tell the budget how much is held; whoever reads."""
+        if self._let_go:
+            self.clear()
+        held = self._queued + self._protocol.held
+        change = (held if held >= STEP else 0) - self._counted
+        if not -STEP < change < STEP:
+            self._counted += change
+            budget.change(self, change)
+
+    def _meter(self) -> bool:
+        """Count what is held; ``False`` where it is to be given up."""
+        self._count()
+        return not self._let_go
+
+    def clear(self) -> None:
+        """Give up what has come and has not been received; whoever reads."""
+        self._messages = None
+        self._queued = 0
+        self._unread = False
+        self._protocol.give_up()
+        # The two hold each other, and would wait for the garbage collector.
+        self._protocol.meter = None
+        if self._counted:
+            budget.change(self, -self._counted)
+            self._counted = 0
+
+    def let_go(self) -> int:
+        """End the connection, and give up what is held for it: the process holds too much."""
+        code = MESSAGE_TOO_BIG if self._protocol.held > self._queued else TRY_AGAIN_LATER
+        self.fail(code, TOO_MUCH_HELD)
+        return code
+
+    def fail(self, code: int, reason: str) -> None:
+        """Fail the connection, whoever reads just now, and give up what has come."""
+        self._let_go = True
+        self._sender.fail(code, reason)
+        if self.reading.acquire(False):
+            try:
+                self.clear()
+            finally:
+                self.reading.release()
+        else:
+            # Whoever waits for something to read wakes up, and does it.
+            self._transport.stop_reading()
 
     # At the end
 
@@ -326,15 +424,21 @@ class Receiver:
         """
         protocol = self._protocol
         partial = protocol.partial
+        if partial is not None or self._counted:
+            if partial is not None:
+                partial.make_room()
+            if not self._meter():
+                return None
         data = b""
         try:
-            if partial is None:
+            buffer = None if partial is None else partial.get_buffer()
+            if buffer is None:
                 data = self._transport.recv(timeout)
                 size = len(data)
             else:
                 # Released on every way out: an exception that is kept keeps this frame, and the
                 # buffer could not grow.
-                with partial.get_buffer() as buffer:
+                with buffer:
                     size = self._transport.recv_into(buffer, timeout)
         except TimeoutError as error:
             # The socket's own timeout, as for keepalive probes, is an error like any other.

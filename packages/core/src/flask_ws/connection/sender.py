@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from ..budget import STEP, budget
 from ..concurrency import Concurrency
 from ..exceptions import ConnectionClosed
 from ..protocol.frames import BytesLike
@@ -16,15 +17,18 @@ from .outbox import Outbox
 from .state import State
 from .transport import Transport, coalesce, release_views
 
-__all__ = ["Sender"]
+__all__ = ["TOO_MUCH_HELD", "TRY_AGAIN_LATER", "Sender"]
 
 logger = logging.getLogger("flask_ws")
 
 TRY_AGAIN_LATER = 1013
+TOO_MUCH_HELD = "the server holds too much for its clients"
 
 LOST_WHILE_SENDING = "the connection was lost while sending"
 INTERRUPTED = "an exception interrupted a send where it left the stream broken"
 
+#: The bytes of an empty outbox.
+NOTHING = (0, 0)
 #: Bytes that wait, past which pings are not answered.
 PONG_LIMIT = 2**16
 
@@ -42,6 +46,7 @@ class Sender:
 
     __slots__ = (
         "_closing",
+        "_counted",
         "_max_outbox",
         "_outbox",
         "_pong",
@@ -50,6 +55,7 @@ class Sender:
         "_transport",
         "concurrency",
         "fd",
+        "home",
         "label",
         "messages_sent",
         "when_blocked",
@@ -73,6 +79,8 @@ class Sender:
         self._max_outbox = max_outbox
         # What others had to send meanwhile, and what the kernel did not take; goes out first.
         self._outbox = Outbox(concurrency)
+        # Its bytes that the budget knows of: all, and those that no other outbox shares.
+        self._counted = NOTHING
         # The last pong that was put into it.
         self._pong: BytesLike | None = None
         # Taken, and kept, by the first to send a close frame.
@@ -83,6 +91,8 @@ class Sender:
         self.fd = transport.fd
         #: The primitives that go with the socket.
         self.concurrency = concurrency
+        #: The thread where they work, if they do in one only.
+        self.home = concurrency.home()
         #: The name of the connection in logs.
         self.label = label
         #: Called when the kernel does not take all of the outbox.
@@ -254,15 +264,16 @@ class Sender:
     def send_held(self) -> None:
         """Send what the kernel takes of what waits; too much of that ends the connection."""
         if not self.flush() and self._outbox.size > self._max_outbox:
-            self._overflow()
+            self.overflow()
 
     # Messages that many connections get
 
-    def send_shared(self, message: SharedMessage) -> None:
+    def send_shared(self, message: SharedMessage) -> bool:
         """Send a message that others get as well, without waiting; must be called at home.
 
-        What the kernel does not take goes to the outbox; past its limit, the connection is closed
-        with 1013. A closed connection gets nothing.
+        What the kernel does not take goes to the outbox. A closed connection gets nothing.
+
+        :return: ``False`` if too much waits there now: :meth:`overflow` must follow.
         """
         state, writing = self._state, self.writing
         if writing.acquire(False):
@@ -281,16 +292,15 @@ class Sender:
             finally:
                 writing.release()
             if not self._outbox.frames:
-                return
+                return True
             # What waits, and what others have left to this thread meanwhile.
         # Not compressed: what is being sent just now may have changed the compressor's history.
         elif self.queue([message.plain]):
             self.messages_sent += 1
         self.flush()
-        if self._outbox.size > self._max_outbox:
-            self._overflow()
+        return self._outbox.size <= self._max_outbox
 
-    def queue_shared(self, message: SharedMessage) -> None:
+    def queue_shared(self, message: SharedMessage) -> bool:
         """Put a message that others get as well into the outbox; :meth:`flush` must follow.
 
         Otherwise as :meth:`send_shared`.
@@ -310,8 +320,8 @@ class Sender:
             self._queue_shared(frame)
         if self._outbox.size > self._max_outbox:
             self.flush()
-            if self._outbox.size > self._max_outbox:
-                self._overflow()
+            return self._outbox.size <= self._max_outbox
+        return True
 
     def _queue_shared(self, frame: bytes) -> None:
         if self._state.close_code is None and self._outbox.append(frame):
@@ -329,7 +339,8 @@ class Sender:
                 self._outbox.put_back(memoryview(part)[sent:], *parts[number + 1 :])
                 return
 
-    def _overflow(self) -> None:
+    def overflow(self) -> None:
+        """End the connection with 1013: its peer does not read what waits for it."""
         # Others may find it too full at the same time. Behind a close frame it does not grow.
         if self._state.close_code is not None or not self._closing.acquire(False):
             return
@@ -408,10 +419,34 @@ class Sender:
                 outbox.clear()
                 self._state.lose(LOST_WHILE_SENDING)
             finally:
+                change = None if done and self._counted is NOTHING else self._count()
                 self.writing.release()
+            if change is not None:
+                budget.change(self, *change)
         if later and not done and self.when_blocked is not None:
             self.when_blocked(self)
         return done
+
+    def _count(self) -> tuple[int, int] | None:
+        """Measure what waits, for the budget; whoever writes.
+
+        :return: by how much it has changed, of its own and all of it, if that is worth telling.
+        """
+        known, own = self._counted
+        size = self._outbox.size
+        if -STEP < size - known < STEP and (size >= STEP or not known):
+            return None
+        self._counted = self._outbox.count() if size >= STEP else NOTHING
+        return self._counted[1] - own, self._counted[0] - known
+
+    def let_go(self) -> int:
+        """End the connection, and give up what waits: the process holds too much."""
+        if self._state.close_code is None and self._closing.acquire(False):
+            if self.writing.acquire(False):
+                self._outbox.cut()
+                self.writing.release()
+            self._fail(TRY_AGAIN_LATER, TOO_MUCH_HELD, closing=True)
+        return TRY_AGAIN_LATER
 
     def wait_writable(self, timeout: float) -> bool:
         """Wait until the socket can be written."""
@@ -426,8 +461,11 @@ class Sender:
                 self.wait_writable(min(left, 0.05))
 
     def clear(self) -> None:
-        """Throw away what has not been sent."""
+        """Throw away what has not been sent; whoever writes."""
         self._outbox.clear()
+        change = self._count()
+        if change is not None:
+            budget.change(self, *change)
 
     # The close frame
 

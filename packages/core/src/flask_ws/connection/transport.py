@@ -201,6 +201,11 @@ class Transport:
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_WR)
 
+    def stop_reading(self) -> None:
+        """Receive no more: whoever waits for something to read wakes up, at the end of a stream."""
+        with contextlib.suppress(OSError):
+            self._raw.shutdown(socket.SHUT_RD)
+
     def abort(self) -> None:
         """End the connection both ways: whoever waits for it, here or there, wakes up."""
         with contextlib.suppress(OSError):

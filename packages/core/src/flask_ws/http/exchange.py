@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import logging
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from ..plugin.sockets import BorrowedSocket
 from ..system import WINDOWS
 
 __all__ = ["Exchange", "choose_exchange", "end_in_place"]
+
+logger = logging.getLogger("flask_ws")
 
 #: What a server may call on its TLS socket; the dead socket answers in its place.
 SHADOWED = (
@@ -86,11 +90,17 @@ class DescriptorExchange(Exchange):
 class HandleExchange(Exchange):
     """Puts the dead socket into the server's socket object, for it and the files made of it.
 
-    For systems where a socket is no descriptor. A loop that knows the connection by its number
-    does not notice.
+    For systems where a socket is no descriptor.
+
+    :param sock: the server's socket.
+    :param on_new_fileno: tells the server that it has another number.
     """
 
-    __slots__ = ()
+    __slots__ = ("_on_new_fileno",)
+
+    def __init__(self, sock: Any, on_new_fileno: Callable[[], object] | None) -> None:
+        super().__init__(sock)
+        self._on_new_fileno = on_new_fileno
 
     def take(self, dead: _socket.socket) -> None:
         native = find_native(self.sock)
@@ -100,6 +110,11 @@ class HandleExchange(Exchange):
         _socket.socket.__init__(native, *kind, fileno=dead.detach())
         native.settimeout(timeout)
         self.sock = _socket.socket(*kind, fileno=fd)
+        if self._on_new_fileno is not None:
+            try:
+                self._on_new_fileno()
+            except Exception:
+                logger.exception("A plugin could not tell its server of a new number.")
 
 
 class WrapperExchange(Exchange):
@@ -166,11 +181,15 @@ def find_native(sock: Any) -> _socket.socket:
     return native
 
 
-def choose_exchange(sock: Any) -> Exchange:
-    """Choose the way that suits a server's socket: plain or TLS, native, gevent's or eventlet's."""
+def choose_exchange(sock: Any, on_new_fileno: Callable[[], object] | None = None) -> Exchange:
+    """Choose the way that suits a server's socket: plain or TLS, native, gevent's or eventlet's.
+
+    :param sock: the server's socket.
+    :param on_new_fileno: what tells the server that it has another number.
+    """
     is_tls = getattr(sock, "_sslobj", None) is not None
     if isinstance(getattr(sock, "_sock", None), _socket.socket) and (is_tls or WINDOWS):
         return WrapperExchange(sock)
     if is_tls:
         return TLSExchange(sock)
-    return HandleExchange(sock) if WINDOWS else DescriptorExchange(sock)
+    return HandleExchange(sock, on_new_fileno) if WINDOWS else DescriptorExchange(sock)

@@ -19,6 +19,7 @@ from werkzeug.exceptions import (
     Forbidden,
     HTTPException,
     MethodNotAllowed,
+    RequestHeaderFieldsTooLarge,
 )
 from werkzeug.wrappers import Request
 
@@ -34,6 +35,7 @@ __all__ = [
     "UpgradeRequired",
     "accept_value",
     "check",
+    "head_size",
     "is_upgrade",
 ]
 
@@ -98,14 +100,22 @@ def is_upgrade(environ: WSGIEnvironment) -> bool:
     )
 
 
+def head_size(environ: WSGIEnvironment) -> int:
+    """Tell about how many bytes the URL and the headers of a request take, in memory too."""
+    return sum(len(value) for value in environ.values() if isinstance(value, str))
+
+
 def check(request: Request, options: Options) -> Handshake:
     """Check a client's opening handshake, and choose what to answer.
 
     :param request: the request.
     :param options: the route's options.
-    :raises HTTPException: the handshake is refused: 400, 403, 405 or 426.
+    :raises HTTPException: the handshake is refused: 400, 403, 405, 426 or 431.
     """
     environ = request.environ
+    if head_size(environ) > options.max_handshake_size:
+        text = f"The URL and the headers have more than {options.max_handshake_size} bytes."
+        refuse(request, RequestHeaderFieldsTooLarge(text))
     if request.method != "GET":
         refuse(request, MethodNotAllowed(["GET"], "A WebSocket handshake is a GET request."))
     if not is_upgrade(environ):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import flask
 
+from ..budget import budget
 from ..channels.channels import Channels
 from ..connection.connection import Connection
 from ..connection.transport import PlainTransport, TLSTransport
@@ -23,14 +24,14 @@ from ..options import Options
 from ..plugin.hookspecs import ServerSocket
 from ..protocol.deflate import Deflate
 from ..protocol.protocol import Protocol
-from ..views.advice import SessionWatch, check_result, explain_exception
+from ..views.advice import SessionWatch, check_result, explain_exception, explain_foreign_end
 from ..views.context import log_exception, move_request, tear_down_with
 from ..views.conversation import Conversation
 from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
 from ..wording import describe_close, shown_address, shown_path
 from .admission import no_descriptors, too_many_connections
-from .handshake import Handshake
+from .handshake import Handshake, head_size
 from .takeover import Takeover
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Link:
 
     def __init__(self, upgrade: Upgrade) -> None:
         server_socket = upgrade.server_socket
-        self.takeover = Takeover(server_socket.sock)
+        self.takeover = Takeover(server_socket.sock, server_socket.on_new_fileno)
         self._upgrade = upgrade
         # TLS needs a thread to wait, and a detached connection one of our own.
         self._on_reactor = (
@@ -157,7 +158,8 @@ class Link:
         self.connection = connection = self._make_connection(environ)
         self.ws = self._make_websocket(environ)
         connection.sender.when_blocked = flusher_for(server_socket.concurrency).watch
-        connection.begin(head, early)
+        budget.limit = options.max_buffered
+        connection.begin(head, early, head_size(environ))
         watch = Watch(
             connection,
             ping_interval=options.ping_interval,
@@ -165,6 +167,7 @@ class Link:
             close_timeout=options.close_timeout,
             is_stopping=server_socket.is_stopping,
             stop_timeout=server_socket.stop_timeout,
+            message_timeout=options.message_timeout,
         )
         self._monitor.add(watch, admitted=True)
         self._admitted = False
@@ -199,8 +202,9 @@ class Link:
                 self.connection.at_work = False
             check_result(handler, result)
         except ConnectionClosed as error:
-            # Also where the handler has opened a connection elsewhere and lost that one.
             tear_down_with(error)
+            if ws.connected:
+                explain_foreign_end(handler)
             ws.close()
         except Exception as error:
             tear_down_with(error)
@@ -299,6 +303,7 @@ class Link:
             concurrency=concurrency,
             close_timeout=options.close_timeout,
             max_queue=options.max_queue,
+            max_queue_bytes=options.max_queue_bytes,
             max_outbox=options.max_outbox,
             label=f"WebSocket {shown_address(environ)} {shown_path(environ)}",
             call_at=self._monitor.at if isinstance(upgrade.target, type) else None,
@@ -339,6 +344,8 @@ def end_connection(connection: Connection, monitor: Monitor, began: float) -> No
         connection.release()
     finally:
         monitor.remove(connection)
+        # Where that was the last one, the monitor does not look any more.
+        budget.tell()
         logger.debug(
             "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
             connection.label,

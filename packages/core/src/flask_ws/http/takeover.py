@@ -11,6 +11,7 @@ import _socket
 import contextlib
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ..system import is_blocking, socketpair
@@ -26,16 +27,19 @@ class Takeover:
     """The change of hands of one connection.
 
     :param server_sock: the server's socket: plain or TLS, native, gevent's or eventlet's.
+    :param on_new_fileno: called when that socket has got another number, which tells its server.
     """
 
     __slots__ = ("_closed", "_exchange", "_far", "_taken", "sock", "sslobj")
 
-    def __init__(self, server_sock: socket.socket) -> None:
+    def __init__(
+        self, server_sock: socket.socket, on_new_fileno: Callable[[], object] | None = None
+    ) -> None:
         #: The socket to use: the server's own, until :meth:`detach`.
         self.sock = server_sock
         #: The C-level TLS object of a TLS socket.
         self.sslobj: Any = getattr(server_sock, "_sslobj", None)
-        self._exchange = choose_exchange(server_sock)
+        self._exchange = choose_exchange(server_sock, on_new_fileno)
         # The far end of the dead socket. It is closed last, and empty: else the server would see
         # a reset instead of an end. There is no __del__ for a server that does not come back to
         # drain it: a Ctrl-C that arrives in one is swallowed.

@@ -12,6 +12,7 @@ import functools
 import heapq
 import itertools
 import logging
+import math
 import os
 import time
 import weakref
@@ -19,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from ..budget import budget
 from ..concurrency import Concurrency
 from ..connection.connection import Connection
 
@@ -29,6 +31,7 @@ logger = logging.getLogger("flask_ws")
 T = TypeVar("T")
 
 GOING_AWAY = 1001
+POLICY_VIOLATION = 1008
 GOODBYE = "the server is stopping"
 
 #: Seconds between two looks at the connections that no thread attends to, and at the servers.
@@ -54,16 +57,20 @@ class Watch:
     :param is_stopping: tells whether the connection's server wants to stop.
     :param close_timeout: seconds that the goodbye may take.
     :param stop_timeout: seconds that the end of the process leaves to a handler at work.
+    :param message_timeout: seconds that a message may take to arrive; ``None`` for any time.
     """
 
     __slots__ = (
         "__weakref__",
         "active",
+        "begun_at",
         "connection",
         "goodbye_until",
         "interval",
         "is_stopping",
         "last_look",
+        "message_timeout",
+        "messages",
         "pinged_at",
         "quiet_since",
         "received",
@@ -82,6 +89,7 @@ class Watch:
         close_timeout: float,
         is_stopping: Callable[[], bool],
         stop_timeout: float = 0.0,
+        message_timeout: float | None = None,
     ) -> None:
         self.connection = connection
         self.stop_timeout = stop_timeout
@@ -96,10 +104,45 @@ class Watch:
         self.quiet_since = time.monotonic()
         self.pinged_at: float | None = None
         self.goodbye_until: float | None = None
+        self.message_timeout = message_timeout
+        # When a message was first seen to have begun, and how many had been received before it.
+        self.begun_at: float | None = None
+        self.messages = 0
+
+    def intervals(self) -> list[float]:
+        """Return the seconds that anything may take which :meth:`check` looks for."""
+        times = [] if self.interval is None else [self.interval, self.timeout]
+        return [seconds for seconds in (*times, self.message_timeout) if seconds is not None]
 
     def check(self, now: float) -> float:
-        """Ping a quiet peer, give up a dead one; return when to look again."""
-        assert self.interval is not None
+        """Do what is due; return when to look again."""
+        return min(self._check_life(now), self._check_message(now))
+
+    def _check_message(self, now: float) -> float:
+        """Fail a connection whose peer takes too long for a message, however it moves on."""
+        timeout = self.message_timeout
+        if timeout is None:
+            return math.inf
+        receiver = self.connection.receiver
+        if not receiver.is_mid_message:
+            self.begun_at = None
+            return now + timeout / 4
+        if self.begun_at is None or receiver.messages_received != self.messages:
+            self.begun_at = now
+            self.messages = receiver.messages_received
+        elif now - self.begun_at >= timeout:
+            logger.warning(
+                "%s: a message was not finished within %g s (SOCK_MESSAGE_TIMEOUT)",
+                self.connection.label,
+                timeout,
+            )
+            receiver.fail(POLICY_VIOLATION, f"a message was not finished within {timeout:g} s")
+        return self.begun_at + timeout
+
+    def _check_life(self, now: float) -> float:
+        """Ping a quiet peer, and give up a dead one."""
+        if self.interval is None:
+            return math.inf
         connection = self.connection
         received = connection.bytes_received
         if received != self.received or self.pinged_at is None:
@@ -257,6 +300,7 @@ class Monitor:
 
     def _look(self) -> None:
         now = time.monotonic()
+        budget.tell()
         self._welcome(now)
         self._ask_servers()
         for connection in list(self._watches):
@@ -303,11 +347,10 @@ class Monitor:
         while self._arrived:
             reference = self._arrived.popleft()
             watch = reference()
-            if watch is None or watch.interval is None:
+            intervals = [] if watch is None else watch.intervals()
+            if watch is None or not intervals:
                 continue
-            self._tick = max(
-                SHORTEST_TICK, min(self._tick, watch.interval / 4, (watch.timeout or TICK) / 4)
-            )
+            self._tick = max(SHORTEST_TICK, min(self._tick, min(intervals) / 4))
             next_look = self._see_to(watch.connection, functools.partial(watch.check, now))
             if next_look is not None:
                 heapq.heappush(self._due, (next_look, next(self._number), reference))

@@ -15,10 +15,10 @@ class Broker:
     """Carries publications to the other processes that have the same broker.
 
     A plugin derives from this class, and returns an instance from the hook
-    ``flask_ws_open_broker``. flask-ws delivers to the subscribers of its own process by itself;
-    the broker only sees to the others. Channels and payloads are opaque here: names have the
-    app's prefix (``SOCK_BROKER_PREFIX``), payloads are what :meth:`publish` was given, byte for
-    byte.
+    ``flask_ws_open_broker``. The broker sees to the other processes, and flask-ws by itself to the
+    subscribers of its own, unless :attr:`brings_back` is true. Channels and payloads are opaque
+    here: names have the app's prefix (``SOCK_BROKER_PREFIX``), payloads are what :meth:`publish`
+    was given, byte for byte.
 
     Nothing may be connected, and no thread started, before :meth:`start`, which each process
     calls for an instance of its own: so an app that was loaded before a fork works in each child.
@@ -31,6 +31,14 @@ class Broker:
     connection calls :meth:`went_away`, connects again by itself, first quickly and then with
     growing pauses, subscribes again to all that is subscribed to, and calls :meth:`came_back`.
     """
+
+    #: Whether it brings a process its own publications, too, and all processes the publications
+    #: on a channel in one order. Then flask-ws waits for them, and delivers them itself only where
+    #: :meth:`publish` has failed, :meth:`is_deaf` is true, or :meth:`interrupted` was called.
+    brings_back = False
+
+    #: Set by flask-ws: called by :meth:`interrupted`.
+    on_interruption: Callable[[str | None], object] | None = None
 
     def __init__(self) -> None:
         self._state_lock = threading.Lock()
@@ -45,7 +53,7 @@ class Broker:
         :param deliver: to be called with the channel and the payload of each publication of
             another process; from any thread, in the order of arrival. It does not wait for
             clients and does not raise. It may be called for this process's own publications as
-            well, which it ignores.
+            well, and must be where :attr:`brings_back` is true.
         """
         raise NotImplementedError
 
@@ -80,6 +88,15 @@ class Broker:
         """
         raise NotImplementedError
 
+    def is_deaf(self, channel: str) -> bool:
+        """Tell whether what is published on a channel does not come back to this process now.
+
+        Asked after each publication, where :attr:`brings_back` is true. It does not wait.
+
+        :param channel: the channel's name, with the prefix.
+        """
+        return self._away
+
     def channels(self, prefix: str) -> dict[str, int] | None:
         """Tell which channels have subscribers, and in how many processes.
 
@@ -108,9 +125,20 @@ class Broker:
             if self._away:
                 return
             self._away = True
+        self.interrupted()
         logger.warning(
             "The broker is away: publications reach this process's subscribers only. %s", reason
         )
+
+    def interrupted(self, channel: str | None = None) -> None:
+        """Say that publications may have been lost on their way to this process.
+
+        :meth:`went_away` does so for all channels.
+
+        :param channel: of one channel only, with the prefix.
+        """
+        if self.on_interruption is not None:
+            self.on_interruption(channel)
 
     def came_back(self) -> None:
         """Log, once, that the broker can be reached again, for publications and subscriptions."""

@@ -57,6 +57,10 @@ class ServerSocket:
     #: Seconds that a stopping process leaves to a handler that is at work, on a thread that the
     #: server does not wait for itself.
     stop_timeout: float = 2.0
+    #: Called when :attr:`sock` has got another number, in whichever thread gives it a socket to end
+    #: with. That is so on Windows alone, and matters to a server whose loop knows its connections
+    #: by their numbers: when this returns, the loop must not wait for the old one any more.
+    on_new_fileno: Callable[[], object] | None = None
 
     def take_read_ahead(self) -> bytes:
         """Take the bytes that the server has read past the request head; once."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from .events import Close, Ping, Pong
 from .frames import CLOSE, PING
 
-__all__ = ["read_control"]
+__all__ = ["CLOSE_CODES", "read_control"]
 
 NO_STATUS = 1005
 
-#: The close codes that a peer may send (section 7.4, and IANA's registry for 1012 to 1014).
+#: The close codes that an endpoint may send and receive (section 7.4; 1012 to 1014 by IANA's
+#: registry).
 CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 

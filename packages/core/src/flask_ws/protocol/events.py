@@ -1,4 +1,4 @@
-"""What the protocol tells of, besides messages."""
+"""What the protocol reports, besides messages."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ Event: TypeAlias = "str | bytes | Ping | Pong | Close | Violation"
 
 
 def too_big(size: int, limit: int) -> Violation:
-    """Tell of a message of ``size`` bytes where ``limit`` are allowed."""
+    """Report a message of ``size`` bytes where ``limit`` are allowed."""
     return Violation(MESSAGE_TOO_BIG, f"message too big: {size} bytes, the limit is {limit}")

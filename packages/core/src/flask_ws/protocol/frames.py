@@ -37,10 +37,10 @@ def encode(data: str | BytesLike) -> tuple[int, BytesLike]:
     if isinstance(data, memoryview):
         # A length in bytes, whatever the shape of the view was.
         return BINARY, data.cast("B") if data.contiguous else bytes(data)
-    raise TypeError(
-        f"A message is str or bytes, not {type(data).__name__}: send_json() sends dictionaries "
-        "and lists, and publish_json() publishes them."
-    )
+    advice = "send_json() sends dictionaries and lists, and publish_json() publishes them"
+    if isinstance(data, (int, float)):
+        advice = f"send str({data!r}) as text, or {data!r} as JSON with send_json()"
+    raise TypeError(f"A message is str or bytes, not {type(data).__name__}: {advice}.")
 
 
 def header(first: int, size: int, masked: int = 0) -> bytes:

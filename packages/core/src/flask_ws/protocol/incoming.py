@@ -28,7 +28,7 @@ from .frames import (
     TWO_BYTES,
 )
 from .masking import apply_mask
-from .partial import PartialFrame, PartialMessage
+from .partial import GIVEN_UP, Meter, PartialFrame, PartialMessage
 from .slow_lane import SlowLane
 
 __all__ = ["Incoming"]
@@ -64,10 +64,10 @@ class Incoming:
         "_firsts",
         "_has_fast_lane",
         "_limit",
-        "_message",
         "_position",
         "_slow",
         "drained",
+        "meter",
         "partial",
     )
 
@@ -91,10 +91,10 @@ class Incoming:
         self._has_fast_lane = fast_lane and not client
         # Whether the next byte begins a frame, and no message is open.
         self._fast = self._has_fast_lane
-        #: The message that comes in one frame, and has not arrived whole.
-        self.partial: PartialFrame | None = None
-        # The message that comes in fragments, or compressed, and has not arrived whole.
-        self._message: PartialMessage | None = None
+        #: The message that has begun and not arrived whole.
+        self.partial: PartialFrame | PartialMessage | None = None
+        #: Called as that grows where it is not read into place; ``False`` gives it up.
+        self.meter: Meter | None = None
         # Made for a client, and for a frame that is wrong.
         self._slow: SlowLane | None = None
         self._ended = False
@@ -102,7 +102,7 @@ class Incoming:
     @property
     def held(self) -> int:
         """Bytes of memory that what has arrived takes, and has not become a message."""
-        parts = (self.partial, self._message, self._slow)
+        parts = (self.partial, self._slow)
         return len(self._buffer) + sum(part.held for part in parts if part is not None)
 
     def receive_data(self, data: bytes) -> None:
@@ -116,7 +116,7 @@ class Incoming:
 
     def buffer_updated(self, size: int) -> None:
         """Take in the ``size`` bytes that a transport has written to the buffer of ``partial``."""
-        if self.partial is not None:
+        if isinstance(self.partial, PartialFrame):
             self.partial.filled += size
             self.drained = False
 
@@ -167,7 +167,7 @@ class Incoming:
             return self._begin_partial(first, size, start)
         payload = apply_mask(buffer[start:end], buffer[start - 4 : start])
         if end == received:
-            # An idle connection holds on to nothing.
+            # An idle connection keeps no buffer.
             self.drained = True
             self._buffer = b""
             self._position = 0
@@ -257,9 +257,9 @@ class Incoming:
         while not self._ended:
             if self._slow is not None or not self._has_fast_lane:
                 return self._next_slow()
-            if self.partial is not None:
-                return self._next_partial(self.partial)
-            message = self._message
+            message = self.partial
+            if isinstance(message, PartialFrame):
+                return self._next_partial(message)
             if message is None or not message.remaining:
                 allowed = self._firsts if message is None else LATER_FIRSTS
                 header = read_header(self._buffer, self._position, allowed)
@@ -271,7 +271,7 @@ class Incoming:
                 if first & CONTROL:
                     return self._read_control(first, start, start + size)
                 if message is None:
-                    message = self._message = PartialMessage(first, self._deflate)
+                    message = self.partial = PartialMessage(first, self._deflate, self.meter)
                     self._fast = False
                 message.begin_frame(first >= FIN, size, self._buffer[start - 4 : start])
                 if message.size > self._limit:
@@ -312,11 +312,13 @@ class Incoming:
             if not fault and message.final and not message.remaining:
                 fault = message.end()
                 if not fault:
-                    self._message = None
+                    self.partial = None
                     self._fast = True
                     return message.finish()
         except UnicodeDecodeError as error:
             return self._end(Violation(INVALID_DATA, str(error)))
+        if fault == GIVEN_UP:
+            return self.give_up()
         return self._end(Violation(fault, FAULTS[fault])) if fault else None
 
     # What wsproto reads
@@ -325,9 +327,9 @@ class Incoming:
         self._fast = False
         slow = self._slow
         if slow is None:
-            opened = None if self._message is None else self._message.first
+            opened = self.partial.first if isinstance(self.partial, PartialMessage) else None
             slow = self._slow = SlowLane(self._client, self._limit, self._deflate, opened)
-            self._message = None
+            self.partial = None
         while not slow.events:
             if self._position >= len(self._buffer):
                 return self._wait(b"", 0)
@@ -336,11 +338,15 @@ class Incoming:
         return self._end(event) if isinstance(event, (Close, Violation)) else event
 
     def _end(self, event: Close | Violation) -> Event:
+        self.give_up()
+        return event
+
+    def give_up(self) -> Event | None:
+        """Receive no more, and let go of what has arrived: there is no event."""
         self._ended = True
         self._fast = False
-        self.partial = self._message = self._slow = None
-        self._wait(b"", 0)
-        return event
+        self.partial = self._slow = None
+        return self._wait(b"", 0)
 
 
 def read_header(

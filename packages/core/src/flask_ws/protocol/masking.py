@@ -20,7 +20,7 @@ def apply_mask_python(data: BytesLike, mask: bytes | bytearray) -> bytes:
     :param mask: the four bytes of the masking key.
     """
     size = len(data)
-    # One big integer each: the interpreter's own loop beats any written in Python.
+    # As two large integers, because a loop in Python over the bytes is slower.
     repeated = bytes(mask) * (size // 4) + bytes(mask[: size % 4])
     return (int.from_bytes(data, "little") ^ int.from_bytes(repeated, "little")).to_bytes(
         size, "little"

@@ -7,12 +7,19 @@ and decoded at its end: decoded characters take up to four times the memory.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Callable
 
+from ..budget import STEP
 from .deflate import Deflate
 from .frames import OPCODE, RSV1, TEXT
 from .masking import apply_mask
 
-__all__ = ["PartialFrame", "PartialMessage"]
+__all__ = ["GIVEN_UP", "Meter", "PartialFrame", "PartialMessage"]
+
+#: Told of what a message takes, as it grows; ``False`` if that is too much for the process.
+Meter = Callable[[], bool]
+#: Stands for a close code where a message is too much for the process, which has seen to the rest.
+GIVEN_UP = -1
 
 #: The memory that a frame gets before its payload comes; it doubles as the payload arrives, so
 #: that a header alone, whatever it promises, costs no more than this.
@@ -76,10 +83,14 @@ class PartialFrame:
         """Bytes of memory that it takes."""
         return len(self.buffer)
 
-    def get_buffer(self) -> memoryview:
-        """Return where the rest of the payload goes; the view must not outlive the reading."""
+    def make_room(self) -> None:
+        """Take more memory, if that which there is has been filled."""
         if self.filled == len(self.buffer):
             self.buffer.extend(bytes(min(self.filled, self.size - self.filled)))
+
+    def get_buffer(self) -> memoryview:
+        """Return where the rest of the payload goes; the view must not outlive the reading."""
+        self.make_room()
         return memoryview(self.buffer)[self.filled : self.size]
 
     def add(self, data: memoryview) -> int:
@@ -128,11 +139,27 @@ class PartialMessage:
 
     :param first: the first byte of its first frame.
     :param deflate: the connection's compression.
+    :param meter: told of it as it grows, if anybody wants to know.
     """
 
-    __slots__ = ("begun", "data", "deflate", "final", "first", "mask", "remaining", "size", "text")
+    __slots__ = (
+        "begun",
+        "data",
+        "deflate",
+        "final",
+        "first",
+        "mask",
+        "meter",
+        "metered",
+        "remaining",
+        "size",
+        "text",
+    )
 
-    def __init__(self, first: int, deflate: Deflate | None) -> None:
+    def __init__(self, first: int, deflate: Deflate | None, meter: Meter | None = None) -> None:
+        self.meter = meter
+        # How much that has been told of.
+        self.metered = 0
         #: The first byte of its first frame.
         self.first = first
         self.text = first & OPCODE == TEXT & OPCODE
@@ -156,6 +183,12 @@ class PartialMessage:
         """Bytes of memory that it takes."""
         return len(self.data)
 
+    def make_room(self) -> None:
+        """Do nothing: its memory grows with it."""
+
+    def get_buffer(self) -> None:
+        """Say that there is no place to read into."""
+
     def begin_frame(self, final: bool, size: int, mask: bytes) -> None:
         """Begin with its next frame.
 
@@ -172,7 +205,7 @@ class PartialMessage:
         """Take in a part of the frame's payload.
 
         :param data: the part, masked.
-        :return: 0, or the close code that says what is wrong with it.
+        :return: 0, or the close code that says what is wrong with it, or ``GIVEN_UP``.
         :raises UnicodeDecodeError: a text is not UTF-8.
         """
         size = len(data)
@@ -181,7 +214,13 @@ class PartialMessage:
         if self.remaining:
             turn = size % 4
             self.mask = self.mask[turn:] + self.mask[:turn]
-        return self._add(part if self.deflate is None else self.deflate.inflate(part))
+        if self.deflate is None:
+            return self._add(part)
+        for piece in self.deflate.inflate(part):
+            fault = self._add(piece)
+            if fault:
+                return fault
+        return 0
 
     def end(self) -> int:
         """Take in what the end of a compressed message sets free; otherwise as :meth:`add`."""
@@ -193,7 +232,10 @@ class PartialMessage:
         if self.text:
             self.begun = check_utf8(self.begun, part)
         self.data += part
-        return 0
+        if self.meter is None or len(self.data) - self.metered < STEP:
+            return 0
+        self.metered = len(self.data)
+        return 0 if self.meter() else GIVEN_UP
 
     def finish(self) -> str | bytes:
         """Return the message.

@@ -1,4 +1,4 @@
-"""The WebSocket protocol after the handshake: bytes in, events out, and no socket in sight."""
+"""The WebSocket protocol after the handshake: bytes in, events out, without a socket."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Protocol(Incoming):
         if self._deflate is not None and len(payload) >= THRESHOLD:
             first, payload = first | RSV1, self._deflate.deflate(payload)
         elif not self._client and (size := len(payload)) < TWO_BYTES:
-            # By far the most messages are small: without any further call.
+            # Most messages are small, and a further call would cost as much as this.
             return [SMALL_HEADERS[first][size] + payload]
         return self._frame(first, payload)
 

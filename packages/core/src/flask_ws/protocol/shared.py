@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
+from ..budget import budget
 from .deflate import THRESHOLD, make_compressor
 from .frames import RSV1, BytesLike, header
 
-__all__ = ["SharedMessage"]
+__all__ = ["SharedMessage", "is_shared"]
+
+#: A frame of so many bytes is counted once, however many outboxes it waits in; a smaller one in
+#: each, for that is less work.
+LARGE = 2**12
+
+
+class SharedFrame(bytes):
+    """A large frame that waits in the outboxes of many."""
+
+    __slots__ = ()
+
+    # Bound here: at the end of the process the module may have lost its names.
+    def __del__(self, forget: Callable[[int], object] = budget.forget) -> None:
+        """Count it no more, when the last outbox has let go of it."""
+        forget(len(self))
+
+
+def share(frame: bytes) -> bytes:
+    """Return a frame as many outboxes may hold it."""
+    if len(frame) < LARGE:
+        return frame
+    shared = SharedFrame(frame)
+    budget.change(None, len(shared))
+    return shared
+
+
+def is_shared(frame: BytesLike) -> bool:
+    """Tell whether a frame, or what is left of it, is counted once for all that hold it."""
+    whole = frame.obj if isinstance(frame, memoryview) else frame
+    return type(whole) is SharedFrame
 
 
 class SharedMessage:
@@ -23,7 +55,7 @@ class SharedMessage:
         self.first = first
         self.payload = payload
         #: The frame for connections without compression.
-        self.plain = b"".join((header(first, len(payload)), payload))
+        self.plain = share(b"".join((header(first, len(payload)), payload)))
         #: Whether connections with compression get another.
         self.worth_deflating = len(payload) >= THRESHOLD
         self._compressed: dict[int, bytes] = {}
@@ -39,6 +71,6 @@ class SharedMessage:
             payload = compressor.compress(self.payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
             # Without the empty block at the end.
             size = len(payload) - 4
-            frame = b"".join((header(self.first | RSV1, size), memoryview(payload)[:size]))
-            self._compressed[bits] = frame
+            start = header(self.first | RSV1, size)
+            frame = self._compressed[bits] = share(b"".join((start, memoryview(payload)[:size])))
         return frame

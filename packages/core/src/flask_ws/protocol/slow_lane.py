@@ -19,8 +19,8 @@ from .masking import apply_mask
 
 __all__ = ["SlowLane"]
 
-#: The close code for a gateway that got no good answer, of which wsproto has not heard; and what
-#: it is told instead. Masked or not, so many bits of a code's second byte make the one the other.
+#: The close code of a gateway that got no good answer, which wsproto does not know, and the one
+#: that it is given instead. They differ by these bits of their second byte, masked or not.
 BAD_GATEWAY, SUBSTITUTE = 1014, 1013
 DIFFERENCE = BAD_GATEWAY ^ SUBSTITUTE
 
@@ -80,7 +80,7 @@ class SlowLane:
             begun = len(header) > 1 and len(header) == _header_size(header)
         self.wsproto.receive_data(chunk)
         events = list(self.wsproto.events())
-        # A header that wsproto objects to is not worth a look.
+        # If wsproto has found the header wrong, there is no frame.
         if begun and not any(isinstance(event, CloseConnection) for event in events):
             self._begin_frame()
         if not any(isinstance(event, Violation) for event in self.events):

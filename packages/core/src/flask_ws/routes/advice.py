@@ -6,6 +6,7 @@ Each is one line in the log; what a program does again and again is told once.
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,19 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
 
 from ..http.handshake import REFUSAL_LOGGED, is_upgrade, log_refusal
-from ..views.advice import warn_once
+from ..views.advice import name_of, warn_once
 from ..wording import shown_path, shown_url
 
 if TYPE_CHECKING:
     from ..plugin.hookspecs import ServerSocket
 
-__all__ = ["describe_unregistered", "explain_routing", "log_refusal_by_app", "warn_of_worker"]
+__all__ = [
+    "describe_unregistered",
+    "explain_routing",
+    "log_refusal_by_app",
+    "warn_of_variables",
+    "warn_of_worker",
+]
 
 logger = logging.getLogger("flask_ws")
 
@@ -69,6 +76,38 @@ def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
         log_refusal(request, error.code, error.description)
 
 
+def warn_of_variables(app: flask.Flask) -> None:
+    """Say which handlers do not take the variables of their URLs.
+
+    Not where an app has functions that take variables out of the URL before views get them
+    (:meth:`flask.Flask.url_value_preprocessor`).
+    """
+    if any(app.url_value_preprocessors.values()):
+        return
+    for rule in app.url_map.iter_rules():
+        view = app.view_functions.get(rule.endpoint)
+        handler: Any = getattr(view, "flask_ws_handler", None)
+        if not rule.websocket or handler is None:
+            continue
+        function = getattr(handler, "on_open", handler)
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):
+            continue
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            continue
+        missing = rule.arguments - {parameter.name for parameter in parameters}
+        if missing:
+            warn_once(
+                ("variables", rule.rule, rule.endpoint),
+                "%s does not take %s of its URL %s: each connection will end with 1011. Add it to "
+                "its arguments.",
+                name_of(function),
+                ", ".join(sorted(missing)),
+                rule.rule,
+            )
+
+
 def log_refusal_by_app(response: flask.Response) -> flask.Response:
     """Log that an app has answered a handshake itself: its views, decorators or error handlers."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
@@ -78,7 +117,15 @@ def log_refusal_by_app(response: flask.Response) -> flask.Response:
         and REFUSAL_LOGGED not in request.environ
     ):
         place = f", to {shown_url(response.location)}" if response.location else ""
-        log_refusal(request, response.status_code, f"by the app{place}.")
+        text = f"by the app{place}."
+        rule, view = request.url_rule, flask.current_app.view_functions.get(request.endpoint or "")
+        if rule is not None and rule.websocket and not hasattr(view, "flask_ws_handler"):
+            text += (
+                f" The view {request.endpoint} of {rule.rule!r} has websocket=True and answers as "
+                "to any HTTP request: @sock.view is missing directly above it, or hidden by a "
+                "decorator that does not use functools.wraps."
+            )
+        log_refusal(request, response.status_code, text)
     return response
 
 

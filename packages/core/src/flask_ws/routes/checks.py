@@ -8,10 +8,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import flask
+
 from ..views.advice import ASYNC, GENERATOR
 from ..views.view import WebSocketView
 
-__all__ = ["check_handler", "check_order", "check_rule"]
+__all__ = ["check_app", "check_blueprint", "check_handler", "check_order", "check_rule"]
 
 #: The methods of an event view, with what each is called with.
 METHODS: dict[str, tuple[str, ...]] = {
@@ -21,6 +23,30 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 #: A variable in a URL rule.
 VARIABLE = re.compile(r"<(?:[^<>:]*(?:\([^<>]*\))?:)?([a-zA-Z_]\w*)>")
+
+
+def check_app(app: object) -> None:
+    """Check what should be an app.
+
+    :raises TypeError: it is none; a blueprint, perhaps.
+    """
+    if isinstance(app, flask.Blueprint):
+        raise TypeError(
+            f"Blueprint {app.name!r} is no app. Make one Sock for the app, Sock(app), and declare "
+            'the routes of a blueprint with it: @sock.route("/...", bp=blueprint).'
+        )
+    # A proxy such as current_app is one, too.
+    if not isinstance(app, flask.Flask):
+        raise TypeError(f"Sock takes the app, as in Sock(app), not {app!r}.")
+
+
+def check_blueprint(bp: object) -> None:
+    """Check what should be a blueprint.
+
+    :raises TypeError: it is none; its name, perhaps.
+    """
+    if bp is not None and not isinstance(bp, flask.Blueprint):
+        raise TypeError(f"bp is the blueprint itself, as in bp=blueprint, not {bp!r}.")
 
 
 def check_rule(rule: object) -> None:

@@ -26,11 +26,11 @@ from ..http.link import Upgrade
 from ..options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
 from ..plugin.manager import hint, plugins
 from ..protocol.frames import BytesLike
-from ..views.advice import warn_of_decorators
+from ..views.advice import warn_of_handler
 from ..views.view import WebSocketView
 from ..views.websocket import WebSocket
-from .advice import explain_routing, log_refusal_by_app, warn_of_worker
-from .checks import check_handler, check_order, check_rule
+from .advice import explain_routing, log_refusal_by_app, warn_of_variables, warn_of_worker
+from .checks import check_app, check_blueprint, check_handler, check_order, check_rule
 
 __all__ = ["Sock"]
 
@@ -77,7 +77,9 @@ class Sock:
         :param app: the app.
         :raises ConfigurationError: an option in ``app.config`` has an unknown name or a wrong
             value.
+        :raises TypeError: ``app`` is no app, but a blueprint, perhaps.
         """
+        check_app(app)
         state = AppState.of(app)
         if app in self._apps:
             return
@@ -109,9 +111,10 @@ class Sock:
         :param options: options of flask-ws for this route (see :class:`Options`), and those of
             :meth:`flask.Flask.add_url_rule`, such as ``endpoint`` and ``subdomain``.
         :raises ConfigurationError: an option has an unknown name or a wrong value.
-        :raises TypeError: the handler is not one, or the rule is none.
+        :raises TypeError: the handler is not one, the rule is none, or ``bp`` is no blueprint.
         """
         check_rule(rule)
+        check_blueprint(bp)
         own = {name: value for name, value in options.items() if name in NAMES}
         rule_options = {name: value for name, value in options.items() if name not in NAMES}
         for name in rule_options:
@@ -178,9 +181,10 @@ class Sock:
         of its own. It waits for no client: what one does not take at once waits for it, up to
         ``SOCK_MAX_OUTBOX`` bytes; past them its connection is closed with 1013.
 
-        The messages of one publisher on one channel arrive in order, each at most once; within a
-        process none is lost. Other processes get them through the broker, ``SOCK_BROKER_URL``,
-        and miss what is published while it is away.
+        All subscribers get the messages of a channel in one order, each at most once: that in
+        which the broker, ``SOCK_BROKER_URL``, brings them to each process, this one among them.
+        While it is away, those in this process get them at once, none is lost to them, and the
+        other processes miss them.
 
         :param channel: the channel's name. Nobody need be subscribed.
         :param data: the message: ``str`` is sent as text; ``bytes``, ``bytearray`` and
@@ -242,6 +246,7 @@ class AppState:
         self._own: list[str] = []
         self._seen: dict[str, Any] = {}
         self._options = Options()
+        self._looked = False
         #: What the app was initialised with.
         self.socks: list[Sock] = []
         self.read()
@@ -286,6 +291,10 @@ class AppState:
 
     def explain_routing(self) -> None:
         """Say why a handshake reaches no route, where it does not."""
+        if not self._looked:
+            # All routes are there when the first request comes.
+            self._looked = True
+            warn_of_variables(flask.current_app)
         error = flask.request.routing_exception
         if error is not None:
             explain_routing(error, self.unregistered(flask.current_app))
@@ -317,7 +326,7 @@ def _answer(
     needs_thread = not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
     if gateway.no_room is not None and options.detach and needs_thread:
         refuse(request, gateway.no_room)
-    warn_of_decorators(handler)
+    warn_of_handler(handler)
     detachable = server_socket.detach or server_socket.detachable
     warn_of_worker(request.environ, server_socket, detached=detachable and options.detach)
     try:

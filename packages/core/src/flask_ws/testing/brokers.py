@@ -143,6 +143,24 @@ class BrokerSuite:
             _at_once(lambda: publish("a"), lambda: publish("b"), lambda: publish("c"))
             self.check(process, "a", payloads)
 
+    def test_one_that_brings_back_has_one_order_for_all(self) -> None:
+        """The publisher's own process, too; and so whoever publishes at the same time."""
+        with self.listening("a") as one, self.listening("a") as other:
+            if not one.broker.brings_back:
+                return
+
+            def publish(process: Process, name: str) -> None:
+                for number in range(100):
+                    process.broker.publish("a", f"{name} {number}".encode())
+
+            _at_once(lambda: publish(one, "one"), lambda: publish(other, "other"))
+            assert not one.broker.is_deaf("a")
+            one.broker.publish("a", END)
+            one.await_payload(END)
+            other.await_payload(END)
+            assert one.delivered == other.delivered
+            assert len(one.delivered) == 201
+
     def test_after_unsubscribing_nothing_comes(self) -> None:
         """Until the channel is subscribed to again."""
         with self.listening("a", "b") as process, self.process() as publisher:

@@ -5,10 +5,13 @@ Each is one line in the log; what a program does again and again is told once.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import inspect
 import logging
 import sys
+import textwrap
+import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -22,9 +25,10 @@ __all__ = [
     "SessionWatch",
     "check_result",
     "explain_exception",
+    "explain_foreign_end",
     "has_lost_decorator",
     "name_of",
-    "warn_of_decorators",
+    "warn_of_handler",
     "warn_once",
 ]
 
@@ -45,7 +49,12 @@ GENERATOR = (
     "with yield."
 )
 
+#: Decorators that declare a route: what stands above one of them is not seen by it.
+ROUTE_DECORATORS = frozenset({"route", "get", "post", "put", "delete", "patch"})
+
 _told: set[Hashable] = set()
+#: Handlers that were looked at: once is enough.
+_looked_at: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
 
 def warn_once(key: Hashable, message: str, *args: object) -> None:
@@ -133,6 +142,10 @@ def has_lost_decorator(handler: Callable[..., Any]) -> bool:
         def feed(ws):
             ...
     """
+    return _is_decorated_in_module(handler) or _is_decorated_in_source(handler)
+
+
+def _is_decorated_in_module(handler: Callable[..., Any]) -> bool:
     module = sys.modules.get(getattr(handler, "__module__", None) or "")
     found = getattr(module, name_of(handler), None)
     # A view made by Sock.view() may be decorated.
@@ -144,8 +157,29 @@ def has_lost_decorator(handler: Callable[..., Any]) -> bool:
     return False
 
 
-def warn_of_decorators(handler: Callable[..., Any]) -> None:
-    """Say that a handler's route does not see its decorator, where it is so."""
+def _is_decorated_in_source(handler: Callable[..., Any]) -> bool:
+    """Look for a decorator above the route: what an app factory decorates is in no module."""
+    try:
+        (statement,) = ast.parse(textwrap.dedent(inspect.getsource(handler))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        # There is no source, or it is no statement of its own, as with a lambda.
+        return False
+    decorators = getattr(statement, "decorator_list", [])
+    routes = [number for number, node in enumerate(decorators) if _is_route(node)]
+    return bool(routes) and not all(map(_is_route, decorators[: routes[-1]]))
+
+
+def _is_route(decorator: ast.expr) -> bool:
+    function = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return isinstance(function, ast.Attribute) and function.attr in ROUTE_DECORATORS
+
+
+def warn_of_handler(handler: Callable[..., Any]) -> None:
+    """Say once what is wrong with a handler although Python and Flask accept it."""
+    with contextlib.suppress(TypeError):
+        if handler in _looked_at:
+            return
+        _looked_at.add(handler)
     if has_lost_decorator(handler):
         warn_once(
             ("decorators", name_of(handler)),
@@ -154,3 +188,28 @@ def warn_of_decorators(handler: Callable[..., Any]) -> None:
             "@sock.view.",
             name_of(handler),
         )
+    module = sys.modules.get(getattr(handler, "__module__", None) or "")
+    for name, value in list(vars(module or object).items()):
+        if (
+            isinstance(value, type)
+            and issubclass(value, Exception)
+            and value.__module__.partition(".")[0] == "simple_websocket"
+        ):
+            warn_once(
+                ("import", getattr(module, "__name__", ""), name),
+                "%s imports %s from simple_websocket, and flask-ws never raises that: "
+                "from flask_ws import ConnectionClosed.",
+                getattr(module, "__name__", ""),
+                name,
+            )
+
+
+def explain_foreign_end(handler: Callable[..., object]) -> None:
+    """Say that a handler was ended by a connection that is not its own."""
+    warn_once(
+        ("foreign end", name_of(handler)),
+        "%s was ended by the ConnectionClosed of another connection than its own. Catch "
+        "ConnectionClosed where you send to others; or let them subscribe to a channel, and "
+        "publish.",
+        name_of(handler),
+    )

@@ -18,6 +18,7 @@ from flask import Flask, abort, g, request, session
 from flask_ws import ConnectionClosed, Sock, WebSocket
 
 from ..dump import listen
+from .checkers import checked, tidied
 
 app = Flask(__name__)
 app.secret_key = "not a secret"  # for tests on loopback
@@ -25,7 +26,17 @@ app.secret_key = "not a secret"  # for tests on loopback
 app.config["SOCK_CLOSE_TIMEOUT"] = 2
 for name, value in json.loads(os.environ.get("LIVE_CONFIG", "{}")).items():
     app.config[name] = value
+if "LIVE_DESCRIPTORS" in os.environ:
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(os.environ["LIVE_DESCRIPTORS"]), most))
+checker = os.environ.get("LIVE_CHECKER")
+if checker is not None:
+    app.wsgi_app = checked(app.wsgi_app, checker)  # type: ignore[method-assign]
 sock = Sock(app)
+if checker is not None:
+    app.wsgi_app = tidied(checked(app.wsgi_app, checker))  # type: ignore[method-assign]
 
 listen()
 
@@ -113,4 +124,8 @@ def count_visits() -> None:
 @app.after_request
 def mark(response: flask.Response) -> flask.Response:
     response.headers["X-Marked"] = "after_request"
+    for header in request.args.getlist("header"):
+        name, _, value = header.partition("=")
+        # Flask would not take some of them.
+        response.headers._list.append((name, value))
     return response

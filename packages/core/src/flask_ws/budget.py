@@ -1,0 +1,178 @@
+"""How much memory the connections of a process hold for their peers, and who goes past the limit.
+
+What peers can make a process hold is counted: parts of messages, messages that wait for a busy
+handler, and what waits for slow readers. It is counted where it is held, in steps of a few KiB: so
+the messages that come and go cost nothing here. Nobody waits for a lock: who finds it taken leaves
+the change to whoever has it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import os
+import threading
+from collections import deque
+from typing import Protocol
+
+from .concurrency import HomeThread
+
+__all__ = ["STEP", "Budget", "Holder", "budget"]
+
+logger = logging.getLogger("flask_ws")
+
+#: Bytes. A holder of less is not counted, and smaller changes are not.
+STEP = 2**12
+
+#: The part of the limit past which those that hold most have to go, until so much is held. It takes
+#: a moment until they have: what is left of it is for that.
+NEARLY = 7 / 8
+ENOUGH = 3 / 4
+
+
+class Holder(Protocol):
+    """A part of a connection that holds memory."""
+
+    @property
+    def label(self) -> str:
+        """The name of the connection in logs."""
+
+    @property
+    def home(self) -> HomeThread | None:
+        """The thread where its primitives work, if they do in one only."""
+
+    def let_go(self) -> int:
+        """End the connection, without waiting, and give up what is held; any thread may.
+
+        :return: the close code.
+        """
+
+
+class Budget:
+    """The memory that the connections of a process hold together."""
+
+    def __init__(self) -> None:
+        self._limit: float = math.inf
+        # Changes that have not been added up yet: the holder, if it is one's own; by how many bytes
+        # more or less is held; and by how many the holder would set free, or keep from being so.
+        self._changes: deque[tuple[Holder | None, int, int]] = deque()
+        # Held by whoever adds up, and never waited for.
+        self._adding = threading.Lock()
+        self._total = 0
+        self._holders: dict[Holder, int] = {}
+        # Those that have been told to go, and have not let go of everything.
+        self._leaving: set[Holder] = set()
+        self._untold: deque[tuple[str, int, int, int, int]] = deque()
+
+    @property
+    def limit(self) -> int | None:
+        """Bytes that they may hold; ``None`` for any number."""
+        return None if math.isinf(self._limit) else int(self._limit)
+
+    @limit.setter
+    def limit(self, limit: int | None) -> None:
+        self._limit = math.inf if limit is None else limit
+
+    @property
+    def total(self) -> int:
+        """Bytes held, of what is counted."""
+        self.change(None, 0)
+        return self._total
+
+    def change(self, holder: Holder | None, held: int, weight: int | None = None) -> None:
+        """Count that more is held, or less; never waits, and any thread may, at any time.
+
+        :param holder: who holds it; ``None`` for what many share.
+        :param held: by how many bytes the sum of all changes.
+        :param weight: by how many bytes what the holder keeps in memory changes, also where it
+            shares that with others; as ``held`` by default.
+        """
+        self._changes.append((holder, held, held if weight is None else weight))
+        # Whoever adds up looks again when it has finished.
+        while self._changes and self._adding.acquire(False):
+            try:
+                going = self._add_up()
+                going += self._choose()
+            finally:
+                self._adding.release()
+            for chosen, size in going:
+                if chosen.home is None:
+                    self._dismiss(chosen, size)
+                else:
+                    chosen.home.run(functools.partial(self._dismiss, chosen, size))
+
+    def forget(self, size: int) -> None:
+        """Count that of what many share so many bytes are gone.
+
+        For finalizers, which may run at any moment, and under any lock: nobody has to go for that,
+        and it is added up with the next change.
+        """
+        self._changes.append((None, -size, 0))
+
+    def _add_up(self) -> list[tuple[Holder, int]]:
+        """Add up; return who would hold more where there is no room left at all.
+
+        For others have been told to go, and have not had their turn yet.
+        """
+        holders, going = self._holders, []
+        while self._changes:
+            holder, held, weight = self._changes.popleft()
+            self._total += held
+            if holder is None:
+                continue
+            # Below 0 for a moment, where one thread's change has overtaken another's.
+            left = holders.get(holder, 0) + weight
+            if left:
+                holders[holder] = left
+                if held > 0 and self._limit < self._total and holder not in self._leaving:
+                    self._leaving.add(holder)
+                    going.append((holder, left))
+            else:
+                holders.pop(holder, None)
+                self._leaving.discard(holder)
+        return going
+
+    def _choose(self) -> list[tuple[Holder, int]]:
+        """Return who is to go, where little room is left: the largest, until there is more."""
+        if self._total <= self._limit * NEARLY:
+            return []
+        expected = self._total - sum(self._holders[holder] for holder in self._leaving)
+        if expected <= self._limit * NEARLY:
+            return []
+        going = []
+        for holder, size in sorted(self._holders.items(), key=lambda item: -item[1]):
+            if expected <= self._limit * ENOUGH:
+                break
+            if holder not in self._leaving:
+                going.append((holder, size))
+                self._leaving.add(holder)
+                expected -= size
+        return going
+
+    def _dismiss(self, holder: Holder, size: int) -> None:
+        code = holder.let_go()
+        # Whoever calls this may hold locks: the log is for the monitor.
+        self._untold.append((holder.label, code, size, self._total, self.limit or 0))
+
+    def tell(self) -> None:
+        """Log who had to go."""
+        while self._untold:
+            logger.warning(
+                "%s: closed with %d, because it held %d bytes, and the connections of this process "
+                "%d, where the limit is %d (SOCK_MAX_BUFFERED)",
+                *self._untold.popleft(),
+            )
+
+    def start_anew(self) -> None:
+        """Begin as a process that holds nothing: a child's connections are its parent's."""
+        limit = self._limit
+        self.__init__()  # type: ignore[misc]
+        self._limit = limit
+
+
+#: That of this process.
+budget = Budget()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=budget.start_anew)
