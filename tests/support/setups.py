@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +25,8 @@ class OurSetup(Setup):
         return self.plugin == "flask_ws_gunicorn"
 
 
-GUNICORN = "gunicorn -b {bind} --no-control-socket --access-logfile -"
+GUNICORN = "gunicorn -b {bind} --no-control-socket --graceful-timeout 5 --access-logfile -"
+GRACEFUL_TIMEOUT = 5.0
 CERT = "--certfile {cert} --keyfile {key}"
 
 WERKZEUG = OurSetup(
@@ -42,23 +44,23 @@ GTHREAD = OurSetup(
     command=f"{GUNICORN} --threads 100 {{app}}",
     plugin="flask_ws_gunicorn",
     server="gunicorn",
-    capabilities=Capabilities(few_workers=True),
+    capabilities=Capabilities(few_workers=True, stop_seconds=GRACEFUL_TIMEOUT),
     main=True,
 )
 SYNC = replace(
     GTHREAD,
     name="gunicorn-sync",
     command=f"{GUNICORN} {{app}}",
-    capabilities=Capabilities(few_workers=True, keep_alive=False),
+    capabilities=replace(GTHREAD.capabilities, keep_alive=False),
 )
 #: Handlers on greenlets: one that computes stops the whole server.
-GREEN = Capabilities(threads=False)
+GREEN = Capabilities(threads=False, detaching=False)
 GREEN_WORKER = OurSetup(
     name="gunicorn-gevent",
     command=f"{GUNICORN} --worker-class gevent --worker-connections 200 {{app}}",
     plugin="flask_ws_gunicorn",
     server="gunicorn",
-    capabilities=GREEN,
+    capabilities=replace(GREEN, stop_seconds=GRACEFUL_TIMEOUT),
     main=True,
 )
 EVENTLET_WORKER = replace(
@@ -81,7 +83,8 @@ EVENTLET = OurSetup(
     command="python eventlet_patched.py {port}",
     plugin="flask_ws_eventlet",
     server="eventlet",
-    capabilities=GREEN,
+    # The server waits for its greenlets.
+    capabilities=replace(GREEN, stop_seconds=math.inf),
     stop_signal=signal.SIGINT,
     main=True,
 )
@@ -130,6 +133,7 @@ SETUPS: tuple[OurSetup, ...] = (
         WERKZEUG,
         name="werkzeug-unthreaded",
         command=f"{WERKZEUG.command} --without-threads",
+        capabilities=replace(WERKZEUG.capabilities, few_workers=True),
         main=False,
     ),
     GTHREAD,
@@ -173,7 +177,7 @@ SETUPS: tuple[OurSetup, ...] = (
         EVENTLET,
         name="eventlet-unpatched",
         command="python eventlet_unpatched.py {port}",
-        capabilities=replace(GREEN, patched=False),
+        capabilities=replace(EVENTLET.capabilities, patched=False),
         main=False,
     ),
     replace(
@@ -181,7 +185,7 @@ SETUPS: tuple[OurSetup, ...] = (
         name="gunicorn25-eventlet",
         command=f"{GUNICORN} --worker-class eventlet --workers 2 --worker-connections 200 {{app}}",
         environment="gunicorn==25.3.0",
-        capabilities=replace(GREEN, processes=2),
+        capabilities=replace(GREEN_WORKER.capabilities, processes=2),
         main=False,
     ),
     EVENTLET_WORKER,
@@ -191,7 +195,7 @@ SETUPS: tuple[OurSetup, ...] = (
         command=f"{GUNICORN} {CERT} --worker-class flask_ws_eventlet.EventletWorker --workers 2"
         " {app}",
         tls=True,
-        capabilities=replace(GREEN, processes=2),
+        capabilities=replace(GREEN_WORKER.capabilities, processes=2),
         main=False,
     ),
     GEVENT,
@@ -218,7 +222,7 @@ SETUPS: tuple[OurSetup, ...] = (
         name="gunicorn-gevent-tls",
         command=f"{GUNICORN} {CERT} --worker-class gevent --workers 2 {{app}}",
         tls=True,
-        capabilities=replace(GREEN, processes=2),
+        capabilities=replace(GREEN_WORKER.capabilities, processes=2),
         main=False,
     ),
     replace(
@@ -250,7 +254,7 @@ SETUPS: tuple[OurSetup, ...] = (
         UWSGI,
         name="uwsgi-http11",
         command=f"uwsgi --http11-socket {{bind}} --processes 2 --enable-threads {UWSGI_OPTIONS}",
-        capabilities=replace(UWSGI.capabilities, keep_alive=True, processes=2),
+        capabilities=replace(UWSGI.capabilities, keep_alive=True, pipelining=False, processes=2),
         main=False,
     ),
     replace(

@@ -184,6 +184,22 @@ def test_a_server_that_was_interrupted_is_stopping(server: Server) -> None:
     assert server.ask(look)
 
 
+def test_all_connections_of_a_server_ask_an_equal_function(server: Server) -> None:
+    """So that the monitor asks once for all of them."""
+    first, second = (server.ask(lambda environ: claim(environ).is_stopping) for _ in range(2))
+    assert first == second
+    assert hash(first) == hash(second)
+
+
+def test_connections_of_two_servers_ask_two_functions(server: Server) -> None:
+    other = Server()
+    first, second = (
+        each.ask(lambda environ: claim(environ).is_stopping) for each in (server, other)
+    )
+    other.interrupt()
+    assert first != second
+
+
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no Unix sockets")
 def test_all_connections_of_a_unix_socket_hear_that_the_server_stops(tmp_path: Path) -> None:
     """Their clients have one address, by which the server would find but the last of them."""

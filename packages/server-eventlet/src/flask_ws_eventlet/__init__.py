@@ -81,20 +81,37 @@ def _find_is_stopping(environ: WSGIEnvironment, handler: Any) -> Callable[[], bo
     """
     state: Any = getattr(handler, "conn_state", None)
     if isinstance(state, list) and len(state) == 3:
+        connections = _find_connections(state)
+        if connections is None:
+            return lambda: state[2] == "close"
         if not state[0]:
-            _set_apart(state)
-        return lambda: state[2] == "close"
+            _set_apart(state, connections)
+        return _IsStopping(connections)
     # The server then cuts idle connections off by itself: no close frame, but no waiting either.
     environ["eventlet.set_idle"]()
     return lambda: False
 
 
-def _set_apart(state: list[Any]) -> None:
-    """Give a connection of a Unix socket an address of its own.
+class _IsStopping:
+    """Asks whether all connections of a server are marked closed; equal for all of them."""
 
-    By it the server finds the connections that it is to tell of its end; without one, it finds
-    the last of them only.
-    """
+    def __init__(self, connections: dict[Any, list[Any]]) -> None:
+        self._connections = connections
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _IsStopping) and other._connections is self._connections
+
+    def __hash__(self) -> int:
+        return id(self._connections)
+
+    def __call__(self) -> bool:
+        # That of a WebSocket is in the middle of its request. Another thread may ask.
+        states = [connection[2] for connection in list(self._connections.values())]
+        return bool(states) and all(state == "close" for state in states)
+
+
+def _find_connections(state: list[Any]) -> dict[Any, list[Any]] | None:
+    """Find the connections of the server that has a connection of this state."""
     import greenlet
 
     # The function that is called when the connection ends knows where the server keeps them.
@@ -102,9 +119,18 @@ def _set_apart(state: list[Any]) -> None:
         if not any(argument is state for argument in arguments):
             continue
         for cell in getattr(function, "__closure__", None) or ():
-            connections = cell.cell_contents
-            if isinstance(connections, dict):
-                if connections.get(state[0]) is state:
-                    del connections[state[0]]
-                state[0] = ("", id(state))
-                connections[state[0]] = state
+            if isinstance(cell.cell_contents, dict):
+                return cell.cell_contents
+    return None
+
+
+def _set_apart(state: list[Any], connections: dict[Any, list[Any]]) -> None:
+    """Give a connection of a Unix socket an address of its own.
+
+    By it the server finds the connections that it is to tell of its end; without one, it finds
+    the last of them only.
+    """
+    if connections.get(state[0]) is state:
+        del connections[state[0]]
+    state[0] = ("", id(state))
+    connections[state[0]] = state

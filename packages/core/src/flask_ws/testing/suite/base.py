@@ -33,11 +33,15 @@ TRACEBACKS = "flask_ws_tracebacks"
 ONCE = "flask_ws_once"
 
 
-def tracebacks(number: int) -> Callable[[T], T]:
-    """Declare how many tracebacks a test leaves in the server's log; else there may be none."""
+def tracebacks(number: int, *, most: int | None = None) -> Callable[[T], T]:
+    """Declare how many tracebacks a test leaves in the server's log; else there may be none.
+
+    :param number: that many, or at least as many.
+    :param most: how many there may be at the most, where that is not the same.
+    """
 
     def decorate(test: T) -> T:
-        setattr(test, TRACEBACKS, number)
+        setattr(test, TRACEBACKS, range(number, (number if most is None else most) + 1))
         return test
 
     return decorate
@@ -286,10 +290,11 @@ def check_log(server: Server, beginning: int, request: pytest.FixtureRequest) ->
 
 def check_tracebacks(server: Server, beginning: int, request: pytest.FixtureRequest) -> None:
     """Find as many tracebacks in the log as the test has declared."""
-    allowed = getattr(request.function, TRACEBACKS, 0)
+    allowed = getattr(request.function, TRACEBACKS, range(1))
     found = find_tracebacks(server.log.read(beginning))
-    assert len(found) == allowed, (
-        f"{len(found)} tracebacks in the log of {server.setup}, and {allowed} are expected:\n"
+    expected = " or ".join(map(str, allowed))
+    assert len(found) in allowed, (
+        f"{len(found)} tracebacks in the log of {server.setup}, and {expected} are expected:\n"
         + "\n".join(traceback.text for traceback in found)
     )
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import json
 import socket
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 import pytest
 
 from flask_ws.plugin.manager import Plugins
 
-from .base import Subject, once_a_plugin
+from .base import Launch, Subject, once_a_plugin
 from .foreign import FOREIGN, Foreign
-from .setups import Setup
+from .process import Server
+from .raw import LostConnection
+from .setups import Setup, on_no_access_log, on_no_graceful_stop, on_no_keep_alive
+from .waiting import Timeout
 
 #: What a client has sent, and nobody but its server may read.
 UNREAD = b"\x82\x80\x00\x00\x00\x00"
@@ -77,6 +82,42 @@ class Claims(Subject):
             "no setup has unix=True, and no Capabilities(unix_sockets=False) says that there can"
             " be none"
         )
+
+    # What is declared too small leaves out tests that the server should pass.
+
+    @on_no_keep_alive
+    def test_server_that_keeps_connections_open_declares_it(self, server: Server) -> None:
+        with server.dial() as peer:
+            peer.send_request("/http")
+            assert peer.read_response().text == "http"
+            with suppress(OSError, LostConnection):
+                peer.send_request("/http")
+                text = peer.read_response().text
+                raise AssertionError(f"a second request was answered {text!r}: keep_alive=True")
+
+    @on_no_access_log
+    def test_server_that_has_an_access_log_declares_it(self, server: Server) -> None:
+        tag = server.tag()
+        assert server.get(server.target("/http", tag)).text == "http"
+        with suppress(Timeout):
+            server.settle(1.0)
+        assert server.access_lines(tag) == [], "it has an access line: access_log=True"
+
+    def test_server_that_runs_more_processes_declares_it(self, server: Server) -> None:
+        pids = {json.loads(server.get("/process").body)["pid"] for _ in range(8)}
+        declared = server.setup.capabilities.processes
+        assert len(pids) <= declared, f"requests were answered by {len(pids)} processes"
+
+    @on_no_graceful_stop
+    def test_server_that_stops_gracefully_declares_it(self, launch: Launch, setup: Setup) -> None:
+        server = launch(check=False)
+        with server.connect() as peer:
+            server.log.event("begin", server.opened[0])
+            server.settle()
+            server.signal(setup.stop_signal)
+            with suppress(OSError, LostConnection):
+                code = peer.read_close().close_code
+                raise AssertionError(f"it said goodbye with {code}: graceful_stop=True")
 
     def _siblings(self, setup: Setup) -> list[Setup]:
         """The setups of the same plugin."""

@@ -6,6 +6,7 @@ from .busy import Busy
 from .channels import Channels
 from .claims import Claims
 from .closing import Closing
+from .contract import Contract
 from .errors import Errors
 from .event_views import EventViews
 from .faults import Faults
@@ -23,6 +24,7 @@ __all__ = ["ServerSuite"]
 
 
 class ServerSuite(
+    Contract,
     Claims,
     Messages,
     Handshake,
@@ -102,7 +104,8 @@ class ServerSuite(
     Clients wait for bytes for ``FLASK_WS_SUITE_PATIENCE`` seconds, a variable of the environment,
     by default 10: a failure is sooner known with less, and a busy machine wants more.
 
-    To run one subject: ``pytest -k Closing``. The subjects are ``Claims``, ``Messages``,
+    To run one subject: ``pytest -k Closing``. The subjects are ``Contract``, ``Claims``,
+    ``Messages``,
     ``Handshake``, ``Closing``, ``Errors``, ``Logging``, ``Origin``, ``Limits``, ``Keepalive``,
     ``Busy``, ``Threads``, ``Faults``, ``EventViews``, ``Channels``, ``Leaks``
     and ``Stopping``.

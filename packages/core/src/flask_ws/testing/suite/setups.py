@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from .foreign import FOREIGN
 
 __all__ = ["Capabilities", "Need", "Setup", "on_main"]
 
@@ -42,11 +45,17 @@ class Capabilities:
     few_workers: bool = False
     #: Keeps an HTTP connection open after a response.
     keep_alive: bool = True
+    #: Answers a second request that has come in the segment of the first.
+    pipelining: bool = True
     #: Writes an access line for each request to its output; ``Setup.access_line`` is its form.
     access_log: bool = True
     #: At ``Setup.stop_signal`` the plugin's ``is_stopping`` turns true, or the process runs its
     #: ``atexit`` functions, and it ends as soon as the handlers have ended.
     graceful_stop: bool = True
+    #: Seconds that a stopping server leaves to a handler that does not end
+    #: (``ServerSocket.stop_timeout``); :data:`math.inf` where it waits for its own handlers
+    #: whatever the plugin says.
+    stop_seconds: float = 2.0
     #: How many processes serve at once.
     processes: int = 1
 
@@ -63,7 +72,8 @@ class Setup:
         of a certificate. It runs in the suite's ``folder``.
     :param plugin: the plugin under test: the name of its module.
     :param server: the server's name in the table of foreign environs, if it is there
-        (``flask_ws.testing.suite.foreign``): its environs are not foreign to the plugin.
+        (``flask_ws.testing.suite.foreign``): its environs are not foreign to the plugin. A name
+        that is not there is refused with :exc:`ValueError`.
     :param capabilities: what the server can do, run like this.
     :param tls: whether the command has the server speak TLS.
     :param unix: whether the command has it listen on a unix socket.
@@ -86,6 +96,14 @@ class Setup:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_group: bool = False
     access_line: str = r'"GET {target} HTTP/1\.[01]" (\d+)'
+
+    def __post_init__(self) -> None:
+        names = sorted({foreign.server for foreign in FOREIGN} - {""})
+        if self.server and self.server not in names:
+            raise ValueError(
+                f"Setup(server={self.server!r}): the servers of the table are {', '.join(names)}; "
+                "leave it out for one that is not there"
+            )
 
     def __str__(self) -> str:
         return self.name
@@ -119,10 +137,27 @@ on_main = Need(lambda setup: setup.main, "runs on main setups only")
 on_tls = Need(lambda setup: setup.tls, "is about TLS")
 on_threads = Need(lambda setup: setup.capabilities.threads, "needs handlers on threads")
 on_keep_alive = Need(lambda setup: setup.capabilities.keep_alive, "needs kept-alive HTTP")
+on_pipelining = Need(
+    lambda setup: setup.capabilities.keep_alive and setup.capabilities.pipelining,
+    "needs requests that may come together",
+)
 on_few_workers = Need(
     lambda setup: setup.capabilities.few_workers, "needs handlers that leave their worker"
 )
+on_limited_stop = Need(
+    lambda setup: setup.capabilities.stop_seconds != math.inf,
+    "needs a server that does not wait for a handler without end",
+)
 on_graceful_stop = Need(lambda setup: setup.capabilities.graceful_stop, "needs a graceful stop")
+on_no_keep_alive = Need(
+    lambda setup: not setup.capabilities.keep_alive, "declares that it keeps no connection open"
+)
+on_no_graceful_stop = Need(
+    lambda setup: not setup.capabilities.graceful_stop, "declares that it has no graceful stop"
+)
+on_no_access_log = Need(
+    lambda setup: not setup.capabilities.access_log, "declares that it has no access log"
+)
 on_access_log = Need(lambda setup: setup.capabilities.access_log, "needs an access log")
 on_main_or_unpatched = Need(
     lambda setup: setup.main or not setup.capabilities.patched, "runs on main setups only"

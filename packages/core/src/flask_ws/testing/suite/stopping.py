@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 
 from .base import Launch, Subject
 from .process import Server
 from .raw import Peer
-from .setups import Setup, on_graceful_stop, on_main
+from .setups import Setup, on_few_workers, on_graceful_stop, on_limited_stop, on_main
 
 #: A client is told within a second; and the delays of a loaded machine.
 SOON = 1.0 + 2.0
@@ -29,6 +30,15 @@ def open_some(server: Server, peers: list[Peer], per_kind: int = 2) -> list[str]
     # it close that connection; while gevent closes the files of one, Python drops the exception.
     server.settle()
     return tags
+
+
+def tidy(server: Server, peers: list[Peer], seconds: float) -> str:
+    """A connection whose handler goes on for a while when it is lost; returns its tag."""
+    tag = server.tag()
+    peers.append(server.connect(f"/tidy/{seconds}", tag=tag))
+    server.log.event("begin", tag)
+    server.settle()
+    return tag
 
 
 def expect_goodbye(peers: list[Peer], began: float) -> None:
@@ -96,6 +106,47 @@ class Stopping(Subject):
         server.signal(setup.stop_signal)
         server.wait()
         assert time.monotonic() - began < 2 + GONE + SOON
+
+    @on_few_workers
+    def test_stopping_server_says_goodbye_to_handlers_in_its_workers(
+        self, launch: Launch, setup: Setup, peers: list[Peer]
+    ) -> None:
+        """The app has `SOCK_DETACH = False`, and the server waits for its workers."""
+        server = launch(environ={"LIVE_CONFIG": json.dumps({"SOCK_DETACH": False})})
+        tag = server.tag()
+        peers.append(server.connect(tag=tag))
+        server.log.event("begin", tag)
+        server.settle()
+        began = time.monotonic()
+        server.signal(setup.stop_signal)
+        expect_goodbye(peers, began)
+        expect_handlers_to_end(server, [tag])
+        server.wait()
+        assert time.monotonic() - began < SOON + GONE
+
+    @on_main
+    def test_handler_has_time_to_tidy_up(
+        self, launch: Launch, setup: Setup, peers: list[Peer]
+    ) -> None:
+        """A second, of those that the server leaves it."""
+        server = launch()
+        tag = tidy(server, peers, 1)
+        server.signal(setup.stop_signal)
+        expect_goodbye(peers, time.monotonic())
+        server.log.event("tidied", tag)
+        server.wait()
+
+    @on_main
+    @on_limited_stop
+    def test_handler_that_does_not_end_holds_up_the_stop_no_longer_than_declared(
+        self, launch: Launch, setup: Setup, peers: list[Peer]
+    ) -> None:
+        server = launch()
+        tidy(server, peers, 1000)
+        began = time.monotonic()
+        server.signal(setup.stop_signal)
+        expect_goodbye(peers, began)
+        server.wait(setup.capabilities.stop_seconds + SOON + GONE)
 
     @on_main
     def test_server_without_connections_stops_at_once(self, launch: Launch, setup: Setup) -> None:

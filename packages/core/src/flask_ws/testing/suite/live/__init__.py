@@ -8,7 +8,7 @@ from typing import Any
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 # They register with the app.
-from . import channels, events, handlers, http  # noqa: F401
+from . import channels, contract, events, handlers, http  # noqa: F401
 from .base import app, primitives, record, route
 
 __all__ = ["app", "primitives", "record", "route"]

@@ -69,8 +69,13 @@ released: set[str] = set()
 
 
 def record(event: str, **facts: Any) -> None:
+    """Write a line that the tests wait for, with the tag of the request."""
+    write_record(event, request.args.get("tag", ""), **facts)
+
+
+def write_record(event: str, tag: str, **facts: Any) -> None:
     """Write a line that the tests wait for: whole, and at once."""
-    line = json.dumps({"event": event, "tag": request.args.get("tag", ""), **facts})
+    line = json.dumps({"event": event, "tag": tag, **facts})
     os.write(2, f"LIVE {line}\n".encode())
 
 

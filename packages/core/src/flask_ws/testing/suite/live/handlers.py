@@ -149,6 +149,16 @@ def until_lost(ws: WebSocket) -> None:
     record("noticed", connected=ws.connected, close_code=ws.close_code)
 
 
+@route("/tidy/<seconds>")
+def tidy(ws: WebSocket, seconds: str) -> None:
+    """Have something left to do when the connection is lost, perhaps for ever."""
+    while ws.connected:
+        primitives.pause(0.02)
+    record("tidying")
+    primitives.pause(float(seconds))
+    record("tidied")
+
+
 @route("/push", ping_interval=0.3, ping_timeout=0.5)
 def push(ws: WebSocket) -> None:
     """Send for ever, to a peer that may have stopped reading."""

@@ -10,7 +10,7 @@ import threading
 import flask
 from flask import jsonify, request
 
-from .base import app, primitives, released
+from .base import app, primitives, record, released
 
 
 @app.get("/release")
@@ -35,10 +35,25 @@ def slow() -> str:
     return "slow"
 
 
+@app.get("/smuggled")
+def smuggled() -> str:
+    """What no test asks for in a request of its own."""
+    record("smuggled")
+    return "smuggled"
+
+
 @app.get("/process")
 def process() -> flask.Response:
     threads = sorted(thread.name for thread in threading.enumerate())
-    return jsonify(pid=os.getpid(), threads=threads, greenlets=count_greenlets())
+    return jsonify(
+        pid=os.getpid(), threads=threads, greenlets=count_greenlets(), environs=count_environs()
+    )
+
+
+def count_environs() -> int:
+    """Environs of handshakes that somebody still has."""
+    gc.collect()
+    return sum(type(o) is dict and "HTTP_SEC_WEBSOCKET_KEY" in o for o in gc.get_objects())
 
 
 def count_greenlets() -> int:
