@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Pages for authors of plugins and for maintainers, which have tests of their own.
-OTHERS = {ROOT / "docs" / "plugins.md", ROOT / "docs" / "releasing.md"}
+OTHERS = {ROOT / "docs" / name for name in ("plugins.md", "brokers.md", "releasing.md")}
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

@@ -137,6 +137,11 @@ def test_access_line_is_found_by_its_form() -> None:
     assert PLAIN.find_access_lines('"GET /echo?tag=t10 HTTP/1.1" 101', r"\S*tag=t1\b") == []
 
 
+def test_server_that_is_not_in_the_table_is_refused_in_words() -> None:
+    with pytest.raises(ValueError, match=r"'gunicron'.* cheroot, .* leave it out"):
+        Setup(name="typo", command="", server="gunicron")
+
+
 def test_server_that_ends_at_start_is_an_error_with_its_output(
     tmp_path: Path, certificate: Certificate
 ) -> None:
@@ -171,7 +176,7 @@ def test_author_is_told_of_a_capability_without_a_setup(tmp_path: Path) -> None:
 
 
 def test_failing_assertion_shows_its_values(tmp_path: Path) -> None:
-    test = edit('server="wsgiref"', 'server="other"')
+    test = edit('server="wsgiref"', 'server="waitress"')
     folder = make_folder(tmp_path / "plugin", test_wsgiref=test)
     outcome = run_pytest(folder, f"{TEST}test_environs_of_other_servers_are_left_alone")
     # What pytest itself adds to a comparison.

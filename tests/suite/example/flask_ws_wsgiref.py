@@ -22,4 +22,5 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         read_ahead=functools.partial(take_buffered, reader, sock),
         # Each request has a thread of its own, on which the handler may stay.
         detachable=True,
+        is_stopping=environ["wsgiref.is_stopping"],
     )

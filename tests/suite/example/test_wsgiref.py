@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-from flask_ws.testing import Capabilities, ServerSuite, Setup
+from flask_ws.testing import ServerSuite, Setup
 
 PLAIN = Setup(
     name="plain",
     command="python serve.py {bind}",
     plugin="flask_ws_wsgiref",
     server="wsgiref",
-    capabilities=Capabilities(keep_alive=False),
 )
 
 

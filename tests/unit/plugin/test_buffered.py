@@ -75,6 +75,21 @@ def test_the_timeout_of_the_socket_is_as_before(request_: Request, timeout: floa
     assert request_.sock.gettimeout() == timeout
 
 
+def test_a_socket_that_the_reader_does_not_read_is_refused_in_words(request_: Request) -> None:
+    """Its own would be waited for, as it is still blocking."""
+    with request_.sock.dup() as duplicate, pytest.raises(ValueError, match="not a duplicate"):
+        take_buffered(request_.reader, duplicate)
+
+
+def test_a_reader_that_names_no_descriptor_is_emptied(request_: Request) -> None:
+    class Reader(io.BytesIO):
+        def peek(self, size: int) -> bytes:
+            return self.getvalue()
+
+    reader = Reader(b"frames")
+    assert take_buffered(reader, request_.sock) == b"frames"  # type: ignore[arg-type]
+
+
 def test_the_timeout_of_the_socket_is_as_before_after_an_error(request_: Request) -> None:
     class Broken:
         def peek(self, size: int) -> bytes:

@@ -14,7 +14,8 @@ PLAIN = Setup(
     command="cheroot {app} --bind {bind}",
     plugin="flask_ws_cheroot",
     server="cheroot",
-    capabilities=Capabilities(access_log=False, few_workers=True),
+    # The time that Cheroot leaves to its own threads.
+    capabilities=Capabilities(access_log=False, few_workers=True, stop_seconds=5),
     stop_signal=signal.SIGINT,
 )
 TLS = replace(

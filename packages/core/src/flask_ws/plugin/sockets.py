@@ -89,7 +89,18 @@ def take_buffered(reader: io.BufferedReader, sock: socket.socket) -> bytes:
     :param reader: the server's reader of ``sock``.
     :param sock: the server's socket.
     :return: the bytes, which the reader does not hold any more.
+    :raises ValueError: ``reader`` reads another socket, for which it would wait.
     """
+    try:
+        number = reader.fileno()
+    except (AttributeError, io.UnsupportedOperation):
+        # A reader of the server's own making, which has none.
+        number = sock.fileno()
+    if number != sock.fileno():
+        raise ValueError(
+            f"reader does not read sock, but descriptor {number}: give the server's own socket, "
+            "not a duplicate."
+        )
     timeout = sock.gettimeout()
     # Not settimeout(0): with it eventlet's TLS socket times out instead of saying "not now".
     sock.setblocking(False)

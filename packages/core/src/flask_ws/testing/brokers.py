@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -9,10 +10,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from flask_ws.exceptions import BrokerError
+from flask_ws.exceptions import BrokerError, ConfigurationError
 from flask_ws.plugin.brokers import Broker
 from flask_ws.plugin.manager import plugins
+
+from .proxy import Proxy
 
 __all__ = ["BrokerSuite"]
 
@@ -22,11 +26,26 @@ PATIENCE = 10.0
 SOON = 5.0
 
 #: Names that a broker might take for more than names.
-NAMES = ("plain", "with space", "ünï¢ode", "a*?[b]^\\c", "a.b/c:d{e}", "x" * 500)
+NAMES = (
+    "plain",
+    # Names that differ by case, by spaces, or in how an accent is written.
+    "Plain",
+    " plain",
+    "plain ",
+    "plainé",
+    "plaine\N{COMBINING ACUTE ACCENT}",
+    "with space",
+    "ünï¢ode",
+    "a*?[b]^\\c",
+    "a.b/c:d{e}",
+    "x" * 500,
+)
 #: Bytes that a broker might take for more than bytes.
-PAYLOADS = (b"text", b"", b"\0\r\n\xff\n", bytes(range(256)) * 4096)
+PAYLOADS = (b"text", b"text", b"", b"\0\r\n\xff\n", bytes(range(256)) * 4096)
 #: How the payload begins that a test publishes at its end.
 END = b"the last: "
+#: A password that is shown to nobody.
+SECRET = "5ecret"  # noqa: S105 (of nothing)
 
 
 class Process:
@@ -42,6 +61,11 @@ class Process:
         with self._condition:
             self.delivered.append((channel, payload))
             self._condition.notify_all()
+
+    def has(self, channel: str, payload: bytes) -> bool:
+        """Tell whether a payload has been delivered."""
+        with self._condition:
+            return (channel, payload) in self.delivered
 
     def await_payload(self, payload: bytes) -> None:
         """Wait until a payload has been delivered."""
@@ -73,10 +97,44 @@ class BrokerSuite:
     #: Whether there are other processes at all.
     reaches_others: ClassVar[bool] = True
 
+    def url_through(self, host: str, port: int) -> str | None:
+        """Return the URL of the same broker at another address: a proxy that the suite cuts.
+
+        By default that is :attr:`url` with another host and port.
+
+        :return: ``None`` if there is none, as for a Unix socket or several servers; then the
+            tests of lost connections pass at once.
+        """
+        try:
+            parts = urlsplit(self.url)
+            old = parts.hostname, parts.port
+        except ValueError:
+            return None
+        if None in old:
+            return None
+        # A certificate may be that of a name.
+        name = old[0] if old[0] == "localhost" else host
+        credentials, at, _ = parts.netloc.rpartition("@")
+        return parts._replace(netloc=f"{credentials}{at}{name}:{port}").geturl()
+
     @contextmanager
-    def process(self) -> Iterator[Process]:
+    def behind_proxy(self) -> Iterator[tuple[Proxy, str] | None]:
+        """Put a proxy before the broker; ``None`` where that is not possible."""
+        if self.url_through("127.0.0.1", 1) is None:
+            yield None
+            return
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        with Proxy((parts.hostname, parts.port)) as proxy:
+            url = self.url_through("127.0.0.1", proxy.port)
+            assert url is not None
+            yield proxy, url
+
+    @contextmanager
+    def process(self, url: str | None = None) -> Iterator[Process]:
         """Open the broker, as a process does."""
-        broker = plugins.open_broker(self.url)
+        broker = plugins.open_broker(url or self.url)
         try:
             yield Process(broker)
         finally:
@@ -199,10 +257,122 @@ class BrokerSuite:
         before = set(threading.enumerate())
         with self.listening("a") as process:
             process.broker.publish("a", b"")
-        deadline = time.monotonic() + PATIENCE
-        while set(threading.enumerate()) - before and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert set(threading.enumerate()) <= before
+        _wait_until(lambda: set(threading.enumerate()) <= before, "all threads to end")
+
+    def test_closing_frees_all_descriptors(self) -> None:
+        """Connections among them."""
+        with self.listening("a") as process:
+            process.broker.publish("a", b"")
+        before = _count_descriptors()
+        with self.listening("a") as process, self.process() as publisher:
+            publisher.broker.publish("a", b"")
+        _wait_until(lambda: _count_descriptors() <= before, "descriptors to be freed")
+
+    def test_after_closing_nothing_comes(self) -> None:
+        """Whatever was subscribed to."""
+        with self.listening("a") as process:
+            pass
+        with self.listening("a") as other, self.process() as publisher:
+            publisher.broker.publish("a", b"too late")
+            self.check(other, "a", [b"too late"])
+        assert process.delivered == []
+
+    # A broker that is away
+
+    def test_after_a_cut_all_that_is_subscribed_to_is_heard_again(self) -> None:
+        """And the broker has noticed by itself that it was away."""
+        with self.behind_proxy() as behind:
+            if behind is None:
+                return
+            proxy, url = behind
+            with self.process(url) as process, self.process() as publisher:
+                for channel in ("a", "b"):
+                    process.broker.subscribe(channel)
+                self.publish_until_delivered(publisher, process, "a")
+                proxy.cut()
+                _wait_until(lambda: process.broker.is_away, "the broker to notice the cut")
+                proxy.restore()
+                for channel in ("a", "b"):
+                    self.publish_until_delivered(publisher, process, channel)
+                _wait_until(lambda: not process.broker.is_away, "the broker to say that it is back")
+
+    def test_what_is_subscribed_to_while_away_is_heard_afterwards(self) -> None:
+        """And what is unsubscribed from then is not."""
+        with self.behind_proxy() as behind:
+            if behind is None:
+                return
+            proxy, url = behind
+            with self.process(url) as process, self.process() as publisher:
+                process.broker.subscribe("left")
+                self.publish_until_delivered(publisher, process, "left")
+                proxy.cut()
+                _wait_until(lambda: process.broker.is_away, "the broker to notice the cut")
+                _soon(lambda: process.broker.subscribe("joined"), "subscribe() waits")
+                _soon(lambda: process.broker.unsubscribe("left"), "unsubscribe() waits")
+                proxy.restore()
+                self.publish_until_delivered(publisher, process, "joined")
+                publisher.broker.publish("left", b"not wanted")
+                self.publish_until_delivered(publisher, process, "joined")
+                assert ("left", b"not wanted") not in process.delivered
+
+    def test_the_first_publication_may_find_it_away(self) -> None:
+        """It says so; a later one arrives."""
+        with self.behind_proxy() as behind:
+            if behind is None:
+                return
+            proxy, url = behind
+            proxy.cut()
+            with self.listening("a") as process, self.process(url) as publisher:
+                _expect_error(publisher.broker)
+                proxy.restore()
+                self.publish_until_delivered(publisher, process, "a")
+
+    def test_a_connection_that_stalls_is_not_waited_for(self) -> None:
+        """No answer is an answer, after a second or two."""
+        with self.behind_proxy() as behind:
+            if behind is None:
+                return
+            proxy, url = behind
+            with self.listening("a") as process, self.process(url) as publisher:
+                self.publish_until_delivered(publisher, process, "a")
+                proxy.stall()
+                for _ in range(3):
+                    _expect_error(publisher.broker)
+                proxy.restore()
+                self.publish_until_delivered(publisher, process, "a")
+
+    def publish_until_delivered(self, publisher: Process, process: Process, channel: str) -> None:
+        """Publish again and again, while either of them may be connecting."""
+        payload = os.urandom(8).hex().encode()
+
+        def is_delivered() -> bool:
+            with contextlib.suppress(BrokerError):
+                publisher.broker.publish(channel, payload)
+            return process.has(channel, payload)
+
+        _wait_until(is_delivered, f"a publication on {channel!r} to arrive", every=0.1)
+
+    # URLs
+
+    def test_urls_of_other_schemes_are_left_alone(self) -> None:
+        """No plugin claims what it does not know."""
+        for url in ("carrier-pigeon://localhost:1", f"x{self.url}", "//localhost", ":"):
+            try:
+                broker = plugins.open_broker(url)
+            except ConfigurationError:
+                continue
+            raise AssertionError(f"{url} was claimed by {broker!r}")
+
+    def test_urls_that_make_no_sense_are_refused_in_words(self) -> None:
+        """By ConfigurationError, in which no password is."""
+        if self.url_through("127.0.0.1", 1) is None:
+            return
+        scheme = self.url.partition(":")[0]
+        for place in ("127.0.0.1:port", "127.0.0.1:99999", "[:1"):
+            url = f"{scheme}://user:{SECRET}@{place}"
+            error = _refusal(url)
+            assert error is not None, f"{url} was taken"
+            assert SECRET not in str(error), "the error shows a password"
 
     def test_one_that_is_away_says_so_soon(self) -> None:
         """Only when something is published; and it can be closed."""
@@ -229,3 +399,55 @@ def _at_once(*functions: Callable[[], object]) -> None:
     with ThreadPoolExecutor(len(functions)) as pool:
         for future in [pool.submit(function) for function in functions]:
             future.result(PATIENCE)
+
+
+def _refusal(url: str) -> ConfigurationError | None:
+    try:
+        plugins.open_broker(url)
+    except ConfigurationError as error:
+        return error
+    return None
+
+
+def _wait_until(probe: Callable[[], bool], what: str, *, every: float = 0.01) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not probe():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {PATIENCE} s: {what}")
+        time.sleep(every)
+
+
+def _soon(function: Callable[[], object], complaint: str) -> None:
+    """Call what may not wait for long."""
+    done = threading.Event()
+
+    def run() -> None:
+        function()
+        done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    assert done.wait(SOON), f"{complaint} for more than {SOON} s"
+
+
+def _expect_error(broker: Broker) -> None:
+    """Publish where that cannot be done, which is said soon."""
+    errors: list[Exception] = []
+
+    def publish() -> None:
+        try:
+            broker.publish("a", b"")
+        except Exception as error:
+            errors.append(error)
+
+    _soon(publish, "publish() waits")
+    assert errors, "publish() raised no BrokerError"
+    assert isinstance(errors[0], BrokerError), f"publish() raised {errors[0]!r}, no BrokerError"
+
+
+def _count_descriptors() -> int:
+    # Not before it is needed: the client for tests works where nothing of the extra is installed.
+    import psutil
+
+    process = psutil.Process()
+    count: Callable[[], int] = getattr(process, "num_fds" if os.name == "posix" else "num_handles")
+    return count()

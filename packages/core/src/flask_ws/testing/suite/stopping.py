@@ -138,7 +138,7 @@ class Stopping(Subject):
 
     @on_main
     @on_limited_stop
-    def test_handler_that_does_not_end_holds_up_the_stop_no_longer_than_declared(
+    def test_handler_without_end_holds_up_the_stop_no_longer_than_declared(
         self, launch: Launch, setup: Setup, peers: list[Peer]
     ) -> None:
         server = launch()
