@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from tests.support.redis import RedisServer
 
@@ -331,3 +332,26 @@ class Crowd:
             if client.writer.can_write_eof():
                 client.writer.write_eof()
             await asyncio.wait_for(client.reader.read(), PATIENCE)
+
+    async def spoil_headers(self, chance: random.Random) -> None:
+        """Headers of a request that is no handshake, or of a 101 that cannot be sent."""
+        path, status = chance.choice(ECHO), b"400"
+        lines = [f"Host: {self.server.host}"]
+        lines += [f"{name}: {value}" for name, value in handshake_headers(make_key())]
+        spoilt = chance.randrange(4)
+        if spoilt == 0:
+            lines.append(chance.choice(["Content-Length: +0", "Content-Length: 0_0"]))
+        elif spoilt == 1:
+            del lines[0]
+        elif spoilt == 2:
+            # Some names, and values, that the app sets.
+            header = chance.choice(["X-User=\u0141ukasz", "X-User\r\nX=a", "X-User=a\0b", "=a"])
+            path, status = f"{path}?header={quote(header)}", b"500"
+        else:
+            # It stands, but without what is ours.
+            path, status = f"{path}?header=Connection=close", b"101"
+        async with self.dial() as client:
+            await client.send("\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode())
+            head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), PATIENCE)
+        if head.split(b" ")[1] != status:
+            self.faults.append(f"spoilt headers, {spoilt}, were answered {head!r}")
