@@ -27,13 +27,19 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(flask|werkzeug|pluggy|io|signal|socket|subprocess|threading|typing|_typeshed)\..*",
+        r"(flask|werkzeug|pluggy|io|math|signal|socket|subprocess|threading|typing|_typeshed)\..*",
     ),
     ("py:.*", r".*collections\.abc\..*"),
     ("py:class", r"(bool|bytes|bytearray|dict|float|int|list|memoryview|object|str|tuple|None)"),
     ("py:exc", r"(TypeError|ValueError)"),
     # Names of annotations, which mean nothing to a reader.
-    ("py:class", r"flask_ws\.(connection\.Connection|extension\.F|testing\.client\.Connecting)"),
+    (
+        "py:class",
+        (
+            r"flask_ws\.(connection\.connection\.Connection|routes\.extension\.F"
+            r"|testing\.client\.Connecting)"
+        ),
+    ),
     ("py:class", r"flask_ws\.concurrency\.(Event|Lock)"),
     ("py:class", r"BytesLike|WSGIEnvironment"),
 ]

@@ -17,6 +17,7 @@ from tests.support.raw import encode_message
 
 from flask_ws import Concurrency, ServerSocket, Sock, WebSocket, hookimpl
 from flask_ws.concurrency import threads
+from flask_ws.http import exchange
 from flask_ws.loop import monitor as monitor_module
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.plugin import hookspecs
@@ -238,3 +239,20 @@ def test_all_fields_but_the_socket_have_a_default() -> None:
 def test_no_argument_of_a_hook_is_lost(hook: str, arguments: list[str]) -> None:
     specification: Callable[..., object] = getattr(hookspecs, hook)
     assert set(arguments) <= set(inspect.signature(specification).parameters)
+
+
+def test_field_on_new_fileno_is_called_when_the_number_has_changed(
+    app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "WINDOWS", True)
+    sock.route("/")(lambda ws: None)
+    pair = socket.socketpair()
+    before, seen = pair[1].fileno(), []
+    call = server.call(
+        app, pair=pair, detach=True, on_new_fileno=lambda: seen.append(pair[1].fileno())
+    )
+    server.accepted(call)
+    call.peer.answer_close()
+    call.wait()
+    assert len(seen) == 1
+    assert seen[0] != before
