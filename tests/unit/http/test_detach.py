@@ -29,7 +29,7 @@ THREAD = "flask_ws.handler"
 def threads(monkeypatch: pytest.MonkeyPatch) -> ThreadPool:
     """No threads of other tests."""
     threads = ThreadPool()
-    monkeypatch.setattr(pool, "_pool", threads)
+    monkeypatch.setitem(pool._pools._made, None, threads)
     return threads
 
 

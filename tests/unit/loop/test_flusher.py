@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +19,7 @@ from flask_ws.concurrency import threads
 from flask_ws.connection.sender import Sender
 from flask_ws.loop import flusher as flusher_module
 from flask_ws.loop.flusher import Flusher, flusher_for
+from flask_ws.loop.monitor import monitor_for
 from flask_ws.protocol.frames import BytesLike
 
 #: More than the buffers of a socket pair hold.
@@ -213,6 +218,73 @@ def test_no_descriptor_is_left(block: Callable[..., Ends], concurrency: KeepingT
     join(concurrency)
     ends.close()
     assert len(os.listdir("/dev/fd")) <= before
+
+
+def out_of_descriptors(*args: object) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_no_descriptor_is_needed(
+    block: Callable[..., Ends], concurrency: KeepingThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [socket.socketpair() for _ in range(3)]
+    for name, module in (("dup", os), ("socketpair", socket), ("epoll", select)):
+        monkeypatch.setattr(module, name, out_of_descriptors)
+    # Those of greenlets wait on a copy.
+    monkeypatch.setattr(Sender, "wait_writable", out_of_descriptors)
+    several = [block(pair) for pair in pairs]
+    assert all(is_drained(ends.peer) for ends in several)
+    join(concurrency)
+
+
+def test_nothing_stays_watched_after_an_error(
+    flusher: Flusher,
+    block: Callable[..., Ends],
+    concurrency: KeepingThreads,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It costs the one connection."""
+    failing, other = block(), block()
+    flush = Sender.flush
+
+    def fail(self: Sender, *, later: bool = True) -> bool:
+        if self is failing.connection.sender and not later:
+            raise BufferError("failed on purpose")
+        return flush(self, later=later)
+
+    monkeypatch.setattr(Sender, "flush", fail)
+    assert is_drained(other.peer)
+    # Until its socket can be written again.
+    failing.peer.sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while failing.peer.sock.recv(65536):
+            pass
+    until(lambda: failing.connection.close_code == 1006)
+    join(concurrency)
+    assert not flusher._watched
+    assert "failed on purpose" in caplog.text
+
+
+def test_what_waits_goes_out_when_there_are_threads_again(
+    flusher: Flusher,
+    concurrency: KeepingThreads,
+    block: Callable[..., Ends],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where nobody looks at the connection meanwhile, as with an idle event view."""
+
+    def no_thread(self: object, target: object, name: str) -> object:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(concurrency), "spawn", no_thread)
+        ends = block()
+    monitor_for(concurrency)._look()
+    assert not flusher._worker.is_running
+    monkeypatch.setattr(time, "monotonic", lambda: float("inf"))
+    monitor_for(concurrency)._look()
+    assert is_drained(ends.peer)
 
 
 def test_a_connection_is_tried_again_after_a_shortage(

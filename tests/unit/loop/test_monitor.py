@@ -17,6 +17,7 @@ from tests.unit.conftest import Connect, Ends, KeepingThreads, closed, in_receiv
 
 from flask_ws import ConnectionClosed
 from flask_ws.concurrency import threads
+from flask_ws.connection.connection import Connection
 from flask_ws.loop import monitor as monitor_module
 from flask_ws.loop.monitor import Monitor, Watch, monitor_for
 
@@ -712,12 +713,95 @@ def test_a_server_is_asked_once_for_all_its_connections(connect: Connect, monito
         return False
 
     # It has no thread, and looks when the test says so.
-    monitor._running = True
+    monitor._worker.start = lambda: None  # type: ignore[method-assign]
     for _ in range(5):
         monitor.add(make_watch(connect(), is_stopping=is_stopping))
     monitor._look()
 
     assert asked == [1]
+
+
+def fail(*args: object) -> object:
+    raise BufferError("failed on purpose")
+
+
+def break_(ends: Ends, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a connection have a fault of flask-ws's."""
+    call = getattr(Connection, method)
+
+    def fail_or_call(self: Connection, *args: object) -> object:
+        return fail() if self is ends.connection else call(self, *args)
+
+    monkeypatch.setattr(Connection, method, fail_or_call)
+
+
+@pytest.mark.parametrize(
+    ("method", "opcode"), [("service", PONG), ("post_ping", PING), ("go_away", CLOSE)]
+)
+def test_an_error_with_one_connection_costs_that_one_alone(
+    connect: Connect,
+    monitor: Monitor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+    opcode: int,
+) -> None:
+    monitor._worker.start = lambda: None  # type: ignore[method-assign]
+    several = first, broken, last = connect(), connect(), connect()
+    break_(broken, method, monkeypatch)
+    for ends in several:
+        watch = make_watch(
+            ends,
+            ping_interval=1.0 if opcode == PING else None,
+            is_stopping=(lambda: True) if opcode == CLOSE else never,
+        )
+        watch.quiet_since -= 1.0
+        monitor.add(watch)
+        if opcode == PONG:
+            ends.peer.send_frame(PING)
+    monitor._look()
+
+    assert broken.connection.close_code == 1006
+    assert "failed on purpose" in caplog.text
+    assert [ends.peer.read_frame().opcode for ends in (first, last)] == [opcode] * 2
+
+
+def test_an_error_at_the_end_of_the_process_costs_one_goodbye_alone(
+    connect: Connect, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor_module, "FAREWELL", 0.05)
+    monitor._worker.start = lambda: None  # type: ignore[method-assign]
+    broken, other = connect(), connect()
+    break_(broken, "go_away", monkeypatch)
+    for ends in (broken, other):
+        monitor.add(make_watch(ends))
+    in_thread(monitor.say_goodbye).result(PATIENCE)
+
+    assert other.peer.read_close().close_code == 1001
+
+
+def test_a_timer_that_fails_does_not_keep_the_next_from_being_called(monitor: Monitor) -> None:
+    called: list[str] = []
+    monitor.at(0.0, fail)
+    monitor.at(0.0, lambda: called.append("next"))
+    monitor._look()
+
+    assert called == ["next"]
+
+
+def test_a_connection_without_a_monitor_is_not_kept(
+    connect: Connect, monitor: Monitor, keeping: KeepingThreads
+) -> None:
+    def spawn(target: object, name: str) -> None:
+        raise RuntimeError("can't start new thread")
+
+    assert monitor.admit(1)
+    keeping.spawn = spawn  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        monitor.add(make_watch(connect()), admitted=True)
+    monitor.dismiss()
+
+    assert len(monitor) == 0
 
 
 def test_others_may_run_between_many_pings(
@@ -731,7 +815,7 @@ def test_others_may_run_between_many_pings(
         pauses.append((timeout, sum(ends.connection.bytes_sent > 0 for ends in several)))
         return False
 
-    monitor._running = True
+    monitor._worker.start = lambda: None  # type: ignore[method-assign]
     watches = [make_watch(ends, ping_interval=1000) for ends in several]
     for watch in watches:
         monitor.add(watch)
@@ -758,7 +842,7 @@ def test_a_server_without_connections_is_not_asked(connect: Connect, monitor: Mo
 
         return is_stopping
 
-    monitor._running = True
+    monitor._worker.start = lambda: None  # type: ignore[method-assign]
     first, second = connect(), connect()
     monitor.add(make_watch(first, is_stopping=ask("first")))
     monitor.add(make_watch(second, is_stopping=ask("second")))

@@ -19,6 +19,7 @@ from flask_ws import Sock, WebSocket, WebSocketView
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
 from flask_ws.connection.cork import ENOUGH
+from flask_ws.connection.receiver import TURNS
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.loop import reactor as reactor_module
 from flask_ws.loop.monitor import monitor_for
@@ -42,7 +43,7 @@ def make(
 
     def make(workers: int) -> Reactor:
         reactor = Reactor(workers)
-        monkeypatch.setattr(reactor_module, "_reactor", reactor)
+        monkeypatch.setitem(reactor_module._reactors._made, None, reactor)
         return reactor
 
     return make
@@ -199,10 +200,10 @@ def test_a_thread_that_came_to_help_leaves_when_methods_are_quick_again(
     blocked.send("hello")
     gate.await_one()
     assert free.echo("hello") == "hello"
-    assert reactor._readers == 2
+    assert len(reactor._readers) == 2
     gate.open.set()
     assert blocked.read() == "hello"
-    until(lambda: reactor._readers == 1)
+    until(lambda: len(reactor._readers) == 1)
 
 
 def test_methods_that_block_a_little_each_run_at_once(
@@ -423,6 +424,148 @@ def test_a_masked_socket_is_unmasked_when_it_is_let_go() -> None:
     assert masks.masked == set()
 
 
+class Quiet:
+    """A conversation that has nothing to say."""
+
+    fd = 5
+    label = "quiet"
+    has_more = False
+    served = 0
+
+    def serve(self, *, read: bool = True, cork: object = None) -> bool:
+        self.served += 1
+        return True
+
+    def give_up(self) -> None:
+        pass
+
+    def stop_lingering(self) -> None:
+        pass
+
+
+def test_old_news_of_a_number_do_not_serve_the_connection_that_has_it_now() -> None:
+    """It comes between the claim and the look, and claims its number itself."""
+    reactor, new = Reactor(1), Quiet()
+
+    class Late(dict[int, Any]):
+        def get(self, fd: int, default: Any = None) -> Any:
+            reactor._claimed[fd] = new
+            self[fd] = new, lambda: None
+            return super().get(fd, default)
+
+    reactor._conversations = Late()
+    reactor._serve(5, "of the one before", None)
+    assert new.served == 0
+    assert reactor._claimed == {5: new}
+
+
+class Script:
+    """A poller that reports what the test says, and then ends the thread."""
+
+    def __init__(self, *readable: list[int]) -> None:
+        self.readable = list(readable)
+        self.timeouts: list[float] = []
+
+    def wait(self, timeout: float) -> list[int]:
+        self.timeouts.append(timeout)
+        if not self.readable:
+            raise EOFError
+        return self.readable.pop(0)
+
+
+def test_a_socket_with_much_to_say_does_not_keep_others_from_being_served() -> None:
+    """What is readable by then goes first; and nobody waits for what is at hand."""
+    reactor, served = Reactor(1), []
+
+    class Talkative(Quiet):
+        def __init__(self, fd: int, turns: int) -> None:
+            self.fd, self.turns = fd, turns
+
+        def serve(self, *, read: bool = True, cork: object = None) -> bool:
+            served.append(self.fd)
+            self.turns -= 1
+            return True
+
+        @property
+        def has_more(self) -> bool:  # type: ignore[override]
+            return self.turns > 0
+
+    for fd, turns in ((5, 4), (6, 1)):
+        reactor._conversations[fd] = Talkative(fd, turns), lambda: None
+    poller = Script([5], [6], [6, 5], [])
+    reactor._poller = poller  # type: ignore[assignment]
+    with pytest.raises(EOFError):
+        reactor._read()
+
+    assert served == [5, 6, 5, 6, 5, 5]
+    assert poller.timeouts[1:4] == [0, 0, 0]
+
+
+def test_a_batch_of_messages_does_not_hold_up_others(
+    make: Callable[[int], Reactor], sock: Sock, connect: Callable[..., Peer]
+) -> None:
+    called: list[str | bytes] = []
+
+    @sock.route("/")
+    class View(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            if not called:
+                other.send("other")
+            called.append(message)
+            if message == "last":
+                ws.send("done")
+
+    make(1)
+    peer, other = connect(), connect()
+    peer.send_bytes(batch(*["x"] * 250, "last"))
+    assert peer.read() == "done"
+    assert called.index("other") <= 2 * TURNS
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_thread_survives_an_error_of_its_own(
+    make: Callable[[int], Reactor],
+    gate: Gate,
+    connect: Callable[..., Peer],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    workers: int,
+) -> None:
+    reactor = make(workers)
+    peer = connect("/echo")
+    poller, failed = reactor._poller, threading.Event()
+    wait = poller.wait
+
+    def fail(timeout: float) -> list[int]:
+        poller.wait = wait  # type: ignore[method-assign]
+        failed.set()
+        raise OSError("failed on purpose")
+
+    poller.wait = fail  # type: ignore[method-assign]
+    assert failed.wait(PATIENCE)
+    assert peer.echo("hello") == "hello"
+    assert "failed on purpose" in caplog.text
+    until(lambda: len(reactor_threads()) == workers)
+
+
+def test_a_connection_that_cannot_be_unregistered_is_released(
+    make: Callable[[int], Reactor],
+    gate: Gate,
+    connect: Callable[..., Peer],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reactor = make(1)
+
+    def fail(fd: int) -> None:
+        raise KeyError(fd)
+
+    monkeypatch.setattr(type(reactor._poller), "unregister", lambda self, fd: fail(fd))
+    peer, other = connect("/echo"), connect("/echo")
+    peer.close()
+    assert other.echo("hello") == "hello"
+
+
 def test_a_system_without_threads_makes_do_with_fewer(
     make: Callable[[int], Reactor],
     gate: Gate,
@@ -540,7 +683,7 @@ def test_a_connection_that_cannot_be_seen_off_does_not_end_the_thread(
 def test_the_reactor_of_a_process_is_one(
     make: Callable[[int], Reactor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reactor_module, "_reactor", None)
+    monkeypatch.delitem(reactor_module._reactors._made, None, raising=False)
     reactor = reactor_for_process(2)
     assert reactor_for_process(5) is reactor
 

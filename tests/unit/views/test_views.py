@@ -48,7 +48,7 @@ def place(request: pytest.FixtureRequest) -> dict[str, Any]:
 def reactor(monkeypatch: pytest.MonkeyPatch) -> Reactor:
     """A reactor of the test's own, with four threads."""
     reactor = Reactor(4)
-    monkeypatch.setattr(reactor_module, "_reactor", reactor)
+    monkeypatch.setitem(reactor_module._reactors._made, None, reactor)
     monkeypatch.setattr(reactor_module, "PATIENCE", 0.05)
     return reactor
 
@@ -1054,7 +1054,7 @@ def test_a_reader_that_reads_nothing_holds_no_thread(
     sock: Sock, said: Said, server: MemoryServer, app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even once it has said that it sends no more, while there is something to send to it."""
-    monkeypatch.setattr(reactor_module, "_reactor", Reactor(1))
+    monkeypatch.setitem(reactor_module._reactors._made, None, Reactor(1))
     sock.route("/")(recording(Said()))
 
     @sock.route("/patient", max_outbox=8_000_000, close_timeout=PATIENCE)
@@ -1246,7 +1246,7 @@ def test_peers_that_wait_for_a_thread_are_kept(
     sock: Sock, said: Said, app: Flask, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their pongs have come, although nobody has had the time to read them."""
-    monkeypatch.setattr(reactor_module, "_reactor", Reactor(1))
+    monkeypatch.setitem(reactor_module._reactors._made, None, Reactor(1))
     go_on, there = threading.Event(), threading.Event()
 
     @sock.route("/block")

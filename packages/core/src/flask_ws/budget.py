@@ -11,12 +11,12 @@ from __future__ import annotations
 import functools
 import logging
 import math
-import os
 import threading
 from collections import deque
 from typing import Protocol
 
 from .concurrency import HomeThread
+from .process import after_fork
 
 __all__ = ["STEP", "Budget", "Holder", "budget"]
 
@@ -174,5 +174,4 @@ class Budget:
 #: That of this process.
 budget = Budget()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=budget.start_anew)
+after_fork(budget.start_anew)

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
+import errno
+import functools
 import logging
+import os
 import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Protocol
+from types import BuiltinFunctionType, TracebackType
+from typing import Protocol, TypeVar
+
+from .process import PerProcess
+from .system import socketpair
+
+try:
+    # Of C: no monkey-patching makes it green.
+    from _queue import Empty, SimpleQueue
+except ImportError:
+    from queue import Empty, SimpleQueue
 
 __all__ = ["Concurrency", "Event", "HomeThread", "Lock", "threads"]
 
 logger = logging.getLogger("flask_ws")
+
+T = TypeVar("T")
+
+#: Seconds that a thread waits for another one that does not run its greenlets.
+STALLED = 10.0
+#: Seconds until a greenlet looks at its socket again that has no descriptor to wait for it.
+SHORTAGE_LOOK = 0.02
+#: No more descriptors: for the process, or for the system.
+SHORTAGES = (errno.EMFILE, errno.ENFILE)
 
 
 class Lock(Protocol):
@@ -70,11 +94,61 @@ class HomeThread:
         :param function: called without arguments. Functions are called one by one, in the order
             in which they came.
         """
-        if not self._waiting and self.is_here():
+        if self.catch_up() and not self._waiting:
             function()
         else:
             self._waiting.append(function)
             self.wake()
+
+    def catch_up(self) -> bool:
+        """Call first what waits to be called here, so that nothing overtakes it.
+
+        :return: ``False`` in any other thread, where nothing is called.
+        """
+        if not self.is_here():
+            return False
+        if self._waiting:
+            self.work()
+        return True
+
+    def call(self, function: Callable[[], T], concurrency: Concurrency) -> T:
+        """Call a function in a greenlet of this thread, and wait for it in another thread.
+
+        :param function: called without arguments; it may wait.
+        :param concurrency: the greenlets' primitives.
+        :return: what it returns.
+        :raises RuntimeError: this thread does not run its greenlets. The function may have been
+            called, or not.
+        """
+        answers: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+        signs_of_life: list[bool] = []
+
+        def run() -> None:
+            try:
+                answers.put((function(), None))
+            except BaseException as error:
+                answers.put((None, error))
+
+        def begin() -> None:
+            signs_of_life.append(True)
+            concurrency.spawn(run, "flask_ws.call")
+
+        self.run(begin)
+        while True:
+            try:
+                result, error = answers.get(timeout=STALLED)
+            except Empty:
+                if not signs_of_life:
+                    raise RuntimeError(
+                        f"The server's thread has not run any greenlet for {STALLED:g} s: it has "
+                        "ended, or something blocks it."
+                    ) from None
+                signs_of_life.clear()
+                self.run(functools.partial(signs_of_life.append, True))
+            else:
+                if error is not None:
+                    raise error
+                return result  # type: ignore[return-value]
 
     def work(self) -> None:
         """Call the functions that wait to be called."""
@@ -88,8 +162,9 @@ class HomeThread:
                     self._waiting[0]()
                 except Exception:
                     logger.exception("An error in what another thread asked for")
-                # It waited until now: so nothing overtakes it.
-                self._waiting.popleft()
+                finally:
+                    # It waited until now: so nothing overtakes it.
+                    self._waiting.popleft()
         finally:
             self._working = False
 
@@ -104,8 +179,11 @@ class Concurrency:
 
     #: Short name, shown in logs and used to name threads.
     name = "threads"
-    #: Whether a handler here costs a greenlet rather than a thread of the operating system's.
-    green = False
+
+    @property
+    def green(self) -> bool:
+        """Whether a handler costs a greenlet rather than a thread of the operating system's."""
+        return is_monkey_patched()
 
     def lock(self) -> Lock:
         """Make a lock."""
@@ -127,13 +205,19 @@ class Concurrency:
         """Tell the thread or greenlet that calls from others."""
         return threading.get_ident()
 
+    def pause(self) -> None:
+        """Let others run that are ready: greenlets do not take turns by themselves."""
+        time.sleep(0)
+
     def home(self) -> HomeThread | None:
         """Return the thread of the caller, if only there these primitives work.
 
-        :return: the same object for each call from that thread; ``None``, the default, where
-            locks and the like can be used from any thread.
+        :return: the same object for each call from that thread; ``None`` where locks and the like
+            can be used from any thread, as those of a process that is not monkey-patched.
         """
-        return None
+        if not is_monkey_patched():
+            return None
+        return _homes.get(threading.get_native_id(), PatchedThread)
 
     def wait_readable(self, fd: int, timeout: float | None) -> bool:
         """Wait until a socket can be read.
@@ -151,7 +235,68 @@ class Concurrency:
         :param timeout: seconds to wait; ``None`` waits for as long as it takes.
         :return: ``False`` when the time was up first.
         """
-        return _poll(fd, timeout, write=True)
+        if not is_monkey_patched():
+            return _poll(fd, timeout, write=True)
+        # Whoever ends the connection closes its descriptor, and an event loop that is left with
+        # the number aborts the process.
+        try:
+            other = os.dup(fd)
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            time.sleep(SHORTAGE_LOOK)
+            return True
+        try:
+            return _poll(other, timeout, write=True)
+        finally:
+            os.close(other)
+
+
+class PatchedThread(HomeThread):
+    """A thread of a process whose standard library was made green by monkey-patching.
+
+    A byte on a socket wakes a greenlet there, whatever runs it. The numbers by which the operating
+    system knows its threads are what no monkey-patching changes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_native_id()
+        self._wakee, self._waker = socketpair()
+        for end in (self._wakee, self._waker):
+            end.setblocking(False)
+        self._start()
+
+    def _start(self) -> None:
+        threads.spawn(self._listen, "flask_ws.PatchedThread")
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                threads.wait_readable(self._wakee.fileno(), None)
+                with contextlib.suppress(BlockingIOError):
+                    self._wakee.recv(4096)
+                self.work()
+        except BaseException:
+            # The end of this greenlet, and not of what other threads have to say.
+            self._start()
+            raise
+
+    def is_here(self) -> bool:
+        return threading.get_native_id() == self._thread
+
+    def wake(self) -> None:
+        # Full, it wakes the greenlet as well.
+        with contextlib.suppress(BlockingIOError):
+            self._waker.send(b"\0")
+
+
+_homes: PerProcess[int, PatchedThread] = PerProcess()
+
+
+def is_monkey_patched() -> bool:
+    """Tell whether what the standard library calls threads are greenlets."""
+    return type(_thread.start_new_thread) is not BuiltinFunctionType
 
 
 def _poll(fd: int, timeout: float | None, *, write: bool) -> bool:

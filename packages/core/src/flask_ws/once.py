@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from .process import after_fork
+
 __all__ = ["NotYetError", "Once"]
 
 T = TypeVar("T")
@@ -29,6 +31,11 @@ class Once(Generic[T]):
         self._attempts: dict[str, Attempt] = {}
         #: The thing, once it is made.
         self.made: T | None = None
+        after_fork(self._start_anew)
+
+    def _start_anew(self) -> None:
+        # Whoever was making it is a thread of the parent's.
+        self._attempts = {}
 
     def get(self) -> T:
         """Return the thing; the first call makes it, and the others wait until it is made.

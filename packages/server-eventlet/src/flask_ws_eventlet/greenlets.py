@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -17,6 +18,11 @@ import eventlet.semaphore
 from flask_ws import Concurrency, HomeThread
 
 __all__ = ["greenlets"]
+
+#: Seconds until a socket is looked at again for which there is no descriptor to wait with.
+SHORTAGE_LOOK = 0.02
+#: No more descriptors: for the process, or for the system.
+SHORTAGES = (errno.EMFILE, errno.ENFILE)
 
 #: Tells threads apart, and not greenlets, even where the process is monkey-patched.
 get_thread: Callable[[], int] = eventlet.patcher.original("threading").get_ident
@@ -36,11 +42,16 @@ class HubThread(HomeThread):
         eventlet.spawn_n(self._listen)
 
     def _listen(self) -> None:
-        while True:
-            eventlet.hubs.trampoline(self._wakee.fileno(), read=True)
-            with contextlib.suppress(BlockingIOError):
-                self._wakee.recv(4096)
-            self.work()
+        try:
+            while True:
+                eventlet.hubs.trampoline(self._wakee.fileno(), read=True)
+                with contextlib.suppress(BlockingIOError):
+                    self._wakee.recv(4096)
+                self.work()
+        except BaseException:
+            # The end of this greenlet, and not of what other threads have to say.
+            eventlet.spawn_n(self._listen)
+            raise
 
     def is_here(self) -> bool:
         """Tell whether the caller runs in this thread."""
@@ -110,6 +121,10 @@ class Greenlets(Concurrency):
         """Run ``target`` in a greenlet."""
         eventlet.spawn_n(target)  # its greenlets have no names
 
+    def pause(self) -> None:
+        """Let other greenlets run."""
+        eventlet.sleep(0)
+
     def get_ident(self) -> int:
         """Identify the current greenlet."""
         return id(eventlet.getcurrent())
@@ -129,7 +144,13 @@ class Greenlets(Concurrency):
         """Let other greenlets run until ``fd`` can be written."""
         # The hub lets one greenlet wait for a descriptor. Who sends on a slow peer's socket may
         # wait for it by itself, while what went before that message waits here.
-        other = os.dup(fd)
+        try:
+            other = os.dup(fd)
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            eventlet.sleep(SHORTAGE_LOOK)
+            return True
         try:
             return _wait(other, timeout, write=True)
         finally:

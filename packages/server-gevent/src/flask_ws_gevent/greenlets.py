@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -16,6 +17,11 @@ import gevent.socket
 from flask_ws import Concurrency, HomeThread
 
 __all__ = ["greenlets"]
+
+#: Seconds until a socket is looked at again for which there is no descriptor to wait with.
+SHORTAGE_LOOK = 0.02
+#: No more descriptors: for the process, or for the system.
+SHORTAGES = (errno.EMFILE, errno.ENFILE)
 
 #: Tells threads apart, and not greenlets, even where the process is monkey-patched.
 get_thread = gevent.monkey.get_original("_thread", "get_ident")
@@ -64,6 +70,10 @@ class Greenlets(Concurrency):
         """Run ``target`` in a greenlet."""
         gevent.spawn(target).name = name
 
+    def pause(self) -> None:
+        """Let other greenlets run."""
+        gevent.sleep(0)
+
     def get_ident(self) -> int:
         """Identify the current greenlet."""
         return id(gevent.getcurrent())
@@ -83,7 +93,13 @@ class Greenlets(Concurrency):
         """Let other greenlets run until ``fd`` can be written."""
         # Who ends the connection closes its descriptor, and an event loop that is left with the
         # number aborts the process.
-        other = os.dup(fd)
+        try:
+            other = os.dup(fd)
+        except OSError as error:
+            if error.errno not in SHORTAGES:
+                raise
+            gevent.sleep(SHORTAGE_LOOK)
+            return True
         try:
             return _wait(gevent.socket.wait_write, other, timeout)
         finally:

@@ -6,7 +6,6 @@ import atexit
 import itertools
 import logging
 import os
-import weakref
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from ..exceptions import BrokerError
 from ..once import NotYetError, Once
 from ..plugin.brokers import Broker, MemoryBroker
 from ..plugin.manager import plugins
+from ..process import after_fork
 from ..protocol.frames import BINARY, TEXT, BytesLike, encode
 from ..protocol.shared import SharedMessage
 from .settings import check_name, read_broker
@@ -58,7 +58,8 @@ class Channels:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
         self.start_anew()
-        _all.add(self)
+        # The parent's broker, and its connections, are the parent's.
+        after_fork(self.start_anew)
 
     def start_anew(self) -> None:
         """Forget all; in a child after a fork, nothing here is its own."""
@@ -263,7 +264,6 @@ def _read(payload: bytes) -> SharedMessage | None:
     return SharedMessage(first, data)
 
 
-_all: weakref.WeakSet[Channels] = weakref.WeakSet()
 _brokers: set[Broker] = set()
 
 
@@ -277,14 +277,6 @@ def close_brokers() -> None:
             logger.exception("The broker did not end well.")
 
 
-def _start_anew() -> None:
-    _brokers.clear()
-    for channels in list(_all):
-        channels.start_anew()
-
-
 # Before the monitor registers its goodbye, and so called after it: on_close() may publish.
 atexit.register(close_brokers)
-if hasattr(os, "register_at_fork"):
-    # The parent's broker is the parent's; its connections are as well.
-    os.register_at_fork(after_in_child=_start_anew)
+after_fork(_brokers.clear)

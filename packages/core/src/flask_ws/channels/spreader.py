@@ -7,11 +7,12 @@ outboxes first, which is cheap, and out of them a moment later, with those that 
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 
 from ..concurrency import Concurrency, HomeThread
 from ..connection.connection import Connection
+from ..process import PerProcess
+from ..worker import Worker
 
 __all__ = ["Round", "Spreader", "spreader_for"]
 
@@ -57,14 +58,15 @@ class Spreader:
     """Makes the rounds, on a thread of its own while there are any.
 
     :param concurrency: the primitives of the connections.
+    :param home: the thread in which they work, if they do in one only.
     """
 
-    def __init__(self, concurrency: Concurrency) -> None:
-        self._concurrency = concurrency
-        self._lock = concurrency.lock()
+    def __init__(self, concurrency: Concurrency, home: HomeThread | None = None) -> None:
         self._called = concurrency.event()
-        self._running = False
         self._rounds: deque[Round] = deque()
+        self._worker = Worker(
+            NAME, self._run, lambda: bool(self._rounds), concurrency=concurrency, home=home
+        )
 
     def add(self, round_: Round, size: int) -> None:
         """Have a round made soon; a message is in the outboxes already.
@@ -79,26 +81,12 @@ class Spreader:
         elif not round_.due:
             round_.due = True
             self._rounds.append(round_)
-            if self._running:
-                self._called.set()
-            else:
-                self._start()
-
-    def _start(self) -> None:
-        with self._lock:
-            if self._running:
-                self._called.set()
-                return
-            self._called.clear()
+            self._called.set()
             try:
-                self._concurrency.spawn(self._run, NAME)
+                self._worker.start()
             except RuntimeError:
                 # The system has no more threads.
-                pass
-            else:
-                self._running = True
-                return
-        self._work()
+                self._work()
 
     def _work(self) -> None:
         while True:
@@ -111,29 +99,15 @@ class Spreader:
             round_.make()
 
     def _run(self) -> None:
-        while True:
-            self._work()
-            if not self._called.wait(PATIENCE):
-                with self._lock:
-                    self._running = False
-                    if not self._rounds:
-                        return
-                    # It came at the last moment.
-                    self._running = True
+        while self._called.wait(PATIENCE):
             self._called.clear()
+            self._work()
 
 
-_spreaders: dict[tuple[str, HomeThread | None], Spreader] = {}
+_spreaders: PerProcess[tuple[str, HomeThread | None], Spreader] = PerProcess()
 
 
 def spreader_for(connection: Connection) -> Spreader:
     """Return this process's spreader for connections that use the same primitives."""
-    key = connection.concurrency.name, connection.home
-    spreader = _spreaders.get(key)
-    if spreader is None:
-        spreader = _spreaders.setdefault(key, Spreader(connection.concurrency))
-    return spreader
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_spreaders.clear)
+    concurrency, home = connection.concurrency, connection.home
+    return _spreaders.get((concurrency.name, home), lambda: Spreader(concurrency, home))

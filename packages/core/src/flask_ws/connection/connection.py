@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -62,6 +63,10 @@ class Connection:
         call_at: CallAt | None = None,
     ) -> None:
         self._transport = transport
+        #: The primitives that go with the socket.
+        self.concurrency = concurrency
+        #: The thread where they work, if they do in one only.
+        self.home = home = concurrency.home()
         #: Whether it is open, and what has ended it.
         self.state = State(transport, close_timeout, call_at)
         #: The way out.
@@ -70,6 +75,7 @@ class Connection:
             transport,
             protocol,
             concurrency=concurrency,
+            home=home,
             max_outbox=max_outbox,
             label=label,
         )
@@ -80,6 +86,7 @@ class Connection:
             transport,
             protocol,
             concurrency=concurrency,
+            home=home,
             max_queue=max_queue,
             max_queue_bytes=max_queue_bytes,
         )
@@ -89,10 +96,6 @@ class Connection:
         self.label = label
         #: The file descriptor.
         self.fd = transport.fd
-        #: The primitives that go with the socket.
-        self.concurrency = concurrency
-        #: The thread where they work, if they do in one only.
-        self.home = concurrency.home()
         #: Whether a handler, or a method of an event view, is running.
         self.at_work = False
         #: Called once the connection is closed, when it is released.
@@ -148,6 +151,10 @@ class Connection:
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection with a closing handshake, and wait for the peer's answer."""
+        home = self.home
+        if home is not None and not home.catch_up():
+            home.call(functools.partial(self.close, code, reason), self.concurrency)
+            return
         state = self.state
         if state.close_code is not None:
             return
@@ -160,6 +167,10 @@ class Connection:
 
     def close_nowait(self, code: int, reason: str) -> None:
         """Send a close frame and drop what comes; the connection ends with the peer's answer."""
+        home = self.home
+        if home is not None and not home.catch_up():
+            home.call(functools.partial(self.close_nowait, code, reason), self.concurrency)
+            return
         state = self.state
         if not state.connected:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import time
@@ -20,6 +21,9 @@ __all__ = ["Receiver"]
 
 logger = logging.getLogger("flask_ws")
 
+#: After so many frames that are no messages, or reads that complete none, others get their turn.
+TURNS = 64
+
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
 INTERRUPTED = "an exception came while a message was being read"
 
@@ -36,6 +40,7 @@ class Receiver:
     :param transport: the socket.
     :param protocol: the protocol.
     :param concurrency: the primitives that go with the socket.
+    :param home: the thread where they work, if they do in one only; others have it receive.
     :param max_queue: messages that :meth:`service` lets in.
     :param max_queue_bytes: bytes of memory that these may take, and with the last one exceed.
     """
@@ -54,7 +59,9 @@ class Receiver:
         "_transport",
         "_unread",
         "bytes_received",
+        "cut_short",
         "dropping",
+        "home",
         "messages_received",
         "needs_service",
         "reading",
@@ -68,6 +75,7 @@ class Receiver:
         protocol: Protocol,
         *,
         concurrency: Concurrency,
+        home: HomeThread | None,
         max_queue: int,
         max_queue_bytes: int,
     ) -> None:
@@ -88,11 +96,15 @@ class Receiver:
         protocol.meter = self._meter
         # Whether the connection was lost while something waited to be read.
         self._unread = False
+        #: The thread where its primitives work, if they do in one only.
+        self.home = home
         #: Held by whoever reads the socket.
         self.reading = concurrency.lock()
         #: Whether :meth:`service` is to be called now and then: what the peer sends may not be
         #: read otherwise, while a handler or a view's method is busy with something else.
         self.needs_service = True
+        #: Whether there is more at hand for an event view, because others get their turn first.
+        self.cut_short = False
         #: Whether an event view has closed the connection, and gets no more messages.
         self.dropping = False
         #: Messages and bytes so far.
@@ -112,7 +124,10 @@ class Receiver:
     @overload
     def receive(self, timeout: float | None) -> str | bytes | None: ...
 
-    def receive(self, timeout: float | None = None) -> str | bytes | None:
+    # All in one, because calls would cost more than the rest.
+    def receive(  # noqa: C901
+        self, timeout: float | None = None
+    ) -> str | bytes | None:
         """Receive the next message; one thread at a time.
 
         :param timeout: seconds to wait for it; 0 takes what is there; ``None``, the default,
@@ -122,6 +137,9 @@ class Receiver:
         :raises ConnectionClosed: the connection is closed and every message has been received.
         :raises RuntimeError: another thread is in ``receive()`` already.
         """
+        home = self.home
+        if home is not None and not home.is_here():
+            return home.call(functools.partial(self.receive, timeout), self._sender.concurrency)
         if self._receiving:
             raise RuntimeError(
                 "Another thread is in receive() on this connection: let one thread receive and "
@@ -135,6 +153,7 @@ class Receiver:
                     return self._take_queued()
                 deadline = None if timeout is None else time.monotonic() + timeout
                 protocol, state = self._protocol, self._state
+                turns = 0
                 while state.close_code is None:
                     event = None if protocol.drained else protocol.next_event()
                     if event is None:
@@ -149,6 +168,9 @@ class Receiver:
                             return event
                     elif event is not None:
                         self._handle(event)
+                    turns += 1
+                    if turns % TURNS == 0 and self._is_late(deadline):
+                        return None
                 if self._let_go:
                     self.clear()
                 message = self._next_unread() if self._unread else None
@@ -162,6 +184,11 @@ class Receiver:
                 return None
             finally:
                 self._receiving = False
+
+    def _is_late(self, deadline: float | None) -> bool:
+        """Let others run; whether the time is up after that."""
+        self._sender.concurrency.pause()
+        return deadline is not None and time.monotonic() >= deadline
 
     def _next_unread(self) -> str | bytes | None:
         """Return the next message that had come when the peer had gone; ``None`` if it was all."""
@@ -195,24 +222,28 @@ class Receiver:
     def next_message(self, *, read: bool = False, wait: bool = False) -> str | bytes | None:
         """Return the next message of what was read, and do what other frames ask for.
 
-        :param read: whether to read once, first.
+        There may be more at hand where it returns ``None``, as :attr:`cut_short` says.
+
+        :param read: whether to read once, if nothing is left of what was read before.
         :param wait: whether to wait for something to read.
         """
         with self.reading:
             self.needs_service = True
+            self.cut_short = False
             while self._messages:
                 # What came while a method of the view ran.
                 message = self._take_queued()
                 if not self.dropping:
                     return message
             protocol, state = self._protocol, self._state
-            event = None
-            if read:
+            event = None if protocol.drained else protocol.next_event()
+            if event is None and read:
                 try:
                     event = self._read(None if wait else 0)
                 except TimeoutError:
                     # Another thread has read it.
                     pass
+            turns = 0
             while True:
                 if type(event) is bytes or type(event) is str:
                     if state.sent_close is None:
@@ -221,6 +252,10 @@ class Receiver:
                 elif event is not None:
                     self._handle(event)
                 if state.close_code is not None or protocol.drained:
+                    break
+                turns += 1
+                if turns == TURNS:
+                    self.cut_short = True
                     break
                 event = protocol.next_event()
                 if event is None:
@@ -261,7 +296,8 @@ class Receiver:
         """Read what is there, unless another thread reads: the peer may have said why it ends."""
         if self.reading.acquire(False):
             try:
-                self._pump()
+                while self._pump():
+                    self._sender.concurrency.pause()
                 self._unread = self.is_backed_up
             finally:
                 self.reading.release()
@@ -281,9 +317,13 @@ class Receiver:
         self.reading.release()
         return False
 
-    def _pump(self) -> None:
+    def _pump(self) -> bool:
+        """Take in what has come, if it is not too much; whether there may be more."""
         state = self._state
-        while state.close_code is None and not self.is_backed_up:
+        more = False
+        for turn in range(TURNS):
+            if state.close_code is not None or self.is_backed_up:
+                break
             event = self._protocol.next_event()
             if event is None:
                 if state.released:
@@ -301,8 +341,10 @@ class Receiver:
                     self._queued += sys.getsizeof(event)
             elif event is not None:
                 self._handle(event)
+            more = turn == TURNS - 1
         if self._messages or self._counted or self._protocol.partial is not None:
             self._count()
+        return more
 
     def _take_queued(self) -> str | bytes:
         assert self._messages is not None
@@ -318,11 +360,6 @@ class Receiver:
     def label(self) -> str:
         """The name of the connection in logs."""
         return self._sender.label
-
-    @property
-    def home(self) -> HomeThread | None:
-        """The thread where its primitives work, if they do in one only."""
-        return self._sender.home
 
     @property
     def is_mid_message(self) -> bool:
@@ -385,8 +422,12 @@ class Receiver:
             # Another thread reads: it will see the answer.
             state.wait_closed(self._sender.concurrency, deadline)
             return
+        turns = 0
         try:
             while state.close_code is None and time.monotonic() < deadline:
+                turns += 1
+                if turns % TURNS == 0:
+                    self._sender.concurrency.pause()
                 event = self._protocol.next_event()
                 if event is None:
                     # What could not be sent yet is tried again now and then.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
 
 from ..budget import STEP, budget
-from ..concurrency import Concurrency
+from ..concurrency import Concurrency, HomeThread
 from ..exceptions import ConnectionClosed
 from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
@@ -40,6 +41,7 @@ class Sender:
     :param transport: the socket.
     :param protocol: the protocol.
     :param concurrency: the primitives that go with the socket.
+    :param home: the thread where they work, if they do in one only; others have it send for them.
     :param max_outbox: bytes that may wait for the peer to read, of what was sent without waiting.
     :param label: the name of the connection in logs.
     """
@@ -70,6 +72,7 @@ class Sender:
         protocol: Protocol,
         *,
         concurrency: Concurrency,
+        home: HomeThread | None,
         max_outbox: int,
         label: str,
     ) -> None:
@@ -92,7 +95,7 @@ class Sender:
         #: The primitives that go with the socket.
         self.concurrency = concurrency
         #: The thread where they work, if they do in one only.
-        self.home = concurrency.home()
+        self.home = home
         #: The name of the connection in logs.
         self.label = label
         #: Called when the kernel does not take all of the outbox.
@@ -106,6 +109,10 @@ class Sender:
     def released(self) -> bool:
         """Whether the socket has been closed."""
         return self._state.released
+
+    def lose(self, reason: str) -> None:
+        """Count the connection as lost, unless it is closed already."""
+        self._state.lose(reason)
 
     # Messages
 
@@ -122,6 +129,10 @@ class Sender:
         :raises TypeError: ``data`` is something else.
         :raises ValueError: a ping's payload is too long.
         """
+        home = self.home
+        if home is not None and not home.catch_up():
+            home.call(functools.partial(self.send, data, ping=ping), self.concurrency)
+            return
         state, outbox, failed = self._state, self._outbox, False
         try:
             with self.writing:
@@ -234,6 +245,10 @@ class Sender:
 
         Past its limit the connection is closed with 1013. Otherwise as :meth:`send`.
         """
+        home = self.home
+        if home is not None and not home.catch_up():
+            home.call(functools.partial(self.send_nowait, data, ping=ping), self.concurrency)
+            return
         state, outbox = self._state, self._outbox
         with self.writing:
             if state.close_code is not None or state.sent_close is not None:

@@ -29,6 +29,9 @@ RECV_SIZE = 2**11
 LARGE_RECV_SIZE = 2**16
 #: The most that is looked at of what nobody has read.
 MOST_UNREAD = 2**16
+#: After so many calls that receive something, other greenlets get their turn: where something is
+#: there to be received, a green socket does not wait, and nobody else runs.
+TURNS = 32
 #: The most that is given to the kernel at once, so that the progress of a long send is seen.
 SEND_SIZE = 2**18
 
@@ -54,7 +57,18 @@ class Transport:
     :param close: closes the connection for good.
     """
 
-    __slots__ = ("_close", "_concurrency", "_raw", "_recv_size", "fd", "sent", "sock", "unsure")
+    __slots__ = (
+        "_close",
+        "_concurrency",
+        "_green",
+        "_raw",
+        "_recv_size",
+        "_turns",
+        "fd",
+        "sent",
+        "sock",
+        "unsure",
+    )
 
     def __init__(
         self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
@@ -64,6 +78,8 @@ class Transport:
         native = isinstance(sock, _socket.socket)
         self.fd = _socket.socket.fileno(sock) if native else sock.fileno()
         self._concurrency = concurrency
+        self._green = concurrency.green
+        self._turns = 0
         self._close = close
         # The same descriptor at C level: never green, and never closed here.
         self._raw = LentSocket(fileno=self.fd)
@@ -130,6 +146,8 @@ class Transport:
         :raises TimeoutError: the time is up.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        if self._green:
+            self._take_turn()
         while True:
             data = self.try_recv()
             if data is not None:
@@ -141,6 +159,8 @@ class Transport:
     def recv_into(self, buffer: memoryview, timeout: float | None = None) -> int:
         """Receive into a buffer; otherwise as :meth:`recv`."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        if self._green:
+            self._take_turn()
         while True:
             size = self.try_recv_into(buffer)
             if size is not None:
@@ -148,6 +168,11 @@ class Transport:
             if timeout == 0:
                 raise TimeoutError
             self._wait_to_receive(deadline)
+
+    def _take_turn(self) -> None:
+        self._turns += 1
+        if self._turns % TURNS == 0:
+            self._concurrency.pause()
 
     def send(self, buffers: list[BytesLike]) -> None:
         """Send all of ``buffers``, and return when the kernel has it.
@@ -230,9 +255,13 @@ class PlainTransport(Transport):
         # the kernel's on a native socket, the hub's on a green one.
         if DONTWAIT:
             sock.settimeout(None)
-        self._sock_recv = sock.recv
+        self._sock_recv = self._recv_in_turn if self._green else sock.recv
         self._sock_send = sock.send
         self._native = isinstance(sock, _socket.socket)
+
+    def _recv_in_turn(self, size: int) -> bytes:
+        self._take_turn()
+        return self.sock.recv(size)
 
     def try_recv(self) -> bytes | None:
         try:
@@ -275,6 +304,8 @@ class PlainTransport(Transport):
 
         def recv_into(self, buffer: memoryview, timeout: float | None = None) -> int:
             if timeout is None:
+                if self._green:
+                    self._take_turn()
                 return self.sock.recv_into(buffer)
             return super().recv_into(buffer, timeout)
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import selectors
+import logging
+import select
 import socket
+import time
 from collections import deque
-from collections.abc import Callable
 
-from ..concurrency import Concurrency
+from ..concurrency import Concurrency, HomeThread
 from ..connection.sender import Sender
+from ..process import PerProcess
+from ..worker import Worker
+from .monitor import monitor_for
 
 __all__ = ["Flusher", "flusher_for"]
 
+logger = logging.getLogger("flask_ws")
+
 #: Seconds between two looks for connections that were closed meanwhile.
 LOOK = 0.5
+#: The same for a process without a free descriptor: no thread can be woken, and some greenlets
+#: cannot wait for their socket.
+SHORTAGE_LOOK = 0.02
+
+#: Sockets that are given to select at once; Windows takes 512.
+MOST_SELECTED = 500
 
 NAME = "flask_ws.Flusher"
 
@@ -24,132 +35,203 @@ NAME = "flask_ws.Flusher"
 class Flusher:
     """Flushes the outboxes of the connections whose peers read slowly.
 
-    It has a thread while there are any; greenlets, being cheap, have one for each of them.
+    It has a thread while there are any; greenlets, being cheap, have one for each of them. A free
+    descriptor lets the thread begin at once with another connection, but it does without.
 
     :param concurrency: the primitives of the connections.
+    :param home: the thread in which they work, if they do in one only.
     """
 
-    def __init__(self, concurrency: Concurrency) -> None:
+    def __init__(self, concurrency: Concurrency, home: HomeThread | None = None) -> None:
         self._concurrency = concurrency
-        self._lock = concurrency.lock()
+        self._home = home
+        # What sees to each connection.
+        self._watched: dict[Sender, Worker] = {}
+        self._worker = Worker(NAME, self._run, lambda: bool(self._watched), concurrency=concurrency)
         self._arrived: deque[Sender] = deque()
-        self._watched: set[Sender] = set()
-        # While the thread runs: what is written here wakes it.
+        # While the thread runs: what is written here wakes it. The lock keeps it open meanwhile.
+        self._lock = concurrency.lock()
         self._waker: socket.socket | None = None
+        # Whether a worker is to be started when the system has threads again.
+        self._waits_for_threads = False
 
     def watch(self, connection: Sender) -> None:
         """Flush a connection's outbox as its socket becomes writable."""
-        with self._lock:
-            if connection in self._watched:
-                return
-            self._watched.add(connection)
-            try:
-                if self._concurrency.green:
-                    self._concurrency.spawn(self._follow(connection), NAME)
-                else:
-                    self._arrived.append(connection)
-                    self._wake()
-            except (OSError, RuntimeError):
-                # No more descriptors, or threads. The monitor's next look at it tries again.
-                self._watched.discard(connection)
+        worker = self._watched.get(connection)
+        if worker is None:
+            worker = self._make_worker(connection) if self._concurrency.green else self._worker
+            self._watched[connection] = worker
+            if worker is self._worker:
+                self._arrived.append(connection)
+                self._wake()
+        self._start(worker)
 
-    def _wake(self) -> None:
-        """Start the thread, or interrupt its waiting."""
-        if self._waker is not None:
-            # Full, it wakes the thread as well.
-            with contextlib.suppress(BlockingIOError):
-                self._waker.send(b"\0")
-            return
-        with contextlib.ExitStack() as stack:
-            selector = stack.enter_context(selectors.DefaultSelector())
-            waker, wakee = socket.socketpair()
-            for end in (waker, wakee):
-                stack.enter_context(end)
-                end.setblocking(False)
-            selector.register(wakee, selectors.EVENT_READ)
-            self._concurrency.spawn(functools.partial(self._run, selector, wakee), NAME)
-            stack.pop_all()
-        self._waker = waker
-
-    def _follow(self, connection: Sender) -> Callable[[], None]:
-        def run() -> None:
-            while not connection.flush(later=False):
-                if connection.released or not connection.wait_writable(1.0):
-                    break
-            with self._lock:
-                self._watched.discard(connection)
-            if not connection.released:
-                connection.flush()
-
-        return run
-
-    def _run(self, selector: selectors.BaseSelector, wakee: socket.socket) -> None:
-        with selector, wakee:
-            ready = None
-            # Not at once when all is sent: the next may follow.
-            while ready != [] or not self._is_idle():
-                while self._arrived:
-                    self._register(selector, self._arrived.popleft())
-                ready = selector.select(LOOK)
-                for key, _ in ready:
-                    if key.fileobj is wakee:
-                        wakee.recv(4096)
-                    elif self._flush(key.data):
-                        self._unregister(selector, key.fd)
-                for key in list(selector.get_map().values()):
-                    if key.data is not None and key.data.released:
-                        self._unregister(selector, key.fd)
-                        self._flush(key.data)
-
-    def _is_idle(self) -> bool:
-        """Whether there is nothing to do; the thread ends then."""
-        with self._lock:
-            if self._watched:
-                return False
-            if self._waker is not None:
-                self._waker.close()
-                self._waker = None
-            return True
-
-    def _register(self, selector: selectors.BaseSelector, connection: Sender) -> None:
-        if self._flush(connection):
-            return
+    def _start(self, worker: Worker) -> None:
         try:
-            # Whoever ends the connection closes its descriptor, and a selector that is left with
-            # the number waits for another's; gevent's aborts the process.
-            fd = os.dup(connection.fd)
-        except OSError:
-            # Closed between the two; or no more descriptors, which the monitor's next look at the
-            # connection finds out.
-            with self._lock:
-                self._watched.discard(connection)
-            return
-        selector.register(fd, selectors.EVENT_WRITE, connection)
+            worker.start()
+        except RuntimeError:
+            # The system has no more threads.
+            if not self._waits_for_threads:
+                self._waits_for_threads = True
+                monitor_for(self._concurrency).at(time.monotonic() + LOOK, self._start_again)
 
-    def _unregister(self, selector: selectors.BaseSelector, fd: int) -> None:
-        selector.unregister(fd)
-        os.close(fd)
+    def _start_again(self) -> None:
+        self._waits_for_threads = False
+        for worker in set(self._watched.values()):
+            self._start(worker)
 
     def _flush(self, connection: Sender) -> bool:
-        """Flush; whether the connection needs no watching any more."""
-        if not connection.flush(later=False):
-            return False
+        """Flush without waiting; whether nothing is left."""
+        try:
+            return connection.flush(later=False)
+        except Exception:
+            logger.exception("%s is given up after an error of flask-ws's.", connection.label)
+            connection.lose("an error of the server's")
+            return True
+
+    def _let_go(self, connection: Sender) -> None:
+        """Watch a connection no more."""
+        self._watched.pop(connection, None)
+        # What has come since its last flush was left to this watch.
+        if not connection.released:
+            connection.flush()
+
+    # Greenlets
+
+    def _make_worker(self, connection: Sender) -> Worker:
+        return Worker(
+            NAME,
+            functools.partial(self._follow, connection),
+            lambda: connection in self._watched,
+            concurrency=self._concurrency,
+            home=self._home,
+        )
+
+    def _follow(self, connection: Sender) -> None:
+        while not self._flush(connection) and not connection.released:
+            try:
+                connection.wait_writable(2 * LOOK)
+            except OSError:
+                # No more descriptors; or it is closed just now.
+                self._concurrency.event().wait(SHORTAGE_LOOK)
+        self._let_go(connection)
+
+    # The thread
+
+    def _wake(self) -> None:
+        """Interrupt its waiting."""
         with self._lock:
-            self._watched.discard(connection)
-        # What came between the two would have been left to this watch.
-        return connection.flush()
+            if self._waker is not None:
+                # Full, it wakes the thread as well.
+                with contextlib.suppress(BlockingIOError):
+                    self._waker.send(b"\0")
+
+    def _run(self) -> None:
+        with contextlib.ExitStack() as stack:
+            wakee = self._open_waker(stack)
+            sockets = _Sockets(wakee)
+            # Those that were here before an error, too.
+            self._arrived.clear()
+            arrived = list(self._watched)
+            happened = True
+            # Not at once when all is sent: the next may follow.
+            while happened or self._watched:
+                for connection in arrived:
+                    if self._flush(connection) or connection.released:
+                        self._let_go(connection)
+                    else:
+                        sockets.add(connection)
+                happened, ready = sockets.wait(SHORTAGE_LOOK if wakee is None else LOOK)
+                for connection in ready:
+                    if self._flush(connection):
+                        sockets.remove(connection)
+                        self._let_go(connection)
+                for connection in sockets.closed():
+                    sockets.remove(connection)
+                    self._let_go(connection)
+                arrived = [self._arrived.popleft() for _ in range(len(self._arrived))]
+
+    def _open_waker(self, stack: contextlib.ExitStack) -> socket.socket | None:
+        """Make what wakes the thread; ``None`` if there are no more descriptors."""
+        try:
+            waker, wakee = socket.socketpair()
+        except OSError:
+            return None
+        for end in (waker, wakee):
+            stack.enter_context(end)
+            end.setblocking(False)
+
+        def close() -> None:
+            with self._lock:
+                self._waker = None
+
+        stack.callback(close)
+        self._waker = waker
+        return wakee
 
 
-_flushers: dict[str, Flusher] = {}
+class _Sockets:
+    """Connections whose sockets are waited for until they can be written.
+
+    Neither ``poll`` nor ``select`` needs a descriptor, as epoll does. Nor do they hold on to
+    numbers: at worst, one that is another's by now is looked at once.
+
+    :param wakee: a socket that ends the wait when it can be read.
+    """
+
+    def __init__(self, wakee: socket.socket | None) -> None:
+        self._wakee = wakee
+        self._connections: dict[int, Sender] = {}
+
+    def add(self, connection: Sender) -> None:
+        self._connections[connection.fd] = connection
+
+    def remove(self, connection: Sender) -> None:
+        if self._connections.get(connection.fd) is connection:
+            del self._connections[connection.fd]
+
+    def closed(self) -> list[Sender]:
+        """Return those that were closed meanwhile."""
+        return [connection for connection in self._connections.values() if connection.released]
+
+    def wait(self, timeout: float) -> tuple[bool, list[Sender]]:
+        """Wait until some can be written, or the wakee can be read.
+
+        :param timeout: seconds to wait, at most.
+        :return: whether anything has happened before that, and which can be written.
+        """
+        wakee = [] if self._wakee is None else [self._wakee.fileno()]
+        ready = _wait(wakee, list(self._connections), timeout)
+        if self._wakee is not None and wakee[0] in ready:
+            self._wakee.recv(4096)
+        return bool(ready), [self._connections[fd] for fd in ready if fd in self._connections]
+
+
+def _wait(reads: list[int], writes: list[int], timeout: float) -> list[int]:
+    """Wait until a descriptor can be read or written; return those that can."""
+    # Looked up here and now: gevent replaces select.poll, eventlet and Windows have none.
+    poll = getattr(select, "poll", None)
+    if poll is not None:
+        poller = poll()
+        for fd in reads:
+            poller.register(fd, select.POLLIN)
+        for fd in writes:
+            poller.register(fd, select.POLLOUT)
+        return [fd for fd, _ in poller.poll(timeout * 1000)]
+    ready: list[int] = []
+    if len(writes) > MOST_SELECTED:
+        timeout = SHORTAGE_LOOK
+    for start in range(0, len(writes) or 1, MOST_SELECTED):
+        some = writes[start : start + MOST_SELECTED]
+        readable, writable, _ = select.select(reads, some, [], 0 if ready else timeout)
+        ready += [*readable, *writable]
+    return ready
+
+
+_flushers: PerProcess[tuple[str, HomeThread | None], Flusher] = PerProcess()
 
 
 def flusher_for(concurrency: Concurrency) -> Flusher:
-    """Return this process's flusher for connections that use these primitives."""
-    flusher = _flushers.get(concurrency.name)
-    if flusher is None:
-        flusher = _flushers.setdefault(concurrency.name, Flusher(concurrency))
-    return flusher
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_flushers.clear)
+    """Return this process's flusher for connections that use these primitives in this thread."""
+    home = concurrency.home()
+    return _flushers.get((concurrency.name, home), lambda: Flusher(concurrency, home))

@@ -13,7 +13,6 @@ import heapq
 import itertools
 import logging
 import math
-import os
 import time
 import weakref
 from collections import deque
@@ -21,8 +20,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..budget import budget
-from ..concurrency import Concurrency
+from ..concurrency import Concurrency, HomeThread
 from ..connection.connection import Connection
+from ..process import PerProcess
+from ..worker import Worker
 
 __all__ = ["Monitor", "monitor_for"]
 
@@ -180,13 +181,19 @@ class Monitor:
     """Watches over the connections of a process.
 
     :param concurrency: the primitives of the connections, and of the monitor itself.
+    :param home: the thread in which they work, if they do in one only.
     """
 
-    def __init__(self, concurrency: Concurrency) -> None:
-        self._concurrency = concurrency
+    def __init__(self, concurrency: Concurrency, home: HomeThread | None = None) -> None:
         self._lock = concurrency.lock()
         self._wake = concurrency.event()
-        self._running = False
+        self._worker = Worker(
+            "flask_ws.Monitor",
+            self._run,
+            lambda: bool(self._watches),
+            concurrency=concurrency,
+            home=home,
+        )
         self._watches: dict[Connection, Watch] = {}
         # How many connections there are of each server that is to be asked.
         self._servers: dict[Callable[[], bool], int] = {}
@@ -213,7 +220,7 @@ class Monitor:
             return True
 
     def dismiss(self) -> None:
-        """Count a connection no more that was admitted: there will be none."""
+        """Count an admission no more: there will be no connection, or it is counted itself."""
         with self._lock:
             self._admitted -= 1
 
@@ -225,14 +232,16 @@ class Monitor:
         :raises RuntimeError: the system has no thread left for the monitor.
         """
         with self._lock:
-            if not self._running:
-                self._wake.clear()
-                self._concurrency.spawn(self._run, "flask_ws.Monitor")
-                self._running = True
             self._watches[watch.connection] = watch
             self._servers[watch.is_stopping] = self._servers.get(watch.is_stopping, 0) + 1
-            self._admitted -= admitted
             self._arrived.append(weakref.ref(watch))
+        try:
+            self._worker.start()
+        except BaseException:
+            self.remove(watch.connection)
+            raise
+        if admitted:
+            self.dismiss()
 
     def remove(self, connection: Connection) -> None:
         """Watch no more; the connection has ended."""
@@ -256,7 +265,7 @@ class Monitor:
     def say_goodbye(self) -> None:
         """Send every connection a close frame, and give the handlers a moment to end."""
         for watch in list(self._watches.values()):
-            self._say_goodbye_to(watch)
+            self._see_to(watch.connection, functools.partial(self._say_goodbye_to, watch))
         began = time.monotonic()
         deadline = began + FAREWELL
         while self._watches:
@@ -281,22 +290,16 @@ class Monitor:
             self._leaving.append(watch)
 
     def _run(self) -> None:
-        while True:
+        while self._watches:
             self._wake.wait(self._tick)
-            with self._lock:
-                if not self._watches:
-                    self._running = False
-                    self._due.clear()
-                    self._leaving.clear()
-                    self._timers.clear()
-                    self._arrived.clear()
-                    return
-            # A connection may have come since the last one ended.
             self._wake.clear()
-            try:
-                self._look()
-            except Exception:
-                logger.exception("The monitor stumbled; it goes on.")
+            self._look()
+        with self._lock:
+            if not self._watches:
+                self._due.clear()
+                self._leaving.clear()
+                self._timers.clear()
+                self._arrived.clear()
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -306,22 +309,15 @@ class Monitor:
         for connection in list(self._watches):
             if connection.needs_service:
                 self._see_to(connection, connection.service)
-        checked = 0
-        while self._due and self._due[0][0] <= now:
-            _, number, reference = heapq.heappop(self._due)
-            due = reference()
-            if due is not None and due.active and due.connection.close_code is None:
-                next_look = self._see_to(due.connection, functools.partial(due.check, now))
-                if next_look is not None:
-                    heapq.heappush(self._due, (next_look, number, reference))
-                checked += 1
-                if checked % BATCH == 0:
-                    self._wake.wait(PAUSE)
+        self._check_those_due(now)
         # Others may add to them at any time.
         for _ in range(len(self._timers)):
             timer = self._timers.popleft()
             if timer[0] <= now:
-                timer[1]()
+                try:
+                    timer[1]()
+                except Exception:
+                    logger.exception("What was to be done at a time has failed.")
             else:
                 self._timers.append(timer)
         if self._leaving:
@@ -343,6 +339,19 @@ class Monitor:
             connection.lose("the monitor could not see to it")
             return None
 
+    def _check_those_due(self, now: float) -> None:
+        checked = 0
+        while self._due and self._due[0][0] <= now:
+            _, number, reference = heapq.heappop(self._due)
+            due = reference()
+            if due is not None and due.active and due.connection.close_code is None:
+                again = self._see_to(due.connection, functools.partial(due.check, now))
+                if again is not None:
+                    heapq.heappush(self._due, (again, number, reference))
+                checked += 1
+                if checked % BATCH == 0:
+                    self._wake.wait(PAUSE)
+
     def _welcome(self, now: float) -> None:
         while self._arrived:
             reference = self._arrived.popleft()
@@ -351,9 +360,7 @@ class Monitor:
             if watch is None or not intervals:
                 continue
             self._tick = max(SHORTEST_TICK, min(self._tick, min(intervals) / 4))
-            next_look = self._see_to(watch.connection, functools.partial(watch.check, now))
-            if next_look is not None:
-                heapq.heappush(self._due, (next_look, next(self._number), reference))
+            heapq.heappush(self._due, (now, next(self._number), reference))
 
     def _ask(self, is_stopping: Callable[[], bool]) -> bool:
         try:
@@ -370,18 +377,16 @@ class Monitor:
         if stopping:
             for watch in list(self._watches.values()):
                 if watch.is_stopping in stopping:
-                    self._say_goodbye_to(watch)
+                    self._see_to(watch.connection, functools.partial(self._say_goodbye_to, watch))
 
 
-_monitors: dict[str, Monitor] = {}
+_monitors: PerProcess[tuple[str, HomeThread | None], Monitor] = PerProcess()
 
 
 def monitor_for(concurrency: Concurrency) -> Monitor:
-    """Return this process's monitor for connections that use these primitives."""
-    monitor = _monitors.get(concurrency.name)
-    if monitor is None:
-        monitor = _monitors.setdefault(concurrency.name, Monitor(concurrency))
-    return monitor
+    """Return this process's monitor for connections that use these primitives in this thread."""
+    home = concurrency.home()
+    return _monitors.get((concurrency.name, home), lambda: Monitor(concurrency, home))
 
 
 def _say_goodbye() -> None:
@@ -391,6 +396,3 @@ def _say_goodbye() -> None:
 
 
 atexit.register(_say_goodbye)
-if hasattr(os, "register_at_fork"):
-    # A child has none of its parent's threads; and its parent's connections are not its own.
-    os.register_at_fork(after_in_child=_monitors.clear)

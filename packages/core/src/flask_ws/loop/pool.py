@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from ..process import PerProcess
 
 __all__ = ["ThreadPool", "thread_pool"]
 
@@ -103,18 +104,9 @@ class ThreadPool:
         return seat.job
 
 
-_pool = ThreadPool()
+_pools: PerProcess[None, ThreadPool] = PerProcess()
 
 
 def thread_pool() -> ThreadPool:
     """Return this process's pool."""
-    return _pool
-
-
-def _start_anew() -> None:
-    global _pool  # noqa: PLW0603
-    _pool = ThreadPool()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    return _pools.get(None, ThreadPool)

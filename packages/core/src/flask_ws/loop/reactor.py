@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -12,6 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..connection.cork import Cork
+from ..process import PerProcess
+from ..worker import Worker
 from .pollers import Poller, make_poller
 
 __all__ = ["Conversation", "Reactor", "reactor_for_process"]
@@ -48,6 +49,10 @@ class Conversation(Protocol):
         :return: whether there is more to come. If not, the connection is to be released.
         """
 
+    @property
+    def has_more(self) -> bool:
+        """Whether to call :meth:`serve` once more, when others have had their turn."""
+
     def give_up(self) -> None:
         """End the connection at once."""
 
@@ -66,18 +71,22 @@ class Reactor:
     """
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
         self._lock = threading.Lock()
-        self._running = 0
+        self._workers = [
+            Worker(f"flask_ws.Reactor-{number}", self._work, lambda: bool(self._conversations))
+            for number in range(1, workers + 1)
+        ]
         self._conversations: dict[int, tuple[Conversation, Callable[[], None]]] = {}
         self._poller: Poller = make_poller()
         # Sockets that are readable, and nobody's yet.
         self._ready: deque[int] = deque()
+        # Those that are to be served again, after the others that are readable by then.
+        self._at_hand: deque[int] = deque()
         # Sockets that a thread serves just now; and those among them that the poller leaves out.
         self._claimed: dict[int, object] = {}
         self._masked: set[int] = set()
-        # How many threads read, and which of them wait for something to read.
-        self._readers = 0
+        # Which threads read, and which of them wait for something to read.
+        self._readers: set[int] = set()
         self._waiting: set[int] = set()
         # Held by the deputy, who is woken up when something happens after a lull.
         self._deputy = threading.Lock()
@@ -125,27 +134,30 @@ class Reactor:
         return self._conversations.get(conversation.fd, (None, None))[0] is conversation
 
     def _start_threads(self) -> None:
-        with self._lock:
-            while self._running < self._workers:
-                name = f"flask_ws.Reactor-{self._running + 1}"
-                try:
-                    threading.Thread(target=self._run, name=name, daemon=True).start()
-                except RuntimeError:
-                    # The system has no more threads; with one, all goes on.
-                    if not self._running:
-                        raise
-                    self._alarm.set()
-                    return
-                self._running += 1
+        for worker in self._workers:
+            try:
+                worker.start()
+            except RuntimeError:
+                # The system has no more threads; with one, all goes on.
+                if not any(other.is_running for other in self._workers):
+                    raise
+                self._alarm.set()
+                return
 
     # Threads
 
-    def _run(self) -> None:
-        while self._wait_for_turn() and self._read():
-            pass
+    def _work(self) -> None:
+        """Serve connections, or look on, as long as there are any."""
+        while self._wait_for_turn():
+            try:
+                self._read()
+            finally:
+                self._leave()
 
     def _wait_for_turn(self) -> bool:
         """Wait until one more thread is needed to read; ``False`` when none is at all."""
+        if not self._conversations:
+            return False
         if self._step_up():
             return True
         with self._deputy:
@@ -157,7 +169,7 @@ class Reactor:
                 batches, served = self._batches, self._served
                 time.sleep(GRACE)
                 self._uncork()
-                if self._retire():
+                if not self._conversations:
                     return False
                 stuck = (
                     self._active
@@ -168,60 +180,72 @@ class Reactor:
                 if self._step_up(at_once=stuck):
                     return True
 
-    def _read(self) -> bool:
-        """Serve what is readable, as long as that takes this thread; ``False`` at the end."""
+    def _read(self) -> None:
+        """Serve what is readable, as long as that takes this thread."""
         me = threading.get_ident()
-        cork = self._corks.setdefault(me, Cork()) if self._workers > 1 else None
+        cork = self._corks.setdefault(me, Cork()) if len(self._workers) > 1 else None
         while True:
-            if self._readers > 1:
+            if len(self._readers) > 1:
                 self._uncork()
+            at_hand = self._take_at_hand()
             self._waiting.add(me)
-            readable = self._poller.wait(LULL if self._active else PATIENCE)
+            readable = self._poller.wait(0 if at_hand else LULL if self._active else PATIENCE)
             self._waiting.discard(me)
+            if at_hand:
+                readable = list(dict.fromkeys([*readable, *at_hand]))
             if readable:
                 if not self._active:
                     self._active = True
                     self._alarm.set()
                 self._batches += 1
                 self._ready.extend(readable)
-                if self._serve_all(cork) and self._step_down():
-                    return True
-            elif self._step_down():
-                return True
+                if self._serve_all(cork) and self._is_one_too_many():
+                    return
+            elif self._is_one_too_many():
+                return
             elif self._active:
                 self._active = False
-            elif self._retire(reader=True):
-                return False
+            elif not self._conversations:
+                return
+
+    def _take_at_hand(self) -> list[int]:
+        taken: list[int] = []
+        while self._at_hand:
+            try:
+                taken.append(self._at_hand.popleft())
+            except IndexError:
+                break
+        return taken
 
     def _step_up(self, *, at_once: bool = False) -> bool:
         """Become one of those that read, if there are none, or if one more is needed."""
         with self._lock:
             if self._readers and not at_once:
                 return False
-            self._readers += 1
+            self._readers.add(threading.get_ident())
             return True
 
-    def _step_down(self) -> bool:
+    def _is_one_too_many(self) -> bool:
         """Leave the reading to another, if one is waiting for something to read."""
-        if self._readers == 1:
+        if len(self._readers) == 1 or self._at_hand:
             return False
         with self._lock:
-            if self._readers == 1 or not self._waiting:
+            if len(self._readers) == 1 or not self._waiting:
                 return False
-            self._readers -= 1
+            self._readers.discard(threading.get_ident())
             return True
 
-    def _retire(self, *, reader: bool = False) -> bool:
-        """End the thread, if there is nothing to read."""
+    def _leave(self) -> None:
+        """Read no more, for whatever reason."""
+        me = threading.get_ident()
+        self._waiting.discard(me)
         with self._lock:
-            if self._conversations:
-                return False
-            self._readers -= reader
-            self._running -= 1
-            self._corks.pop(threading.get_ident(), None)
+            self._readers.discard(me)
+        cork = self._corks.pop(me, None)
+        if cork is not None:
+            cork.release()
         # The next may be waiting for something to happen.
         self._alarm.set()
-        return True
 
     def _uncork(self) -> None:
         """Send what methods that take their time have sent."""
@@ -253,8 +277,9 @@ class Reactor:
         if self._claimed.setdefault(fd, claim) is not claim and not self._claim(fd, claim):
             return
         found = self._conversations.get(fd)
-        if found is None:
-            # It ended while the news of it was on its way.
+        # In this order: a new connection with the number claims it before it can be found.
+        if found is None or self._claimed.get(fd) is not claim:
+            # The one that was readable has ended.
             self._withdraw(fd, claim)
             return
         self._served += 1
@@ -262,17 +287,22 @@ class Reactor:
         try:
             more = conversation.serve(cork=cork)
         except BaseException as error:
-            # Other connections have done nothing to deserve the end of this thread.
+            # The thread goes on with the other connections.
             if not isinstance(error, SystemExit):
-                logger.exception("%s: the reactor stumbled; it goes on.", conversation.label)
+                logger.exception("%s is given up after an error.", conversation.label)
             with contextlib.suppress(BaseException):
                 conversation.give_up()
             more = False
         if more:
+            if conversation.has_more:
+                self._at_hand.append(fd)
             self._let_go(fd)
-        else:
+            return
+        try:
             self._poller.unregister(fd)
-            self._end(fd)
+        except Exception:
+            logger.exception("%s was not waited for.", conversation.label)
+        self._end(fd)
 
     def _claim(self, fd: int, claim: object) -> bool:
         """Claim a socket that another thread had just now; ``False`` if that is not done yet."""
@@ -317,24 +347,9 @@ class Reactor:
             logger.exception("%s did not end well.", conversation.label)
 
 
-_reactor: Reactor | None = None
-_lock = threading.Lock()
+_reactors: PerProcess[None, Reactor] = PerProcess()
 
 
 def reactor_for_process(workers: int) -> Reactor:
     """Return this process's reactor; the first call says how many threads it has."""
-    global _reactor  # noqa: PLW0603
-    with _lock:
-        if _reactor is None:
-            _reactor = Reactor(workers)
-        return _reactor
-
-
-def _start_anew() -> None:
-    global _reactor, _lock  # noqa: PLW0603
-    _reactor = None
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+    return _reactors.get(None, lambda: Reactor(workers))

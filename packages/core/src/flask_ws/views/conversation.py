@@ -9,6 +9,7 @@ from typing import Any
 
 from ..connection.cork import Cork, corks
 from ..connection.endpoint import connection_of
+from ..connection.receiver import TURNS
 from ..exceptions import ConnectionClosed
 from .advice import check_result, explain_exception
 from .context import Scope, move_request
@@ -62,6 +63,11 @@ class Conversation:
         """Give the peer no more time to read the close frame."""
         self._connection.state.linger_until = None
 
+    @property
+    def has_more(self) -> bool:
+        """Whether to call :meth:`serve` once more, when others have had their turn."""
+        return self._connection.receiver.cut_short
+
     # Positional-only, here and below: a variable of the URL may have any name.
     def open(self, /, *args: Any, **kwargs: Any) -> None:
         """Call ``on_open``.
@@ -87,6 +93,8 @@ class Conversation:
             return connection.receiver.discard(wait=wait)
         self.receive(read=read, wait=wait, cork=cork)
         if connection.state.close_code is None:
+            if wait and connection.receiver.cut_short:
+                connection.concurrency.pause()
             return True
         self.close()
         return connection.state.linger_until is not None
@@ -122,9 +130,15 @@ class Conversation:
 
     def _deliver(self, message: str | bytes | None) -> None:
         on_message = self.view.on_message
-        next_message = self._connection.receiver.next_message
+        receiver = self._connection.receiver
+        next_message = receiver.next_message
+        turns = 0
         while message is not None:
             self._call(on_message, message)
+            turns += 1
+            if turns == TURNS:
+                receiver.cut_short = receiver.has_more
+                return
             message = next_message()
 
     def close(self) -> None:
