@@ -14,6 +14,7 @@ import pytest
 
 from flask_ws import ServerSocket
 from flask_ws.plugin import hookspecs
+from flask_ws.testing import ServerSuite
 
 from .markdown import ROOT, Block, read_blocks
 
@@ -58,7 +59,25 @@ def test_every_file_that_is_listed_is_there() -> None:
     assert set(listed) <= written
 
 
+def test_what_is_quoted_is_there() -> None:
+    quotes = [block for block in BLOCKS if (block.caption or "").startswith("from ")]
+    assert quotes
+    for block in quotes:
+        assert block.caption is not None
+        assert block.code.strip() in (ROOT / block.caption.removeprefix("from ")).read_text()
+
+
+def test_what_is_left_out_as_an_example_is_a_test() -> None:
+    (block,) = (block for block in BLOCKS if (block.caption or "").startswith("in "))
+    names = re.findall(r'"(test_\w+)', block.code)
+    assert names
+    assert all(hasattr(ServerSuite, name) for name in names)
+
+
 # The walk
+
+#: Blocks of other files, or parts of one, that are not written.
+QUOTED = ("from ", "in ")
 
 
 class Walk:
@@ -83,7 +102,7 @@ class Walk:
     def follow(self, block: Block) -> None:
         if block.language == "console":
             self.run(block)
-        elif block.language != "text":
+        elif block.language != "text" and not (block.caption or "").startswith(QUOTED):
             assert block.caption is not None
             path = self.folder / block.caption
             path.parent.mkdir(parents=True, exist_ok=True)

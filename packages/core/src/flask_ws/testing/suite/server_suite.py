@@ -81,6 +81,10 @@ class ServerSuite(
         The ways to start the server.
     ``folder``
         The working directory of the commands; by default that of the module of the subclass.
+    ``leaves_out``
+        Tests that are not run, each with the reason: what the server does wrong, and the plugin
+        cannot help. A key is the test's name, or that and a setup's in brackets, such as
+        ``"test_quiet_peer_is_pinged[tls]"``. One that there is not is a :exc:`TypeError`.
 
     Fixtures that the subclass may override, with ``@pytest.fixture(scope="session")`` above
     ``@classmethod``:
@@ -105,8 +109,7 @@ class ServerSuite(
     by default 10: a failure is sooner known with less, and a busy machine wants more.
 
     To run one subject: ``pytest -k Closing``. The subjects are ``Contract``, ``Claims``,
-    ``Messages``,
-    ``Handshake``, ``Closing``, ``Errors``, ``Logging``, ``Origin``, ``Limits``, ``Keepalive``,
-    ``Busy``, ``Threads``, ``Faults``, ``EventViews``, ``Channels``, ``Leaks``
-    and ``Stopping``.
+    ``Messages``, ``Handshake``, ``Closing``, ``Errors``, ``Logging``, ``Origin``, ``Limits``,
+    ``Keepalive``, ``Busy``, ``Threads``, ``Faults``, ``EventViews``, ``Channels``, ``Leaks`` and
+    ``Stopping``.
     """
