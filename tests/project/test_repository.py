@@ -102,3 +102,12 @@ LINK = re.compile(r"\[[^\]]*\]\((?!https?://|#)([^)#\s]+)")
 def test_links_lead_somewhere(page: Path) -> None:
     broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert broken == []
+
+
+TEST_NAME = re.compile(r"^\s*(?:async )?def (test_\w+)", re.MULTILINE)
+
+
+def test_names_of_tests_have_at_most_twelve_words() -> None:
+    files = [path for folder in ("tests", "packages") for path in (ROOT / folder).rglob("*.py")]
+    names = [name for path in files for name in TEST_NAME.findall(path.read_text())]
+    assert [name for name in names if name.count("_") > 12] == []

@@ -140,7 +140,7 @@ def test_the_end_of_a_thread_is_not_the_end_of_the_work(
     assert len(keeping.spawned) == 2
 
 
-def test_a_thread_that_was_ended_without_work_is_replaced_by_the_next_start(
+def test_an_ended_thread_is_replaced_by_the_next_start(
     keeping: KeepingThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda args: None)

@@ -213,7 +213,7 @@ def test_a_slow_reader_is_seen_to_when_all_have_been_sent_it(watch: Watch) -> No
     assert watch.lines == ["a connection did not take a publication."]
 
 
-def test_in_a_thread_of_its_own_a_slow_reader_is_seen_to_there() -> None:
+def test_a_slow_reader_is_handled_in_its_own_thread() -> None:
     class Elsewhere(HomeThread):
         def is_here(self) -> bool:
             return False
@@ -281,7 +281,7 @@ def test_what_has_failed_and_arrived_all_the_same_arrives_once(
     assert process.one.got == there.one.got == ["a"]
 
 
-def test_what_the_broker_has_taken_and_lost_is_sent_when_that_is_known(
+def test_what_the_broker_lost_is_sent_once_that_is_known(
     network: Network, process: Process
 ) -> None:
     """And once, should it come in the end."""

@@ -890,7 +890,7 @@ class LeavesMeanwhile(Protocol):
 
 
 @pytest.mark.parametrize(("frame", "code"), [(encode_close(4000), 4000), (encode_frame(0x3), 1002)])
-def test_a_handler_that_leaves_at_once_does_not_take_the_close_frame_along(
+def test_a_close_frame_survives_a_handler_that_leaves_at_once(
     connect: Connect, frame: bytes, code: int
 ) -> None:
     """Another thread is about to send it."""
@@ -1148,7 +1148,7 @@ def test_a_peer_that_goes_is_seen_behind_a_full_queue(
     assert not ends.connection.connected
 
 
-def test_a_peer_on_a_unix_socket_is_seen_to_go_behind_a_full_queue(connect: Connect) -> None:
+def test_a_lost_unix_peer_is_noticed_behind_a_full_queue(connect: Connect) -> None:
     ends = connect(max_queue=FULL)
     fill_queue(ends, 5)
     ends.peer.sock.close()
@@ -1211,7 +1211,7 @@ def test_a_pong_behind_a_full_queue_has_been_heard(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("acknowledged", [True, False])
-def test_a_peer_that_is_made_to_wait_is_heard_by_its_system_alone(
+def test_a_peer_behind_a_full_queue_answers_probes_of_its_system(
     connect: Connect, acknowledged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no room for its pong."""

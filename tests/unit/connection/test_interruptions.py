@@ -343,7 +343,7 @@ SENDERS: dict[str, Send] = {
 
 
 @pytest.mark.parametrize("name", SENDERS)
-def test_a_send_that_may_have_been_taken_and_not_counted_loses_the_connection(
+def test_a_send_of_unknown_outcome_loses_the_connection(
     connect: Connect, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = connect()

@@ -514,10 +514,20 @@ def full(app: Flask, sock: Sock, connect: Callable[..., Peer]) -> Peer:
     return connect()
 
 
-def test_past_the_limit_a_handshake_gets_503(full: Peer, app: Flask, server: MemoryServer) -> None:
+def test_past_the_limit_a_handshake_gets_503(
+    full: Peer, app: Flask, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
     response = server.refuse(app, detach=True)
     assert response.status == 503
-    assert "SOCK_MAX_THREADS" in response.text
+    assert "SOCK_MAX_THREADS" in caplog.text
+
+
+def test_a_client_does_not_learn_which_limit_is_reached(
+    full: Peer, app: Flask, server: MemoryServer
+) -> None:
+    text = server.refuse(app, detach=True).text
+    assert "The server has no room for another WebSocket now." in text
+    assert "SOCK_" not in text
 
 
 def test_a_client_is_told_when_to_come_back(full: Peer, app: Flask, server: MemoryServer) -> None:
@@ -555,7 +565,11 @@ def test_event_views_do_not_count(
 
 
 def test_a_system_without_threads_gives_503_and_says_so(
-    app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+    app: Flask,
+    sock: Sock,
+    server: MemoryServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     start = threading.Thread.start
 
@@ -569,5 +583,5 @@ def test_a_system_without_threads_gives_503_and_says_so(
         patched.setattr(threading.Thread, "start", fail)
         response = server.refuse(app, detach=True)
     assert response.status == 503
-    assert "no more threads" in response.text
-    assert "SOCK_MAX_THREADS" not in response.text
+    assert "no more threads" in caplog.text
+    assert "SOCK_MAX_THREADS" not in caplog.text

@@ -213,7 +213,7 @@ def test_a_peer_that_falls_silent_is_lost_though_the_queue_is_full(connect: Conn
     assert clock.ends.connection.close_code == 1006
 
 
-def test_a_sender_is_woken_when_the_peer_falls_silent_though_the_queue_is_full(
+def test_a_silent_peer_wakes_a_sender_despite_a_full_queue(
     connect: Connect,
 ) -> None:
     clock = Clock(connect(max_queue=1))

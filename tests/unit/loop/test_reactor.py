@@ -443,7 +443,7 @@ class Quiet:
         pass
 
 
-def test_old_news_of_a_number_do_not_serve_the_connection_that_has_it_now() -> None:
+def test_a_stale_event_does_not_serve_the_descriptors_new_connection() -> None:
     """It comes between the claim and the look, and claims its number itself."""
     reactor, new = Reactor(1), Quiet()
 
@@ -473,7 +473,7 @@ class Script:
         return self.readable.pop(0)
 
 
-def test_a_socket_with_much_to_say_does_not_keep_others_from_being_served() -> None:
+def test_a_flooding_socket_does_not_keep_others_waiting() -> None:
     """What is readable by then goes first; and nobody waits for what is at hand."""
     reactor, served = Reactor(1), []
 

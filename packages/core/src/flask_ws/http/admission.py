@@ -72,36 +72,43 @@ def check_room(server_socket: ServerSocket, options: Options) -> None:
         raise no_descriptors(limit)
 
 
+class Full(ServiceUnavailable):
+    """503: the process has no room for one more.
+
+    :param why: which limit was reached; for the log, because it is no business of clients.
+    """
+
+    description = "The server has no room for another WebSocket now. Try again later."
+
+    def __init__(self, why: str) -> None:
+        super().__init__(retry_after=RETRY_AFTER)
+        self.why = why
+
+
 def too_many_connections(options: Options) -> ServiceUnavailable:
     """Make the refusal of a process that holds as many connections as it may."""
-    return ServiceUnavailable(
-        f"This process has {options.max_connections} WebSocket connections (SOCK_MAX_CONNECTIONS).",
-        retry_after=RETRY_AFTER,
+    return Full(
+        f"This process has {options.max_connections} WebSocket connections (SOCK_MAX_CONNECTIONS)."
     )
 
 
 def too_many_threads(options: Options) -> ServiceUnavailable:
     """Make the refusal of a process that runs as many handlers as it may."""
-    return ServiceUnavailable(
-        f"This process runs {options.max_threads} WebSocket handlers (SOCK_MAX_THREADS).",
-        retry_after=RETRY_AFTER,
-    )
+    return Full(f"This process runs {options.max_threads} WebSocket handlers (SOCK_MAX_THREADS).")
 
 
 def no_threads() -> ServiceUnavailable:
     """Make the refusal of a process that the system gives no more threads."""
-    return ServiceUnavailable(
+    return Full(
         "The system has no more threads for this process (ulimit -u, or the pids limit of its "
-        "container).",
-        retry_after=RETRY_AFTER,
+        "container)."
     )
 
 
 def no_descriptors(limit: int | None = None) -> ServiceUnavailable:
     """Make the refusal of a process that has few file descriptors left, or none."""
     number = "" if limit is None else f"{limit} "
-    return ServiceUnavailable(
+    return Full(
         f"Of the {number}file descriptors that this process may have (ulimit -n), those that are "
-        "left are for the server and the app.",
-        retry_after=RETRY_AFTER,
+        "left are for the server and the app."
     )

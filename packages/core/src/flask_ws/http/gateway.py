@@ -21,7 +21,6 @@ from .handshake import log_refusal
 from .head import (
     NO_LENGTH,
     SWITCHING,
-    Unsendable,
     answer_headers,
     is_switch,
     make_head,
@@ -174,8 +173,9 @@ class Gateway:
             except HTTPException as error:
                 self._switching = False
                 response.close()
-                why = error.why if isinstance(error, Unsendable) else error.description
-                log_refusal(flask.request, error.code, why)
+                log_refusal(
+                    flask.request, error.code, getattr(error, "why", None) or error.description
+                )
                 return error.get_response(environ)(environ, late)
             finally:
                 self._switching = False

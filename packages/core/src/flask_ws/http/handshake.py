@@ -157,9 +157,10 @@ def refuse(request: Request, error: HTTPException, why: str = "") -> NoReturn:
     """Log the refusal of a handshake in one line, and raise it.
 
     :param error: the refusal; the client gets its description.
-    :param why: what the log says besides: what the client is not to know.
+    :param why: what the log says besides: what the client is not to know. By default that of the
+        refusal, if it has one.
     """
-    text = f"{error.description} {why}".rstrip()
+    text = f"{error.description} {why or getattr(error, 'why', '')}".rstrip()
     log_refusal(request, error.code, text)
     if EXPLAIN in request.environ:
         error.description = text
