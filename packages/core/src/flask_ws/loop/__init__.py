@@ -5,4 +5,5 @@
 - ``pool``: threads for handlers that leave their server's worker.
 - ``reactor``: event views: a few threads for the sockets of all idle connections.
 - ``pollers``: epoll and what other systems have, for the reactor.
+- ``winsock``: waiting for more sockets than Windows' ``select`` takes.
 """
