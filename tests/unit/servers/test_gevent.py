@@ -190,6 +190,17 @@ def test_a_worker_of_gunicorns_that_got_sigterm_is_stopping(server: Server, work
     assert is_stopping()
 
 
+def test_a_worker_whose_sigterm_an_app_handles_is_stopping(server: Server, worker: Worker) -> None:
+    signal.signal(signal.SIGTERM, functools.partial(worker.handle_exit))
+    before = signal.signal(signal.SIGQUIT, worker.handle_exit)
+    try:
+        is_stopping = server.ask(claim).is_stopping
+        signal.raise_signal(signal.SIGTERM)
+        assert is_stopping()
+    finally:
+        signal.signal(signal.SIGQUIT, before)
+
+
 def test_all_connections_of_a_server_ask_the_same_function(server: Server) -> None:
     """So that the monitor asks once for all of them."""
     questions = {server.ask(claim).is_stopping for _ in range(2)}

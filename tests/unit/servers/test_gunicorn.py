@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import io
 import signal
 import socket
@@ -228,6 +229,23 @@ def test_a_worker_that_got_sigterm_is_stopping(request_: Request, worker: Worker
     assert server_socket.is_stopping()
 
 
+@pytest.mark.parametrize("left", ["SIGQUIT", "SIGABRT", "SIGUSR1"])
+def test_a_worker_is_found_by_whichever_signal_is_left_to_it(
+    request_: Request, worker: Worker, left: str
+) -> None:
+    """An app, or what traces it, has put its own handler in the place of SIGTERM's."""
+    number = getattr(signal, left)
+    signal.signal(signal.SIGTERM, functools.partial(worker.handle_exit))
+    before = signal.signal(number, worker.handle_exit)
+    try:
+        server_socket = request_.claim()
+        assert server_socket is not None
+        signal.raise_signal(signal.SIGTERM)
+        assert server_socket.is_stopping()
+    finally:
+        signal.signal(number, before)
+
+
 def test_all_connections_of_a_worker_ask_the_same_function(
     request_: Request, worker: Worker
 ) -> None:
@@ -247,7 +265,7 @@ def test_handlers_have_the_graceful_timeout_of_the_worker(
 
 
 def test_without_a_worker_nothing_is_stopping(request_: Request) -> None:
-    """As where an application has taken SIGTERM for itself."""
+    """As where an application has taken all signals for itself."""
     server_socket = request_.claim()
     assert server_socket is not None
     assert not server_socket.is_stopping()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["flask_ws_get_socket"]
 
+#: The signals that a worker of gunicorn's handles itself.
+SIGNALS = ("SIGTERM", "SIGQUIT", "SIGABRT", "SIGUSR1")
+
 
 @hookimpl
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
@@ -89,8 +92,14 @@ def _find_is_stopping() -> Callable[[], bool]:
 
     # The server runs each connection in a greenlet of its own, with its handle method.
     arguments = getattr(gevent.getcurrent(), "args", None) or (None,)
-    # gunicorn's gevent_pywsgi worker closes its server only a while after its own SIGTERM.
-    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return _IsStopping(
-        getattr(arguments[0], "__self__", None), worker if hasattr(worker, "cfg") else None
-    )
+    return _IsStopping(getattr(arguments[0], "__self__", None), _find_worker())
+
+
+def _find_worker() -> Any:
+    """Find gunicorn's worker: gevent_pywsgi's closes its server only a while after a SIGTERM."""
+    # By the signals that it handles itself: an app may handle some of them in its place.
+    for name in SIGNALS:
+        worker = getattr(signal.getsignal(getattr(signal, name, signal.SIGTERM)), "__self__", None)
+        if hasattr(worker, "alive") and hasattr(worker, "cfg"):
+            return worker
+    return None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["flask_ws_get_socket"]
 
+#: The signals that a worker handles itself.
+SIGNALS = ("SIGTERM", "SIGQUIT", "SIGABRT", "SIGUSR1")
+
 
 @hookimpl
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
@@ -70,12 +73,14 @@ class _IsStopping:
 @functools.cache
 def _find_is_stopping() -> _IsStopping | None:
     """Find the worker that this process is: one object for all its connections."""
-    # The worker handles its own SIGTERM, which is how it is found without any configuration.
-    worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    if not (hasattr(worker, "alive") and hasattr(worker, "cfg")):
-        return None
-    _start_threads(worker)
-    return _IsStopping(worker)
+    # It handles its own signals, which is how it is found without any configuration. An app, or
+    # what traces it, may have put another handler in the place of some.
+    for name in SIGNALS:
+        worker = getattr(signal.getsignal(getattr(signal, name)), "__self__", None)
+        if hasattr(worker, "alive") and hasattr(worker, "cfg"):
+            _start_threads(worker)
+            return _IsStopping(worker)
+    return None
 
 
 def _start_threads(worker: Any) -> None:
