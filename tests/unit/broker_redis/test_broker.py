@@ -21,7 +21,9 @@ from tests.support.locks import Watch
 from tests.support.memory import in_thread
 from tests.support.redis import RedisServer
 
-from flask_ws import Broker, BrokerError, ConfigurationError
+from flask_ws import Broker, BrokerError, ConfigurationError, Options
+from flask_ws.channels.channels import Channels
+from flask_ws.channels.settings import MAX_NAME_SIZE
 from flask_ws.testing import BrokerSuite
 from flask_ws.testing.brokers import PATIENCE, Process
 from flask_ws.testing.suite.process import Certificate, wait_until
@@ -389,6 +391,31 @@ def test_a_subscription_takes_little_memory(shared: RedisServer, open_process: O
     finally:
         tracemalloc.stop()
     assert taken / len(names) < 500
+
+
+def test_subscriptions_take_at_most_what_the_docs_say(shared: RedisServer) -> None:
+    """All that there can be, and the longest names; in flask-ws and in the broker."""
+
+    class Connection:
+        def check_connected(self) -> None:
+            pass
+
+    channels = Channels({"SOCK_BROKER_URL": f"redis://127.0.0.1:{shared.port}"})
+    channels.subscribe(Connection(), "first", limit=1)  # type: ignore[arg-type]
+    connections = [Connection() for _ in range(4)]
+    limit = Options().max_subscriptions
+    tracemalloc.start()
+    try:
+        for number, connection in enumerate(connections):
+            for other in range(limit):
+                name = f"{number} {other} ".ljust(MAX_NAME_SIZE, "x")
+                channels.subscribe(connection, name, limit=limit)  # type: ignore[arg-type]
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        channels.close()
+    assert taken / len(connections) / limit < 1500
 
 
 def test_a_large_message_is_awaited_to_its_end(
