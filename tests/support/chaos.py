@@ -88,6 +88,8 @@ class Crowd:
     echo_clients: int = 100
     #: The broker, which is stopped now and then.
     redis: RedisServer | None = None
+    #: Whether the server has greenlets, whose sends are interrupted.
+    interrupted: bool = False
     faults: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -102,6 +104,8 @@ class Crowd:
         actors += [self.http] * 3
         if self.redis is not None:
             actors.append(self.stop_redis)
+        if self.interrupted:
+            actors.append(self.again(self.read_slowly))
         ill_behaved = (
             self.reset_often,
             self.vanish,
@@ -111,6 +115,7 @@ class Crowd:
             self.bomb,
             self.break_frames,
             self.name_badly,
+            self.fill_and_vanish,
         )
         actors += [self.again(actor) for actor in ill_behaved for _ in range(2)]
         everyone = asyncio.gather(
@@ -263,6 +268,39 @@ class Crowd:
             transport.pause_reading()
             await asyncio.sleep(min(1.5, max(0.0, self.deadline - time.monotonic())))
             client.reset()
+
+    async def fill_and_vanish(self, chance: random.Random) -> None:
+        """Send more than waits for a handler that does not receive, and go, or be silent."""
+        async with self.connect("/deaf") as client:
+            for _ in range(chance.choice((16, 20, 200))):
+                await client.send(encode_frame(TEXT, b"hello"))
+            how = chance.choice(("reset", "FIN", "silence"))
+            if how == "reset":
+                client.reset()
+                return
+            if how == "FIN" and client.writer.can_write_eof():
+                client.writer.write_eof()
+            # The server ends the connection.
+            try:
+                await asyncio.wait_for(client.reader.read(), PATIENCE)
+            except asyncio.TimeoutError:
+                self.faults.append(f"a full queue is kept after {how}")
+
+    async def read_slowly(self, chance: random.Random) -> None:
+        """Let the server's handler be interrupted again and again; what comes is whole."""
+        async with self.connect("/interrupted") as client:
+            number = -1
+            await asyncio.sleep(chance.uniform(0.2, 0.6))
+            while True:
+                payload = (await client.read_frame()).payload
+                if payload == b"that was all":
+                    return
+                # One whose sender was interrupted before its turn came is missing.
+                following = int.from_bytes(payload[:4], "big")
+                if following <= number or payload != payload[:4] * 50_000:
+                    self.faults.append(f"after message {number} came {payload[:20]!r}")
+                    return
+                number = following
 
     async def dribble(self, chance: random.Random) -> None:
         """A message in crumbs; it is echoed all the same."""

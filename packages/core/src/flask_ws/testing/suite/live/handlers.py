@@ -12,7 +12,7 @@ from flask import abort, g, request, session
 
 from flask_ws import WebSocket
 
-from .base import primitives, record, released, route
+from .base import Timeout, primitives, record, released, route
 
 
 @route("/both")
@@ -126,6 +126,27 @@ def busy(ws: WebSocket) -> None:
     record("awake", connected=ws.connected, close_code=ws.close_code)
     while True:
         ws.send(ws.receive())
+
+
+@route("/deaf", ping_interval=0.3, ping_timeout=0.5)
+def deaf(ws: WebSocket) -> None:
+    """Never receive, and leave when there is nobody to send to."""
+    while ws.connected:
+        primitives.pause(0.02)
+
+
+@route("/interrupted")
+def interrupted(ws: WebSocket) -> None:
+    """Send numbers, each many times over, and be interrupted where the client reads slowly."""
+    for number in range(20):
+        interruption = Timeout(0.005)
+        try:
+            with interruption:
+                ws.send(number.to_bytes(4, "big") * 50_000)
+        except BaseException as error:
+            if error is not interruption:
+                raise
+    ws.send("that was all")
 
 
 @route("/compute")
