@@ -431,6 +431,7 @@ class Quiet:
     label = "quiet"
     has_more = False
     served = 0
+    ended = False
 
     def serve(self, *, read: bool = True, cork: object = None) -> bool:
         self.served += 1
@@ -461,6 +462,8 @@ def test_a_stale_event_does_not_serve_the_descriptors_new_connection() -> None:
 
 class Script:
     """A poller that reports what the test says, and then ends the thread."""
+
+    sees_aborts = True
 
     def __init__(self, *readable: list[int]) -> None:
         self.readable = list(readable)

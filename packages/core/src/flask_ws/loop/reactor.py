@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ..connection.cork import Cork
 from ..process import PerProcess
+from ..system import LONGEST_WAIT
 from ..worker import Worker
 from .pollers import Poller, make_poller
 
@@ -40,6 +41,10 @@ class Conversation(Protocol):
     @property
     def label(self) -> str:
         """The connection's name in logs."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection is closed or lost."""
 
     def serve(self, *, read: bool = True, cork: Cork | None = None) -> bool:
         """Read once without waiting, and do what is to be done with what came.
@@ -78,6 +83,8 @@ class Reactor:
         ]
         self._conversations: dict[int, tuple[Conversation, Callable[[], None]]] = {}
         self._poller: Poller = make_poller()
+        # When to look for connections that were ended here.
+        self._look_at = 0.0
         # Sockets that are readable, and nobody's yet.
         self._ready: deque[int] = deque()
         # Those that are to be served again, after the others that are readable by then.
@@ -189,8 +196,11 @@ class Reactor:
                 self._uncork()
             at_hand = self._take_at_hand()
             self._waiting.add(me)
-            readable = self._poller.wait(0 if at_hand else LULL if self._active else PATIENCE)
+            patience = LULL if self._active else min(PATIENCE, LONGEST_WAIT)
+            readable = self._poller.wait(0 if at_hand else patience)
             self._waiting.discard(me)
+            if not self._poller.sees_aborts:
+                at_hand += self._find_aborted()
             if at_hand:
                 readable = list(dict.fromkeys([*readable, *at_hand]))
             if readable:
@@ -216,6 +226,14 @@ class Reactor:
             except IndexError:
                 break
         return taken
+
+    def _find_aborted(self) -> list[int]:
+        """Find what was ended on this side, now and then: where the system tells nobody of that."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return []
+        self._look_at = now + LONGEST_WAIT
+        return [fd for fd, (found, _) in list(self._conversations.items()) if found.ended]
 
     def _step_up(self, *, at_once: bool = False) -> bool:
         """Become one of those that read, if there are none, or if one more is needed."""

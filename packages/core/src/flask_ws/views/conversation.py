@@ -59,6 +59,11 @@ class Conversation:
         """The connection's name in logs."""
         return self._connection.label
 
+    @property
+    def ended(self) -> bool:
+        """Whether the connection is closed or lost."""
+        return self._connection.state.close_code is not None
+
     def stop_lingering(self) -> None:
         """Give the peer no more time to read the close frame."""
         self._connection.state.linger_until = None
