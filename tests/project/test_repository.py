@@ -60,7 +60,7 @@ def test_a_package_supports_the_same_pythons(package: Path) -> None:
     project = read_project(package)
     assert project["requires-python"] == ">=3.10"
     minors = [name[-4:] for name in project["classifiers"] if re.search(r":: 3\.\d+$", name)]
-    assert minors == ["3.10", "3.11", "3.12", "3.13"]
+    assert minors == ["3.10", "3.11", "3.12", "3.13", "3.14", "3.15"]
 
 
 @each_plugin
