@@ -26,6 +26,8 @@ from tests.support import stand_ins
 
 #: What select takes at once.
 FD_SETSIZE = 512
+#: Bytes that a socket's buffers hold.
+BUFFER = 65536
 #: What is imported before, because it asks for more than it uses.
 IMPORTED = ("flask.cli", "flask.testing", "hypothesis", "psutil", "werkzeug.serving")
 
@@ -65,8 +67,13 @@ def poor_select(
 def socketpair(*_: object) -> tuple[socket.socket, socket.socket]:
     """Make a pair as the standard library does on Windows: over loopback, and of its own kind."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Linux would let them grow to megabytes.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         one = socket.create_connection(listener.getsockname())
         other, _ = listener.accept()
+    for end in (one, other):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     return one, other
 
 

@@ -297,8 +297,10 @@ class Server:
         self.process.wait(5)
 
 
-LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1
+if sys.platform == "linux":
+    # Not in the child, between fork and exec.
+    LIBC = ctypes.CDLL(None)
 
 
 def die_with_parent() -> None:
