@@ -168,6 +168,33 @@ LOADS: dict[str, Load] = {
         columns=(("p99", "p99 ms", "ms"),),
         value_format=".1f",
     ),
+    "flood": Load(
+        "one connection beside 8 that send control frames or empty fragments at full speed",
+        "flood",
+        "times the p99 beside 8 that send messages",
+        tuple(
+            Row(name, path, {"kind": kind}, kind)
+            for name, path in (
+                (OURS, "/echo"),
+                ("flask-ws/views", "/view/echo"),
+                ("flask-ws/gevent", "/echo"),
+                ("flask-ws/eventlet", "/echo"),
+            )
+            for kind in ("pings", "pongs", "fragments")
+        ),
+        quick={"seconds": 2.0, "warm_up": 0.1},
+        columns=(
+            ("p50", "p50 ms", "ms"),
+            ("p99", "p99 ms", "ms"),
+            ("p99_messages", "p99 ms, messages", "ms"),
+        ),
+        value_format=".2f",
+        goals=tuple(
+            Goal(f"{name} {kind}", 1.0, at_most=True, text="times the p99 beside messages")
+            for name in (OURS, "flask-ws/views", "flask-ws/gevent", "flask-ws/eventlet")
+            for kind in ("pings", "pongs", "fragments")
+        ),
+    ),
     "opening": Load(
         "connections opened, used once and closed, 8 at a time",
         "opening",
