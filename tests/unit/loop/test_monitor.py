@@ -399,6 +399,22 @@ def test_a_message_that_is_not_finished_wakes_who_waits_for_it(
 # The count
 
 
+def test_a_connection_is_counted_once_while_the_monitor_starts(
+    connect: Connect, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread may take a while; the last place is another's meanwhile."""
+    start, counts = monitor._worker.start, []
+
+    def count() -> None:
+        counts.append(len(monitor))
+        start()
+
+    monkeypatch.setattr(monitor._worker, "start", count)
+    monitor.admit(2)
+    monitor.add(make_watch(connect()), admitted=True)
+    assert counts == [1]
+
+
 def test_connections_are_admitted_up_to_the_limit(connect: Connect, monitor: Monitor) -> None:
     assert monitor.admit(2)
     monitor.add(make_watch(connect()), admitted=True)

@@ -235,13 +235,17 @@ class Monitor:
             self._watches[watch.connection] = watch
             self._servers[watch.is_stopping] = self._servers.get(watch.is_stopping, 0) + 1
             self._arrived.append(weakref.ref(watch))
+            if admitted:
+                # In the same moment: it is never counted twice.
+                self._admitted -= 1
         try:
             self._worker.start()
         except BaseException:
             self.remove(watch.connection)
+            if admitted:
+                with self._lock:
+                    self._admitted += 1
             raise
-        if admitted:
-            self.dismiss()
 
     def remove(self, connection: Connection) -> None:
         """Watch no more; the connection has ended."""
