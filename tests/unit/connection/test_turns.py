@@ -12,7 +12,7 @@ from tests.support.memory import PATIENCE, in_thread
 from tests.support.raw import CONTINUATION, PING, PONG, TEXT, encode_frame, encode_message
 from tests.unit.conftest import Connect
 
-from flask_ws.concurrency import Concurrency, threads
+from flask_ws.concurrency import Concurrency, HomeThread, threads
 from flask_ws.connection import transport as transport_module
 from flask_ws.connection.receiver import TURNS, Receiver
 from flask_ws.connection.transport import PlainTransport
@@ -164,6 +164,49 @@ def test_others_run_while_a_loss_is_explained(connect: Connect) -> None:
     assert ends.ws.receive(0) == "end"
 
 
+class Here(HomeThread):
+    """The home of all greenlets: this thread."""
+
+    def is_here(self) -> bool:
+        return True
+
+    def wake(self) -> None:
+        pass
+
+
+class AtHome(Counting):
+    """Primitives that work in one thread."""
+
+    green = True
+
+    def home(self) -> HomeThread:
+        return Here()
+
+
+def test_other_greenlets_run_while_a_handler_always_has_a_message(connect: Connect) -> None:
+    """Neither receiving nor sending waits then."""
+    concurrency = AtHome()
+    ends = connect(concurrency=concurrency)
+    ends.connection.receiver.feed(3 * TURNS * encode_message("x"))
+    for _ in range(3 * TURNS):
+        assert ends.ws.receive() == "x"
+
+    assert concurrency.pauses == 3
+
+
+def test_other_greenlets_run_after_each_full_buffer() -> None:
+    concurrency = CountingGreen()
+    one, other = socket.socketpair()
+    with one, other:
+        transport = PlainTransport(one, concurrency, one.close)
+        other.sendall(bytes(4 * transport_module.LARGE_RECV_SIZE // 2))
+        for _ in range(3):
+            transport.recv()
+        transport._raw.detach()
+
+    assert concurrency.pauses == 2
+
+
 # Reading, where a green socket that has something does not wait
 
 
@@ -186,15 +229,12 @@ READS: dict[str, Callable[[PlainTransport], object]] = {
 def test_other_greenlets_run_while_one_always_has_something_to_read(
     read: Callable[[PlainTransport], object],
     kind: type[Counting],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Threads take turns by themselves."""
-    monkeypatch.setattr(transport_module, "RECV_SIZE", 1)
     concurrency = kind()
     one, other = socket.socketpair()
     with one, other:
         transport = PlainTransport(one, concurrency, one.close)
-        transport._recv_size = 1
         number = 3 * transport_module.TURNS
         for _ in range(number):
             other.send(b"x")

@@ -57,6 +57,7 @@ class Receiver:
         "_sender",
         "_state",
         "_transport",
+        "_turns",
         "_unread",
         "bytes_received",
         "cut_short",
@@ -96,6 +97,8 @@ class Receiver:
         protocol.meter = self._meter
         # Whether the connection was lost while something waited to be read.
         self._unread = False
+        # Calls of receive(), where greenlets are to take turns.
+        self._turns = 0
         #: The thread where its primitives work, if they do in one only.
         self.home = home
         #: Held by whoever reads the socket.
@@ -138,8 +141,13 @@ class Receiver:
         :raises RuntimeError: another thread is in ``receive()`` already.
         """
         home = self.home
-        if home is not None and not home.is_here():
-            return home.call(functools.partial(self.receive, timeout), self._sender.concurrency)
+        if home is not None:
+            if not home.is_here():
+                return home.call(functools.partial(self.receive, timeout), self._sender.concurrency)
+            # While there are messages at hand, neither receiving nor sending lets others run.
+            self._turns += 1
+            if self._turns % TURNS == 0:
+                self._sender.concurrency.pause()
         if self._receiving:
             raise RuntimeError(
                 "Another thread is in receive() on this connection: let one thread receive and "

@@ -171,7 +171,8 @@ class Transport:
 
     def _take_turn(self) -> None:
         self._turns += 1
-        if self._turns % TURNS == 0:
+        # A peer that fills the buffer has sent what takes a while to be worked off.
+        if self._turns % TURNS == 0 or self._recv_size == LARGE_RECV_SIZE:
             self._concurrency.pause()
 
     def send(self, buffers: list[BytesLike]) -> None:
