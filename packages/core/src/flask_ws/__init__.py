@@ -15,8 +15,7 @@
 
 A server needs its plugin: ``pip install "flask-ws[werkzeug]"``, or gunicorn, eventlet, gevent,
 waitress or uwsgi in its place.
-:mod:`flask_ws.testing` tests routes without one. ``flask ws --help`` shows what there is on the
-command line.
+:mod:`flask_ws.testing` tests routes without one. ``flask ws --help`` lists the commands.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much memory the connections of a process hold for their peers, and who goes past the limit.
+"""How much memory the connections of a process hold for their peers, and which close at its limit.
 
 What peers can make a process hold is counted: parts of messages, messages that wait for a busy
 handler, and what waits for slow readers. It is counted where it is held, in steps of a few KiB: so
-the messages that come and go cost nothing here. Nobody waits for a lock: who finds it taken leaves
-the change to whoever has it.
+messages that are handled at once cost nothing here. No thread waits for the lock: one that finds it
+taken leaves its change to the thread that holds the lock.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["STEP", "Budget", "Holder", "budget"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Bytes. A holder of less is not counted, and smaller changes are not.
+#: Bytes. A holder of less is not counted, nor are smaller changes.
 STEP = 2**12
 
-#: The part of the limit past which those that hold most have to go, until so much is held. It takes
-#: a moment until they have: what is left of it is for that.
+#: Past this part of the limit the connections that hold most are closed, until no more than the
+#: second part is held. Closing them takes a moment: the rest of the limit is for that.
 NEARLY = 7 / 8
 ENOUGH = 3 / 4
 
@@ -43,7 +43,7 @@ class Holder(Protocol):
         """The thread where its primitives work, if they do in one only."""
 
     def let_go(self) -> int:
-        """End the connection, without waiting, and give up what is held; any thread may.
+        """End the connection, without waiting, and free what is held; any thread may call it.
 
         :return: the close code.
         """
@@ -54,20 +54,20 @@ class Budget:
 
     def __init__(self) -> None:
         self._limit: float = math.inf
-        # Changes that have not been added up yet: the holder, if it is one's own; by how many bytes
-        # more or less is held; and by how many the holder would set free, or keep from being so.
+        # Changes that have not been added up yet: the holder, or None where several share it; the
+        # change of all bytes held; and that of the bytes that the holder keeps in memory.
         self._changes: deque[tuple[Holder | None, int, int]] = deque()
-        # Held by whoever adds up, and never waited for.
+        # Held by the thread that adds up; no thread waits for it.
         self._adding = threading.Lock()
         self._total = 0
         self._holders: dict[Holder, int] = {}
-        # Those that have been told to go, and have not let go of everything.
+        # Those that are being closed, and have not freed everything yet.
         self._leaving: set[Holder] = set()
         self._untold: deque[tuple[str, int, int, int, int]] = deque()
 
     @property
     def limit(self) -> int | None:
-        """Bytes that they may hold; ``None`` for any number."""
+        """Bytes that they may hold; ``None`` for no limit."""
         return None if math.isinf(self._limit) else int(self._limit)
 
     @limit.setter
@@ -76,20 +76,20 @@ class Budget:
 
     @property
     def total(self) -> int:
-        """Bytes held, of what is counted."""
+        """The bytes that are held and counted."""
         self.change(None, 0)
         return self._total
 
     def change(self, holder: Holder | None, held: int, weight: int | None = None) -> None:
-        """Count that more is held, or less; never waits, and any thread may, at any time.
+        """Count that more is held, or less; never waits, and any thread may call it at any time.
 
-        :param holder: who holds it; ``None`` for what many share.
-        :param held: by how many bytes the sum of all changes.
-        :param weight: by how many bytes what the holder keeps in memory changes, also where it
-            shares that with others; as ``held`` by default.
+        :param holder: what holds it; ``None`` for what several share.
+        :param held: the change of the sum of all, in bytes.
+        :param weight: the change of what the holder keeps in memory, also where it shares that
+            with others, in bytes; as ``held`` by default.
         """
         self._changes.append((holder, held, held if weight is None else weight))
-        # Whoever adds up looks again when it has finished.
+        # The thread that adds up checks for new changes when it has finished.
         while self._changes and self._adding.acquire(False):
             try:
                 going = self._add_up()
@@ -103,17 +103,17 @@ class Budget:
                     chosen.home.run(functools.partial(self._dismiss, chosen, size))
 
     def forget(self, size: int) -> None:
-        """Count that of what many share so many bytes are gone.
+        """Count that so many bytes of what several share were freed.
 
-        For finalizers, which may run at any moment, and under any lock: nobody has to go for that,
-        and it is added up with the next change.
+        For finalizers, which may run at any moment, and under any lock: it closes no connection,
+        and is added up with the next change.
         """
         self._changes.append((None, -size, 0))
 
     def _add_up(self) -> list[tuple[Holder, int]]:
-        """Add up; return who would hold more where there is no room left at all.
+        """Add up; return those that grew while more than the whole limit is held.
 
-        For others have been told to go, and have not had their turn yet.
+        They must close as well, because those chosen before have not freed their bytes yet.
         """
         holders, going = self._holders, []
         while self._changes:
@@ -121,7 +121,7 @@ class Budget:
             self._total += held
             if holder is None:
                 continue
-            # Below 0 for a moment, where one thread's change has overtaken another's.
+            # Below 0 for a moment, where the changes of two threads arrive out of order.
             left = holders.get(holder, 0) + weight
             if left:
                 holders[holder] = left
@@ -134,7 +134,7 @@ class Budget:
         return going
 
     def _choose(self) -> list[tuple[Holder, int]]:
-        """Return who is to go, where little room is left: the largest, until there is more."""
+        """Return those to close, where little room is left: the largest, until there is more."""
         if self._total <= self._limit * NEARLY:
             return []
         expected = self._total - sum(self._holders[holder] for holder in self._leaving)
@@ -152,11 +152,11 @@ class Budget:
 
     def _dismiss(self, holder: Holder, size: int) -> None:
         code = holder.let_go()
-        # Whoever calls this may hold locks: the log is for the monitor.
+        # The caller may hold locks, so the monitor writes the log.
         self._untold.append((holder.label, code, size, self._total, self.limit or 0))
 
     def tell(self) -> None:
-        """Log who had to go."""
+        """Log which connections were closed."""
         while self._untold:
             logger.warning(
                 "%s: closed with %d, because it held %d bytes, and the connections of this process "
@@ -165,13 +165,13 @@ class Budget:
             )
 
     def start_anew(self) -> None:
-        """Begin as a process that holds nothing: a child's connections are its parent's."""
+        """Count from 0 in a forked child, whose connections are its parent's."""
         limit = self._limit
         self.__init__()  # type: ignore[misc]
         self._limit = limit
 
 
-#: That of this process.
+#: The budget of this process.
 budget = Budget()
 
 after_fork(budget.start_anew)

@@ -20,7 +20,7 @@ from .process import PerProcess
 from .system import socketpair
 
 try:
-    # Of C: no monkey-patching makes it green.
+    # Written in C: monkey-patching does not make it green.
     from _queue import Empty, SimpleQueue
 except ImportError:
     from queue import Empty, SimpleQueue
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 #: Seconds that a thread waits for another one that does not run its greenlets.
 STALLED = 10.0
-#: Seconds until a greenlet looks at its socket again that has no descriptor to wait for it.
+#: Seconds after which a greenlet checks its socket again, where no descriptor is left to wait with.
 SHORTAGE_LOOK = 0.02
-#: No more descriptors: for the process, or for the system.
+#: Errors: no descriptor is left for the process, or in the system.
 SHORTAGES = (errno.EMFILE, errno.ENFILE)
 
 
@@ -70,7 +70,7 @@ class Event(Protocol):
 
 
 class HomeThread:
-    """The one thread in which some primitives work, and a way to get things done there.
+    """The one thread in which some primitives work, and a way to call functions there.
 
     A plugin whose greenlets belong to a hub that other threads must not touch derives from this
     class.
@@ -85,7 +85,7 @@ class HomeThread:
         raise NotImplementedError
 
     def wake(self) -> None:
-        """Have :meth:`work` called, soon, in a greenlet of this thread; called from any thread."""
+        """Have :meth:`work` called soon, in a greenlet of this thread; any thread may call this."""
         raise NotImplementedError
 
     def run(self, function: Callable[[], object]) -> None:
@@ -101,7 +101,7 @@ class HomeThread:
             self.wake()
 
     def catch_up(self) -> bool:
-        """Call first what waits to be called here, so that nothing overtakes it.
+        """Call the functions that wait to be called here, so that later ones come after them.
 
         :return: ``False`` in any other thread, where nothing is called.
         """
@@ -153,7 +153,7 @@ class HomeThread:
     def work(self) -> None:
         """Call the functions that wait to be called."""
         if self._working:
-            # Another greenlet is at it.
+            # Another greenlet is calling them.
             return
         self._working = True
         try:
@@ -163,7 +163,7 @@ class HomeThread:
                 except Exception:
                     logger.exception("An error in what another thread asked for")
                 finally:
-                    # It waited until now: so nothing overtakes it.
+                    # Removed only now: until it has ended, run() must not call a later one.
                     self._waiting.popleft()
         finally:
             self._working = False
@@ -182,7 +182,7 @@ class Concurrency:
 
     @property
     def green(self) -> bool:
-        """Whether a handler costs a greenlet rather than a thread of the operating system's."""
+        """Whether a handler runs on a greenlet rather than a thread of the operating system."""
         return is_monkey_patched()
 
     def lock(self) -> Lock:
@@ -194,7 +194,7 @@ class Concurrency:
         return threading.Event()
 
     def spawn(self, target: Callable[[], object], name: str) -> None:
-        """Run ``target`` beside the caller; it does not keep the process alive.
+        """Run ``target`` in the background; it does not keep the process alive.
 
         :param target: called without arguments; must not raise.
         :param name: a name for the thread.
@@ -202,11 +202,11 @@ class Concurrency:
         threading.Thread(target=target, name=name, daemon=True).start()
 
     def get_ident(self) -> int:
-        """Tell the thread or greenlet that calls from others."""
+        """Return a number that identifies the thread or greenlet that calls this."""
         return threading.get_ident()
 
     def pause(self) -> None:
-        """Let others run that are ready: greenlets do not take turns by themselves."""
+        """Yield to others that are ready to run: greenlets are not preempted."""
         time.sleep(0)
 
     def home(self) -> HomeThread | None:
@@ -237,8 +237,8 @@ class Concurrency:
         """
         if not is_monkey_patched():
             return _poll(fd, timeout, write=True)
-        # Whoever ends the connection closes its descriptor, and an event loop that is left with
-        # the number aborts the process.
+        # Another greenlet may close the descriptor, and an event loop that still has its number
+        # then aborts the process.
         try:
             other = os.dup(fd)
         except OSError as error:
@@ -255,8 +255,8 @@ class Concurrency:
 class PatchedThread(HomeThread):
     """A thread of a process whose standard library was made green by monkey-patching.
 
-    A byte on a socket wakes a greenlet there, whatever runs it. The numbers by which the operating
-    system knows its threads are what no monkey-patching changes.
+    A byte on a socket wakes a greenlet there, whatever its event loop. The thread is known by its
+    native id, which monkey-patching does not change.
     """
 
     def __init__(self) -> None:
@@ -278,7 +278,7 @@ class PatchedThread(HomeThread):
                     self._wakee.recv(4096)
                 self.work()
         except BaseException:
-            # The end of this greenlet, and not of what other threads have to say.
+            # This greenlet ends; another one must call what other threads ask for.
             self._start()
             raise
 
@@ -286,7 +286,7 @@ class PatchedThread(HomeThread):
         return threading.get_native_id() == self._thread
 
     def wake(self) -> None:
-        # Full, it wakes the greenlet as well.
+        # A full buffer wakes the greenlet as well.
         with contextlib.suppress(BlockingIOError):
             self._waker.send(b"\0")
 
@@ -300,7 +300,7 @@ def is_monkey_patched() -> bool:
 
 
 def _poll(fd: int, timeout: float | None, *, write: bool) -> bool:
-    # Looked up here and now: gevent replaces select.poll, eventlet and Windows have none.
+    # Looked up at each call: gevent replaces select.poll, eventlet and Windows have none.
     poll = getattr(select, "poll", None)
     if poll is None:
         read_fds, write_fds = ([], [fd]) if write else ([fd], [])

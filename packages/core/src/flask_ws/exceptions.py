@@ -22,8 +22,8 @@ class BrokerError(FlaskWSError):
 class ConnectionClosed(FlaskWSError):
     """The WebSocket connection is closed: nothing more can be sent or received.
 
-    It is the only exception that a closed or lost connection raises, whatever the operating
-    system, TLS or the server's library had to say about it.
+    It is the only exception that a closed or lost connection raises, whatever error the operating
+    system, TLS or the server's library reported.
 
     :param code: the close code (RFC 6455 section 7.4). A close frame's own code; 1005 where the
         frame had none; 1006 where the connection was lost without a close frame.
@@ -42,8 +42,8 @@ class ConnectionClosed(FlaskWSError):
 
 
 class NoSocket(FlaskWSError):
-    """A plugin knows a request's server, and the server has no socket that it could give.
+    """A plugin knows a request's server, but the server gives no access to the socket.
 
-    For plugins to raise. The handshake is refused with status 501, and the message is what the
-    client and the log read: let it say what would help, such as a switch of the server.
+    For plugins to raise. The handshake is refused with status 501. The client and the log get the
+    message, which should say what helps, such as an option of the server.
     """

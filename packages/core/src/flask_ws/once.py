@@ -1,4 +1,4 @@
-"""Once: what one thread makes for all of them, with no lock held meanwhile."""
+"""Once: an object that one thread makes for all of them, with no lock held meanwhile."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ T = TypeVar("T")
 
 
 class NotYetError(RuntimeError):
-    """The thing is being made by the thread that asks for it."""
+    """The object is being made by the thread that asks for it."""
 
 
 class Once(Generic[T]):
-    """Makes a thing when it is first asked for. Any thread may ask.
+    """Makes an object when it is first asked for. Any thread may ask.
 
-    What makes it may be anybody's code, such as a plugin's. It may log, and whoever handles the
-    log may ask for the thing: so it is told that there is none yet, and waits for no lock.
+    ``make`` may run foreign code, such as a plugin's. That may log, and a log handler may ask for
+    the object: it gets a :exc:`NotYetError`, where a lock would be a deadlock.
 
-    :param make: makes the thing, which is not ``None``.
+    :param make: makes the object, which is not ``None``.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._attempts: dict[str, Attempt] = {}
-        #: The thing, once it is made.
+        #: The object, once it is made.
         self.made: T | None = None
         after_fork(self._start_anew)
 
     def _start_anew(self) -> None:
-        # Whoever was making it is a thread of the parent's.
+        # A thread that was making it exists in the parent only.
         self._attempts = {}
 
     def get(self) -> T:
-        """Return the thing; the first call makes it, and the others wait until it is made.
+        """Return the object; the first call makes it, and the others wait until it is made.
 
-        :raises NotYetError: this very thread is making it.
+        :raises NotYetError: this thread itself is making it.
         """
         while self.made is None:
             mine = Attempt()

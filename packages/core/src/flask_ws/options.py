@@ -16,7 +16,7 @@ PREFIX = "SOCK_"
 #: flask-sock's dictionary of options; its names that mean the same here.
 LEGACY_KEY = "SOCK_SERVER_OPTIONS"
 LEGACY_NAMES = frozenset({"ping_interval", "max_message_size", "subprotocols"})
-#: Names of flask-sock's that chose its machinery, which flask-ws does not have.
+#: Options of flask-sock that choose its internals, which flask-ws does not have.
 LEGACY_IGNORED = frozenset({"receive_bytes", "thread_class", "event_class", "selector_class"})
 
 
@@ -29,7 +29,7 @@ class Options:
     last four concern the whole process and are set in ``app.config`` only.
     """
 
-    #: Seconds without life from the peer after which it is sent a ping; ``None`` sends none.
+    #: Seconds without data from the peer after which it is sent a ping; ``None`` sends none.
     ping_interval: float | None = 20.0
     #: Seconds that the peer has to answer a ping before the connection counts as lost (1006).
     ping_timeout: float | None = 20.0
@@ -41,7 +41,7 @@ class Options:
     #: Seconds from the beginning of a message to its end; a slower one is answered with close
     #: code 1008. ``None`` waits for as long as the peer lives.
     message_timeout: float | None = 120.0
-    #: Messages that wait for a busy handler before TCP pushes back on the peer.
+    #: Messages that wait for a busy handler before no more are read (TCP backpressure).
     max_queue: int = 16
     #: Bytes of memory that these may take; the message that exceeds them is the last one.
     max_queue_bytes: int = 2**20
@@ -58,7 +58,7 @@ class Options:
     max_subscriptions: int = 256
     #: Bytes that the URL and the headers of a handshake may have; past it, it gets 431.
     max_handshake_size: int = 2**16
-    #: Whether handlers leave the server's worker, where the server has few of them.
+    #: Whether handlers run outside the server's workers, where the server has few of them.
     detach: bool = True
     #: Handlers that may run on threads of flask-ws's own; past it a handshake gets 503.
     max_threads: int = 1000
@@ -104,7 +104,7 @@ NAMES = tuple(field.name for field in dataclasses.fields(Options))
 PROCESS_NAMES = frozenset({"max_threads", "max_connections", "max_buffered", "workers"})
 #: Those that a route may set.
 ROUTE_NAMES = frozenset(NAMES) - PROCESS_NAMES
-#: ``SOCK_`` keys that belong to other rooms of flask-ws.
+#: ``SOCK_`` keys that belong to other parts of flask-ws.
 FOREIGN_KEYS = frozenset({"SOCK_BROKER_URL", "SOCK_BROKER_PREFIX"})
 
 
@@ -201,7 +201,7 @@ def _origins(value: Any) -> Any:
     if value is None or value == "*":
         return value
     origins = _names(value)
-    # A pattern would be taken for a name that no browser ever sends.
+    # A pattern would be compared as it is, and no browser sends such an origin.
     if origins is _WRONG or not all(
         ("://" in origin and "*" not in origin) or origin == "null" for origin in origins
     ):

@@ -1,8 +1,8 @@
-"""What one process has to itself, and how a child begins anew after a fork.
+"""State that belongs to one process, and how a child resets it after a fork.
 
-A child has none of its parent's threads, and no use for its connections and locks. So whatever
-belongs to one process is kept in a :class:`PerProcess`, or says by :func:`after_fork` how it begins
-anew; nothing else in flask-ws needs to know of forks.
+A child has none of its parent's threads, and must not use its connections and locks. So what
+belongs to one process is kept in a :class:`PerProcess`, or registers its reset by
+:func:`after_fork`; nothing else in flask-ws deals with forks.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ _numbers = itertools.count()
 def after_fork(function: Callable[[], object]) -> None:
     """Have a function called in each child process right after it was forked.
 
-    In the order in which they were registered; one that raises does not keep the next from being
-    called. Where the system cannot fork, nothing is called.
+    Functions are called in the order in which they were registered, also after one that raises.
+    Where the system cannot fork, nothing is called.
 
-    :param function: called without arguments. Nobody else runs in the process then. A bound method
-        is called as long as its object lives, and does not keep it alive.
+    :param function: called without arguments. No other thread runs in the process then. A bound
+        method is called as long as its object lives, and does not keep it alive.
     """
     for number, get_function in list(_resets.items()):
         if get_function() is None:

@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 #: Whether this is Windows. There a socket is a handle and no file descriptor, its number cannot be
-#: made another's, and whoever waits for a socket notices neither that it was shut down on this
-#: side nor, in the main thread, a Ctrl-C.
+#: given to another (``dup2``), and a thread that waits for a socket notices neither that it was
+#: shut down on this side nor, in the main thread, a Ctrl-C.
 WINDOWS = os.name == "nt"
 #: Makes one call to receive or to send non-blocking, whatever the socket is set to. 0 where there
-#: is no such flag: Windows has none, and macOS does not heed it in ``send()``.
+#: is no such flag: Windows has none, and macOS ignores it in ``send()``.
 DONTWAIT: int = 0 if WINDOWS or sys.platform == "darwin" else socket.MSG_DONTWAIT
-#: The most seconds that anything is given as a timeout: ``poll`` ends at 24.8 days, a lock on
-#: Windows at 49.
+#: The longest timeout that is used, in seconds: ``poll`` takes 24.8 days at most, a lock on Windows
+#: 49.
 TIMEOUT_MAX = 7 * 86_400.0
 #: The state of a connection that neither side has ended (Linux: ``net/tcp_states.h``).
 TCP_ESTABLISHED = 1
@@ -49,17 +49,16 @@ LONGEST_WAIT = 0.25 if WINDOWS else TIMEOUT_MAX
 
 
 def is_blocking(sock: socket.socket) -> bool:
-    """Tell whether calls on a socket's descriptor block, whatever its object does about that."""
+    """Tell whether calls on a socket's descriptor block, whatever its object's timeout."""
     if not WINDOWS:
         return os.get_blocking(sock.fileno())
-    # Not to be asked there: but native sockets are as blocking as their timeout says. gevent's
-    # wrap one.
+    # Windows cannot tell, but native sockets block as their timeout says. gevent's wrap one.
     native: socket.socket = getattr(sock, "_sock", sock)
     return native.gettimeout() is None
 
 
 def socketpair() -> tuple[_socket.socket, _socket.socket]:
-    """Make two connected sockets at C level, which no monkey-patching makes green."""
+    """Make two connected sockets at C level, which monkey-patching does not make green."""
     if hasattr(_socket, "socketpair"):
         pair: tuple[_socket.socket, _socket.socket] = _socket.socketpair()
         return pair
@@ -82,24 +81,25 @@ def count_descriptors() -> int | None:
     It takes time: about a millisecond for some thousand of them.
     """
     try:
-        # The one with which they are listed is among them.
+        # The descriptor that lists them is among them.
         return len(os.listdir("/dev/fd")) - 1
     except OSError as error:
-        # A system without that folder has no limit that we would look at.
+        # A system without that folder has no limit that is checked.
         return None if error.errno in (errno.EMFILE, errno.ENFILE) else 0
 
 
 def has_gone(sock: _socket.socket) -> bool:
     """Tell whether the peer has ended the connection, even where unread bytes come before that.
 
-    Where there is another way, not by a poller, which monkey-patching replaces. Windows has none.
+    A poller, which monkey-patching replaces, is used only where there is no other way. Windows has
+    none: ``False``.
 
     :raises OSError: the connection has failed.
     """
     if hasattr(socket, "TCP_INFO"):
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != TCP_ESTABLISHED
-        # A Unix socket whose peer has closed it does not even take nothing.
+        # On a Unix socket whose peer has closed it, even an empty send fails.
         sock.send(b"", DONTWAIT)
         return False
     if hasattr(select, "poll"):
@@ -112,7 +112,7 @@ def has_gone(sock: _socket.socket) -> bool:
 def count_unacknowledged(sock: _socket.socket) -> int:
     """Count the bytes that were sent and the peer's system has not acknowledged.
 
-    0 where that cannot be asked for.
+    0 where the system cannot tell.
 
     :raises OSError: the connection has failed.
     """

@@ -28,7 +28,7 @@ MEANINGS = {
     1014: "bad gateway",
     1015: "TLS failed",
 }
-#: What stays as it is in a path that is shown: all that may be in one (RFC 3986 section 3.3).
+#: Characters that are not quoted in a path: all that may be in one (RFC 3986 section 3.3).
 UNQUOTED = "/:@!$&'()*+,;=~"
 
 
@@ -39,12 +39,12 @@ def describe_close(code: int, reason: str = "") -> str:
 
 
 def one_line(text: str) -> str:
-    """Show what others wrote on one line: what a terminal or a log would obey is escaped."""
+    """Show foreign text on one line: control characters are escaped, also line breaks and tabs."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would obey, but for line breaks and tabs."""
+    """Escape control and other unprintable characters, except line breaks and tabs."""
     return "".join(
         character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
         for character in text
@@ -52,14 +52,14 @@ def printable(text: str) -> str:
 
 
 def shown_address(environ: WSGIEnvironment) -> str:
-    """Return a client's address. What a proxy says of it, a client may have written."""
+    """Return a client's address, escaped: behind a proxy, a client may have written it."""
     return one_line(environ.get("REMOTE_ADDR") or "-")
 
 
 def shown_path(environ: WSGIEnvironment) -> str:
-    """Return a request's path as it stands in a URL: whatever a peer asks for, it is one line."""
+    """Return a request's path quoted as in a URL: whatever a peer asks for, it is one line."""
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    # What a WSGI server decodes from bytes (PEP 3333); tests may not.
+    # A WSGI server decodes the bytes as Latin-1 (PEP 3333); tests may not.
     try:
         data = path.encode("latin-1")
     except UnicodeEncodeError:

@@ -12,7 +12,7 @@ __all__ = ["Worker"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Seconds that a worker waits after an error, so that one that lasts does not fill the log.
+#: Seconds that a worker waits after an error, so that a lasting one does not fill the log.
 PAUSE = 0.1
 
 
@@ -20,8 +20,8 @@ class Worker:
     """A function that runs in the background, on one thread or greenlet, while there is work.
 
     The function is called again and again as long as there is work, also when it has raised: an
-    error is logged, and costs a moment. Where something ends the thread itself, as the kill of a
-    greenlet does, another one takes its place. So work that was announced by :meth:`start` is
+    error is logged, and a short pause follows. Where something ends the thread itself, as the kill
+    of a greenlet does, another one takes its place. So work that was announced by :meth:`start` is
     done, however the attempts before it have ended.
 
     :param name: the name of the thread.
@@ -47,7 +47,7 @@ class Worker:
         self._concurrency = concurrency
         self._home = home
         self._lock = concurrency.lock()
-        # Stands for the thread that works, or is about to.
+        # An object for the thread that works, or is about to.
         self._current: object | None = None
 
     @property
@@ -56,7 +56,7 @@ class Worker:
         return self._current is not None
 
     def start(self) -> None:
-        """See to it that the work is done, once :attr:`has_work` can see it; any thread may.
+        """Make sure that the work that ``has_work`` reports is done; any thread may call it.
 
         :raises RuntimeError: there is no thread, and the system cannot start another.
         """
@@ -72,7 +72,7 @@ class Worker:
             try:
                 self._concurrency.spawn(functools.partial(self._run, current), self._name)
             except BaseException:
-                # A thread that was started all the same, before a Ctrl-C, finds itself replaced.
+                # A thread that was started before a Ctrl-C ends: it is not the current one.
                 self._current = None
                 raise
 
@@ -87,7 +87,7 @@ class Worker:
                 if self._is_done(current):
                     return
         except BaseException:
-            # The end of this thread, and not of the work.
+            # This thread ends, but the work goes on.
             if self._current is current and not self._is_done(current):
                 self._current = None
                 try:
@@ -97,7 +97,7 @@ class Worker:
             raise
 
     def _is_done(self, current: object) -> bool:
-        # In this order: whoever brings work after the look finds no thread, and starts one.
+        # In this order: a caller that adds work after the check finds no thread, and starts one.
         self._current = None
         if not self._has_work():
             return True

@@ -1,10 +1,11 @@
-"""From a request to a 101, and to whatever runs on the connection then.
+"""From a request to a 101, and to what runs on the connection after it.
 
 - ``detach``: the middleware that all requests pass; threads of our own, for servers with few.
 - ``gateway``: a handshake between server and app, in WSGI.
 - ``handshake``: whether a request is a handshake that can be accepted; refusals.
 - ``admission``: whether there is room for one more connection.
-- ``head``: the head of the 101, and of what may not be one.
+- ``head``: the head of the 101, and the response in place of a 101 that is not flask-ws's.
 - ``takeover``: taking the socket from the server.
+- ``exchange``: how a server's socket is replaced with another.
 - ``link``: a connection and what runs on it, from the 101 to its end.
 """

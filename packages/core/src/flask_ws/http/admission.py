@@ -1,6 +1,6 @@
 """Whether a process has room for one more connection; and the refusal where it has not.
 
-A refusal says how to raise the limit that was reached, in the log.
+The log says which limit was reached, and how to raise it.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ __all__ = [
 
 #: Seconds after which a client that found the server full may try again.
 RETRY_AFTER = 5
-#: The part of the process's file descriptors that is not for WebSockets, and the most that may be:
-#: with none left, the server itself cannot accept a connection, and some end the process then.
+#: The part of the process's file descriptors that WebSockets leave free, and its maximum: with none
+#: left, the server itself cannot accept a connection, and some servers end the process then.
 RESERVED = 1 / 8
 MOST_RESERVED = 1024
-#: The part of them after which they are counted again, and the seconds.
+#: The descriptors are counted again when this part of them was used, or after so many seconds.
 STEP = 1 / 64
 PERIOD = 1.0
 
 
 class Descriptors:
-    """How many file descriptors a process has left. They are counted now and then only."""
+    """How many file descriptors a process has left, counted now and then only."""
 
     def __init__(self) -> None:
         self._used: int | None = 0
-        # Handshakes since then, as if all were still open; and when to count again.
+        # Handshakes since the last count, taken as still open; and when to count again.
         self._opened = 0
         self._due = 0.0
 
     def has_room(self, limit: int) -> bool:
-        """Tell whether one more may go to a connection; it is taken for granted that it does."""
+        """Tell whether one more may be used for a connection, and count it as used."""
         now = time.monotonic()
         if now >= self._due or self._opened >= limit * STEP:
             self._used, self._opened, self._due = count_descriptors(), 0, now + PERIOD
@@ -75,7 +75,7 @@ def check_room(server_socket: ServerSocket, options: Options) -> None:
 class Full(ServiceUnavailable):
     """503: the process has no room for one more.
 
-    :param why: which limit was reached; for the log, because it is no business of clients.
+    :param why: which limit was reached; for the log only, clients are not told.
     """
 
     description = "The server has no room for another WebSocket now. Try again later."

@@ -1,7 +1,7 @@
 """Detached handlers: requests that run on threads of flask-ws's own.
 
-A server with few workers gets its worker back as soon as a WebSocket is open. The whole request
-runs on the thread, from Flask's dispatch to the end of the handler: so the handler has the very
+On a server with few workers, the worker is free as soon as a WebSocket is open. The whole request
+runs on the thread, from Flask's dispatch to the end of the handler: so the handler has the same
 request context, ``g`` and thread-locals that ``before_request`` functions left, and teardown
 functions run once, when it ends.
 """
@@ -34,9 +34,9 @@ __all__ = ["Detacher", "Dispatch"]
 
 logger = logging.getLogger("flask_ws")
 
-#: The body of the server's own 101: it may send its head no earlier than a first chunk.
+#: The body of the server's own 101: a server may send the head only with a first chunk.
 NOTHING = (b"",)
-#: How the environ keys begin of objects that belong to the server's worker.
+#: Prefixes of environ keys whose objects belong to the server's worker.
 SERVER_KEYS = ("wsgi.early_hints", "gunicorn.", "werkzeug.s", GATEWAY)
 
 
@@ -59,28 +59,28 @@ class Dispatch:
         self._gateway = gateway
         self._app = app
         self._environ = environ
-        #: Whether the server has its worker back.
+        #: Whether the server's worker is free for other requests.
         self.released = False
-        # Free once there is an answer: all that an event would do, at a tenth of its size.
+        # Released once there is an answer: it serves as an event, at a tenth of the size.
         self._pending = threading.Lock()
         self._pending.acquire()
-        # What the worker is to do: call start_response so, and return that.
+        # For the worker: the arguments for start_response, and what to return.
         self._started: tuple[Any, ...] = ()
         self._iterable: Iterable[bytes] = ()
         self._error: BaseException | None = None
-        # What the app wrote before that, by the callable that start_response returns.
+        # What the app wrote before that, with the callable that start_response returned.
         self._written: list[bytes] = []
 
     def start(self, max_threads: int) -> bool:
-        """Start the thread; ``False`` where there are too many.
+        """Start the thread; ``False`` if ``max_threads`` run already.
 
-        :raises RuntimeError: the system has none.
+        :raises RuntimeError: the system has no more threads.
         """
-        # In the context of the worker's thread, where middleware may have left something.
+        # In the context of the worker's thread: middleware may have set context variables.
         return thread_pool().start(max_threads, contextvars.copy_context().run, self._run)
 
     def answer(self, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer the server as the request says, when it does."""
+        """Wait for the app's answer, and give it to the server."""
         with self._pending:
             pass
         if self._error is not None:
@@ -91,16 +91,16 @@ class Dispatch:
     def copy_environ(self, environ: WSGIEnvironment) -> WSGIEnvironment:
         """Copy the request's environ for the rest of it, without the server's own objects.
 
-        The server goes through its environ, to log it, while this thread may change its own.
+        The server may iterate over its environ, for its log, while this thread changes the copy.
 
-        :param environ: the environ as the app has it: middleware may have made another.
+        :param environ: the environ as the app has it: middleware may have replaced it.
         """
         copy = {key: value for key, value in environ.items() if not key.startswith(SERVER_KEYS)}
         copy["wsgi.input"] = io.BytesIO()
         return copy
 
     def release(self, headers: list[tuple[str, str]], drain: Callable[[], None]) -> None:
-        """Give the server its worker back, with a 101 to log.
+        """Free the server's worker, and give it a 101 to log.
 
         :param headers: the headers of the 101.
         :param drain: called when the server is done with the connection's dead socket.
@@ -111,8 +111,8 @@ class Dispatch:
         self._pending.release()
 
     def _let_go(self) -> None:
-        # The thread lives as long as the connection, and its callers hold on to the server's
-        # environ: what is the server's in there is of no use any more.
+        # Middleware on the thread refers to the server's environ as long as the connection lives:
+        # so the server's objects are removed from it.
         for key in list(self._environ):
             if key.startswith(SERVER_KEYS):
                 del self._environ[key]
@@ -126,21 +126,21 @@ class Dispatch:
             if not self.released:
                 self._error = error
             elif isinstance(error, Exception):
-                # The server, which would have logged it, is not there any more.
+                # The server, which would have logged it, has finished the request.
                 logger.exception("An error after the end of a WebSocket handler")
         finally:
-            # Each holds on to the other.
+            # They refer to each other.
             self._gateway.dispatch = None
             if not self.released:
                 self._pending.release()
 
     def _finish(self, iterable: Iterable[bytes]) -> None:
-        """Do what is left of the request here, and leave its response to the worker."""
+        """Finish the request on this thread, and hand its response over to the worker."""
         close = getattr(iterable, "close", None)
         first: list[bytes] = []
         try:
             if not self._started:
-                # Generator middleware, that begins to run only here.
+                # Generator middleware starts to run only here.
                 iterable = iter(iterable)
                 while not self._started:
                     first.append(next(iterable))
@@ -188,7 +188,7 @@ class Detacher:
             return self._app(environ, guard(start_response, handshake=False))
         gateway: Gateway = environ.get(GATEWAY) or Gateway(environ)
         if gateway.serving:
-            # An app within another, whose matter it is.
+            # An app within another one, which handles the request.
             return self._app(environ, start_response)
         start_response = guard(start_response, handshake=True)
         options, server_socket = self._read_options(), gateway.server_socket
@@ -202,10 +202,10 @@ class Detacher:
                 gateway.no_room = too_many_threads(options)
             except RuntimeError:
                 gateway.no_room = no_threads()
-            # An event view needs none.
+            # An event view needs no thread.
             gateway.dispatch = None
         if server_socket.detach or server_socket.detachable:
             # The connection of an event view outlives the request, and so must its environ: a
-            # server may clear it then.
+            # server may clear its own when the request ends.
             environ = environ.copy()
         return gateway.serve(self._app, environ, start_response)

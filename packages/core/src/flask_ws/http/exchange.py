@@ -1,4 +1,4 @@
-"""Giving a server another socket in place of its connection, behind its back."""
+"""Giving a server another socket in place of its connection, without its knowledge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Exchange", "choose_exchange", "end_in_place"]
 
 logger = logging.getLogger("flask_ws")
 
-#: What a server may call on its TLS socket; the dead socket answers in its place.
+#: Methods that a server may call on its TLS socket; those of the dead socket replace them.
 SHADOWED = (
     "recv",
     "recv_into",
@@ -34,7 +34,7 @@ SHADOWED = (
 
 
 class Exchange:
-    """A way to give a server a dead socket, while its objects and their numbers stay.
+    """A way to give a server a dead socket, while its socket objects and their numbers stay.
 
     :param sock: the server's socket.
     """
@@ -48,7 +48,7 @@ class Exchange:
     def take(self, dead: _socket.socket) -> None:
         """Give the server the dead socket.
 
-        :raises OSError: there is no descriptor left; the server has its connection still.
+        :raises OSError: there is no descriptor left; the server still has its connection.
         """
         raise NotImplementedError
 
@@ -69,7 +69,7 @@ class DescriptorExchange(Exchange):
 
     def take(self, dead: _socket.socket) -> None:
         server_sock = self.sock
-        # Of the server's own kind, native or green; but what is ours is not borrowed.
+        # Of the server's own class, native or green; but not borrowed, because we own this one.
         borrowed = isinstance(server_sock, BorrowedSocket)
         make = socket.socket if borrowed else type(server_sock)
         fd = os.dup(server_sock.fileno())
@@ -82,18 +82,18 @@ class DescriptorExchange(Exchange):
         self.sock = taken
 
     def take_and_close(self, dead: _socket.socket) -> None:
-        # In one step: the kernel closes what had the number.
+        # In one step: dup2 also closes what had the number.
         os.dup2(dead.fileno(), self.sock.fileno(), inheritable=False)
         dead.close()
 
 
 class HandleExchange(Exchange):
-    """Puts the dead socket into the server's socket object, for it and the files made of it.
+    """Puts the dead socket into the server's socket object, which files made of it use, too.
 
-    For systems where a socket is no descriptor.
+    For systems where a socket is not a file descriptor.
 
     :param sock: the server's socket.
-    :param on_new_fileno: tells the server that it has another number.
+    :param on_new_fileno: tells the server that the socket has another number.
     """
 
     __slots__ = ("_on_new_fileno",)
@@ -161,12 +161,12 @@ def close_native(sock: _socket.socket) -> None:
 
 
 def end_in_place(sock: Any) -> None:
-    """End a connection both ways, and leave its socket to the server: that needs no descriptor."""
+    """Shut down both directions, and leave the server its socket: that needs no descriptor."""
     native = find_native(sock)
     with contextlib.suppress(OSError):
         _socket.socket.shutdown(native, socket.SHUT_RDWR)
         _socket.socket.setblocking(native, False)
-        # What has come before is not for the server.
+        # Discard what has arrived: the server must not read it.
         while _socket.socket.recv(native, 2**16):
             pass
 
@@ -185,7 +185,7 @@ def choose_exchange(sock: Any, on_new_fileno: Callable[[], object] | None = None
     """Choose the way that suits a server's socket: plain or TLS, native, gevent's or eventlet's.
 
     :param sock: the server's socket.
-    :param on_new_fileno: what tells the server that it has another number.
+    :param on_new_fileno: tells the server that the socket has another number.
     """
     is_tls = getattr(sock, "_sslobj", None) is not None
     if isinstance(getattr(sock, "_sock", None), _socket.socket) and (is_tls or WINDOWS):

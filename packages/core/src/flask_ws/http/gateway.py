@@ -1,7 +1,6 @@
-"""One handshake on its way between server and app: what goes in, and what may come out.
+"""One handshake between server and app: the request to the app, and the response to the server.
 
-Both speak WSGI as PEP 3333 has it, and so may whatever middleware there is around flask-ws and
-inside.
+Both sides use WSGI (PEP 3333), so that there may be middleware around flask-ws and inside.
 """
 
 from __future__ import annotations
@@ -69,12 +68,12 @@ class Gateway:
         self.server_socket: ServerSocket | None = None
         self.no_socket: str | None = None
         try:
-            # Before middleware inside can wrap what a plugin needs.
+            # Before inner middleware can wrap what a plugin needs.
             self.server_socket = plugins.get_socket(environ)
         except NoSocket as error:
             self.no_socket = str(error)
-        #: The thread that the request runs on, if it is one of ours; or the refusal of a handler
-        #: for which there is none.
+        #: The thread of ours that the request runs on, if it does; or the refusal of a handler for
+        #: which there is no thread.
         self.dispatch: OwnThread | None = None
         self.no_room: HTTPException | None = None
         #: The handshake that the app has accepted, until its 101 goes out.
@@ -85,7 +84,7 @@ class Gateway:
         self.serving = False
         self.started = False
         self._start_response: StartResponse | None = None
-        # Between the app's 101 and ours; and the headers with which that came through.
+        # Whether the app's 101 is passing inner middleware; and the headers that came out of it.
         self._switching = False
         self._headers: Headers | None = None
 
@@ -114,15 +113,15 @@ class Gateway:
     ) -> Callable[[bytes], object]:
         """Begin the response: the ``start_response`` that the app is given."""
         if self.link is not None:
-            # The client has its 101.
+            # The client has got its 101.
             if is_switch(status) and not exc_info:
-                # Of middleware that has kept it to itself until now.
+                # From middleware that has held the response back until now.
                 return ignore
             raise_late(exc_info)
         if not is_switch(status):
             return self._forward(status, headers, exc_info)
         if self._switching:
-            # Not a word to the server before there is a connection.
+            # The server is told nothing before there is a connection.
             self._headers = headers
             return ignore
         return self._forward(*spoilt(), exc_info)
@@ -137,7 +136,7 @@ class Gateway:
         return self._start_response(status, headers)
 
     def leave(self) -> None:
-        """Let go of the dead socket; the server is done with it, or has nothing to close."""
+        """Drain the dead socket; the server has closed the response, or has none to close."""
         self.serving = False
         self._start_response = None
         if self.link is not None and not self.released:
@@ -145,7 +144,7 @@ class Gateway:
 
     @property
     def released(self) -> bool:
-        """Whether the server has had its answer, and its worker back."""
+        """Whether the server has got its answer, and its worker is free."""
         return self.dispatch is not None and self.dispatch.released
 
     # Towards the app
@@ -163,10 +162,10 @@ class Gateway:
                 make_head(headers)
                 link.admit()
                 self._switching, self._headers = True, None
-                # From here on there is a response to be taken back.
+                # From here on, a refusal replaces a response that was begun.
                 late = functools.partial(replace, start_response)
-                # Middleware inside sees it as any other response, and may add to its headers; or
-                # it keeps the response to itself for now.
+                # Inner middleware sees it as any other response: it may add headers, or hold the
+                # response back for now.
                 start_response(status, [*headers, NO_LENGTH])
                 headers = answer_headers(upgrade.handshake, self._headers or headers)
                 link.open(make_head(headers), self.dispatch)
@@ -181,8 +180,8 @@ class Gateway:
                 self._switching = False
             self.link = link
             if link.detached and self.dispatch is not None:
-                # Not earlier: until this thread waits for something, the two would only be in
-                # each other's way.
+                # Not earlier: until this thread waits for something, the two would only compete
+                # for the interpreter's lock (GIL).
                 self.dispatch.release(seen_headers(headers), link.takeover.finish)
             link.run()
         finally:
@@ -198,10 +197,10 @@ class Gateway:
 class NoBody(io.BytesIO):
     """The body of a handshake, which has none.
 
-    The server's own reader may be the connection's: whoever asked it for a body would wait for
-    the client, or take its frames.
+    The server's own reader may read from the connection: code that asked it for a body would wait
+    for the client, or consume its frames.
 
-    :param reader: the server's, which other libraries look for the socket.
+    :param reader: the server's reader, in which other libraries look for the socket.
     """
 
     def __init__(self, reader: Any) -> None:
@@ -209,12 +208,12 @@ class NoBody(io.BytesIO):
         self._reader = reader
 
     def __getattr__(self, name: str) -> Any:
-        """Find what is the server's own."""
+        """Find the attributes of the server's reader."""
         return getattr(self._reader, name)
 
 
 class Body:
-    """What the server iterates over: the app's answer, or the end of a connection."""
+    """What the server iterates over: the app's answer, or nothing after a connection."""
 
     __slots__ = ("_close", "_gateway", "_iterator", "_told")
 
@@ -229,11 +228,11 @@ class Body:
         return self
 
     def __next__(self) -> bytes:
-        """Have the app go on: in generator middleware, that begins to run only here."""
+        """Have the app go on: generator middleware starts to run only here."""
         chunk = next(self._iterator, None)
         if self._gateway.link is not None:
-            # A server may send its head no earlier than a first chunk, and is to do so before the
-            # dead socket is drained. More than that, nobody would read.
+            # A server may send the head only with a first chunk, and must do so before the dead
+            # socket is drained. Nobody would read the app's own chunks.
             chunk = b"" if chunk is not None or not self._told else None
             self._told = True
         if chunk is None:
@@ -254,7 +253,7 @@ class Body:
 def replace(
     start_response: StartResponse, status: str, headers: Headers, exc_info: Any = None
 ) -> Callable[[bytes], object]:
-    """Take back a response that was begun, and has not been sent, and begin another."""
+    """Replace a response that was begun, and has not been sent, with another."""
     return start_response(status, headers, exc_info or sys.exc_info())
 
 
@@ -266,7 +265,7 @@ def raise_late(exc_info: OptExcInfo | None) -> NoReturn:
 
 
 def ignore(_data: bytes) -> object:
-    """Write what nobody reads."""
+    """Discard what is written."""
     return None
 
 
@@ -287,12 +286,12 @@ def derive(kind: type[flask.Response]) -> type[flask.Response]:
     ) -> Iterable[bytes]:
         gateway: Gateway | None = environ.get(GATEWAY)
         if self.status_code != 101 or gateway is None or gateway.upgrade is None:
-            # An after_request function thought otherwise.
+            # An after_request function has changed the response.
             return kind.__call__(self, environ, start_response)
         switch = functools.partial(gateway.switch, self)
         if gateway.serving:
             return switch(environ, start_response)
-        # The first request of an app that nobody has initialised.
+        # The first request of an app for which init_app() was not called.
         return gateway.serve(switch, environ, start_response)
 
     return type(kind.__name__, (kind,), {"__call__": call, "__module__": __name__})

@@ -42,18 +42,18 @@ __all__ = [
 logger = logging.getLogger("flask_ws")
 
 VERSION = "13"
-#: How the versions of HTTP begin that know no upgrade (RFC 6455 section 4.1).
+#: Prefixes of the HTTP versions that have no upgrade (RFC 6455 section 4.1).
 OLD_HTTP = ("HTTP/0", "HTTP/1.0")
-#: What the Host header may be (RFC 9112 section 3.2): several are joined by commas.
+#: A valid Host header (RFC 9112 section 3.2): no commas, with which servers join several headers.
 HOST = re.compile(r"[^\s,/?#@\\]+")
-#: What a request without a body has as its Content-Length.
+#: Values of Content-Length that a request without a body may have.
 NO_LENGTHS = (None, "", "0")
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-#: Names of one machine, which are origins of their own each.
+#: Names of the same machine, each of which is an origin of its own.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 #: The environ key by which a test client asks to be told what the log says of a refusal.
 EXPLAIN = "flask_ws.explain"
-#: The environ key that says that the refusal of a handshake is in the log already.
+#: The environ key that says that the refusal of a handshake has been logged.
 REFUSAL_LOGGED = "flask_ws.refusal_logged"
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -70,7 +70,7 @@ class UpgradeRequired(HTTPException):
         environ: WSGIEnvironment | None = None,
         scope: dict[str, object] | None = None,
     ) -> list[tuple[str, str]]:
-        """Add the version that would do (RFC 6455 section 4.4)."""
+        """Add the version that is supported (RFC 6455 section 4.4)."""
         return [
             *super().get_headers(environ, scope),
             ("Sec-WebSocket-Version", VERSION),
@@ -89,7 +89,7 @@ class Handshake:
     subprotocol: str | None = None
     #: The parameters of permessage-deflate, if it is on.
     deflate: DeflateParameters | None = None
-    #: The headers that the 101 carries for all that.
+    #: The headers of the 101 for these.
     headers: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -101,7 +101,7 @@ def is_upgrade(environ: WSGIEnvironment) -> bool:
 
 
 def head_size(environ: WSGIEnvironment) -> int:
-    """Tell about how many bytes the URL and the headers of a request take, in memory too."""
+    """Estimate how many bytes the URL and the headers of a request take, in memory too."""
     return sum(len(value) for value in environ.values() if isinstance(value, str))
 
 
@@ -126,7 +126,7 @@ def check(request: Request, options: Options) -> Handshake:
         refuse(request, BadRequest("A WebSocket handshake is a request of HTTP/1.1."))
     if not HOST.fullmatch(environ.get("HTTP_HOST", "")):
         refuse(request, BadRequest("A WebSocket handshake has one Host header."))
-    # As it stands there: int() takes other things for numbers, too, and a proxy on the way may not.
+    # Compared as text: int() also accepts what a proxy may not take for a number.
     if "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH") not in NO_LENGTHS:
         refuse(request, BadRequest("A WebSocket handshake has no body."))
     key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
@@ -145,7 +145,7 @@ def check(request: Request, options: Options) -> Handshake:
         headers.append(("Sec-WebSocket-Protocol", subprotocol))
     deflate = None
     if options.compression:
-        # Of several such headers a server makes one, with commas.
+        # The server joins several such headers with commas.
         agreed = negotiate(environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS", ""))
         if agreed is not None:
             deflate, header = agreed
@@ -157,8 +157,8 @@ def refuse(request: Request, error: HTTPException, why: str = "") -> NoReturn:
     """Log the refusal of a handshake in one line, and raise it.
 
     :param error: the refusal; the client gets its description.
-    :param why: what the log says besides: what the client is not to know. By default that of the
-        refusal, if it has one.
+    :param why: what only the log says, because the client is not to know it. By default the
+        refusal's ``why``, if it has one.
     """
     text = f"{error.description} {why or getattr(error, 'why', '')}".rstrip()
     log_refusal(request, error.code, text)
@@ -180,7 +180,7 @@ def log_refusal(request: Request, code: int | None, text: str | None) -> None:
 
 
 def accept_value(key: str) -> str:
-    """Answer a ``Sec-WebSocket-Key`` (section 4.2.2)."""
+    """Compute the answer to a ``Sec-WebSocket-Key`` (RFC 6455 section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()  # noqa: S324
 
 
@@ -214,10 +214,10 @@ def _choose_subprotocol(request: Request, options: Options) -> str | None:
 
 
 def _check_origin(request: Request, options: Options) -> None:
-    """Refuse a browser that runs another site's page (section 10.2)."""
+    """Refuse a browser that runs another site's page (RFC 6455 section 10.2)."""
     origin = request.environ.get("HTTP_ORIGIN")
     allowed = options.allowed_origins
-    # Only browsers send the header, and they cannot be made to leave it out.
+    # Only browsers send the header, and a page cannot make them leave it out.
     if origin is None or allowed == "*":
         return
     if allowed is None:

@@ -1,4 +1,4 @@
-"""Heads of responses: that of a 101, and what a server may be told beside it."""
+"""Heads of responses: that of a 101, and the headers of it that a server may see."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ logger = logging.getLogger("flask_ws")
 
 SWITCHING = "101 Switching Protocols"
 
-#: What a 426 must have (RFC 9110 section 15.5.22), and a WSGI application must not (PEP 3333).
+#: Headers that a 426 must have (RFC 9110 section 15.5.22), and a WSGI app must not set (PEP 3333).
 HOP_BY_HOP = frozenset({"connection", "upgrade"})
-#: The names that are the handshake's own (RFC 6455 section 4.2.2), or say nothing about a 101 (RFC
-#: 9110 sections 7.6.1 and 15.2). What an app says under them, the client would stumble over.
+#: Headers that belong to the handshake (RFC 6455 section 4.2.2), or have no meaning on a 101 (RFC
+#: 9110 sections 7.6.1 and 15.2). A client may fail because of an app's own values for them.
 OURS = HOP_BY_HOP | {
     "content-length",
     "content-type",
@@ -52,11 +52,11 @@ OURS = HOP_BY_HOP | {
     "trailer",
     "transfer-encoding",
 }
-#: How a 101 says that it has no body, to middleware that checks what WSGI asks of a response.
+#: Tells middleware that validates responses that a 101 has no body.
 NO_LENGTH = ("Content-Length", "0")
 NO_BODY = [("Content-Type", "text/plain; charset=utf-8"), NO_LENGTH]
 
-#: What a header may be made of (RFC 9110 section 5.1 and 5.5).
+#: Valid names and values of headers (RFC 9110 sections 5.1 and 5.5).
 NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -78,7 +78,7 @@ def is_switch(status: str) -> bool:
 
 
 def answer_headers(handshake: Handshake, headers: Headers) -> Headers:
-    """Put together the headers of a 101: the handshake's, and the app's as far as they go.
+    """Put together the headers of a 101: the handshake's, and those of the app's that may be there.
 
     :param handshake: the handshake.
     :param headers: what Flask, the app and its middleware have made of them.
@@ -90,7 +90,7 @@ def answer_headers(handshake: Handshake, headers: Headers) -> Headers:
 
 
 def make_head(headers: Headers) -> bytes:
-    """Make the head of a 101. No server looks at it, so what one would check is checked here.
+    """Make the head of a 101. The server does not see it, so its headers are checked here.
 
     :param headers: its headers.
     :raises Unsendable: the app has set one that cannot be sent.
@@ -112,7 +112,7 @@ def seen_headers(headers: Headers) -> Headers:
 
 
 def spoilt() -> tuple[str, Headers]:
-    """Return what takes the place of a 101 that is not ours, and log that."""
+    """Return the head that replaces a 101 which is not flask-ws's, and log that."""
     where = f"{flask.request.method} {flask.request.path!r}" if flask.has_request_context() else "?"
     logger.error(
         "The app answered %s with status 101, and has accepted no WebSocket: the client got 500. "
@@ -125,11 +125,11 @@ def spoilt() -> tuple[str, Headers]:
 def guard(start_response: StartResponse, *, handshake: bool) -> StartResponse:
     """Wrap a server's start_response.
 
-    A 426 is answered also by servers that are strict: most let an app say ``Upgrade``; one that
-    does not says so with an assertion. Where there was no handshake, there is no 101: a proxy on
-    the way would take what follows for a WebSocket.
+    Most servers let an app set ``Upgrade``, as a 426 must; one that raises an ``AssertionError``
+    gets the 426 without it. A request that is no handshake gets no 101: a proxy would take what
+    follows for a WebSocket.
 
-    :param handshake: whether the request is one; then its gateway has an eye on the 101.
+    :param handshake: whether the request is one; then its gateway checks the 101.
     """
 
     def start(

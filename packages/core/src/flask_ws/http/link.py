@@ -45,7 +45,7 @@ GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
 
 #: The environ key of a function that gets the exceptions of the request's handler in place of
-#: the log: a test raises them.
+#: the log: tests raise them.
 ON_EXCEPTION = "flask_ws.on_exception"
 
 
@@ -55,7 +55,7 @@ class Upgrade:
 
     #: A handler, or an event view's class.
     target: Callable[..., object] | type[WebSocketView]
-    #: What decorators pass on by position.
+    #: Positional arguments that decorators pass.
     args: tuple[Any, ...]
     #: The URL's variables.
     kwargs: dict[str, Any]
@@ -68,21 +68,21 @@ class Upgrade:
 class OwnThread(typing.Protocol):
     """A thread of ours that a request runs on, while a worker of the server's waits for it."""
 
-    #: Whether the server has its worker back.
+    #: Whether the server's worker is free for other requests.
     released: bool
 
     def copy_environ(self, environ: WSGIEnvironment) -> WSGIEnvironment:
         """Copy the request's environ for a connection that outlives it."""
 
     def release(self, headers: list[tuple[str, str]], drain: Callable[[], None]) -> None:
-        """Give the server its worker back."""
+        """Free the server's worker for other requests."""
 
 
 class Link:
     """A connection and what runs on it, from the 101 to the end of the TCP connection.
 
-    It owns the connection from :meth:`open` on, until :meth:`close`, which must follow, or until
-    it has handed it to the reactor. The same goes for its place, from :meth:`admit` on.
+    It owns the connection from :meth:`open` until :meth:`close`, which must be called, or until it
+    hands the connection over to the reactor. The same holds for its place, from :meth:`admit` on.
 
     :param upgrade: the handshake that was accepted.
     """
@@ -109,25 +109,25 @@ class Link:
         server_socket = upgrade.server_socket
         self.takeover = Takeover(server_socket.sock, server_socket.on_new_fileno)
         self._upgrade = upgrade
-        # TLS needs a thread to wait, and a detached connection one of our own.
+        # A TLS connection needs a thread that waits for it: if it is detached, one of our own.
         self._on_reactor = (
             isinstance(upgrade.target, type)
             and upgrade.options.detach
             and self.takeover.sslobj is None
             and (server_socket.detach or server_socket.detachable)
         )
-        #: Whether the connection leaves the server's worker.
+        #: Whether the connection is served outside the server's worker.
         self.detached = self._on_reactor
         self._monitor = monitor_for(server_socket.concurrency)
         self._began = time.monotonic()
         self._report = report
-        # What is to be given back: a place among the connections, and the connection.
+        # What close() has to release: a place among the connections, and the connection.
         self._admitted = self._owned = False
 
     def admit(self) -> None:
         """Take a place among the connections.
 
-        :raises ServiceUnavailable: others have taken the last since the handshake was accepted.
+        :raises ServiceUnavailable: the last was taken since the handshake was accepted.
         """
         options = self._upgrade.options
         self._admitted = self._monitor.admit(options.max_connections)
@@ -139,7 +139,7 @@ class Link:
 
         :param head: the 101.
         :param dispatch: the thread of ours that the request runs on, if it does.
-        :raises ServiceUnavailable: there is no descriptor for it; the server has it still.
+        :raises ServiceUnavailable: there is no descriptor for it; the server still has it.
         """
         server_socket, options = self._upgrade.server_socket, self._upgrade.options
         environ = flask.request.environ
@@ -181,7 +181,7 @@ class Link:
         self._owned = True
 
     def run(self) -> None:
-        """Serve the connection; or leave that to the reactor."""
+        """Serve the connection; or hand it over to the reactor."""
         if not isinstance(self._upgrade.target, type):
             self.run_handler()
         elif self._on_reactor:
@@ -190,7 +190,7 @@ class Link:
             self.run_view()
 
     def run_handler(self) -> None:
-        """Run a handler, and close the connection as its end asks for."""
+        """Run a handler, and close the connection with the code for how it ended."""
         ws = self.ws
         handler: Callable[..., object] = self._upgrade.target
         session = SessionWatch()
@@ -218,17 +218,17 @@ class Link:
             raise
         else:
             returned = ws.connected
-            # Also where goodbye has been said already: its answer is awaited, as that of any close.
+            # Also where a close frame has been sent already: this waits for the peer's.
             ws.close()
             state = self.connection.state
             if returned and not state.close_reason:
-                # For a thread that it has left behind, and goes on sending.
+                # For threads that the handler has started, and that still send.
                 state.close_reason = "the handler has returned"
         finally:
             session.check(handler)
 
     def run_view(self) -> None:
-        """Call an event view's methods, here, until the connection ends."""
+        """Call an event view's methods, on this thread, until the connection ends."""
         conversation = None
         try:
             conversation = self._converse()
@@ -238,7 +238,7 @@ class Link:
                 more = conversation.serve(wait=True)
         except BaseException:
             if conversation is not None:
-                # Nobody else waits for this thread: as for a handler, the peer may answer.
+                # This thread serves no other connection, so it waits for the peer's close frame.
                 self.connection.close(GOING_AWAY, "")
                 conversation.give_up()
             raise
@@ -250,7 +250,7 @@ class Link:
             conversation = self._converse()
             conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
             reactor = reactor_for_process(self._upgrade.options.workers)
-            # Not self.close, which would keep all that the handshake needed.
+            # Not self.close, which would keep the objects of the handshake in memory.
             end = functools.partial(end_connection, self.connection, self._monitor, self._began)
             self._owned = False
             try:
@@ -272,11 +272,11 @@ class Link:
         except Exception as error:
             self._report(error)
             self.ws.close(INTERNAL_ERROR)
-        # There is no instance to tell of the end.
+        # There is no instance whose on_close could be called: an empty view takes its place.
         return Conversation(WebSocketView(), self.ws, self._report)
 
     def close(self) -> None:
-        """End the connection, and give back what is held for it; once."""
+        """End the connection, and release what is held for it; only the first call does so."""
         if self._admitted:
             self._admitted = False
             self._monitor.dismiss()
@@ -310,7 +310,7 @@ class Link:
         )
 
     def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
-        # The app's own, in threads without an app context too; before Flask 2.2, the current app's.
+        # The app's provider needs no app context. Before Flask 2.2, it is that of the current app.
         provider = getattr(flask.current_app, "json", flask.json)
         make = EventWebSocket if isinstance(self._upgrade.target, type) else WebSocket
         return make(
@@ -339,12 +339,12 @@ def report(error: Exception, tell: Callable[[Exception], object] | None = None) 
 
 
 def end_connection(connection: Connection, monitor: Monitor, began: float) -> None:
-    """Close a connection's socket, and see it off."""
+    """Close a connection's socket, stop watching the connection, and log its end."""
     try:
         connection.release()
     finally:
         monitor.remove(connection)
-        # Where that was the last one, the monitor does not look any more.
+        # After the last connection, the monitor does not run any more, and logs nothing.
         budget.tell()
         logger.debug(
             "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",

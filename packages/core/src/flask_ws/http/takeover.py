@@ -1,8 +1,8 @@
-"""Taking the connection from the server, so that it never touches it again.
+"""Taking the connection from the server, so that the server never uses it again.
 
 When flask-ws is done with the server's socket, a dead one takes its place. The server then writes
-its own response into the void, reads the end of the stream, logs a 101 and closes, as after any
-other response.
+its own response to the dead socket, where it is discarded, reads the end of the stream, logs a 101
+and closes, as after any other response.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .exchange import choose_exchange, end_in_place
 
 __all__ = ["Takeover"]
 
-#: Bytes of the server's own response that are swallowed at once.
+#: Bytes of the server's own response that are discarded at a time.
 DRAINED = 2**13
 
 
 class Takeover:
-    """The change of hands of one connection.
+    """Takes one connection from its server.
 
     :param server_sock: the server's socket: plain or TLS, native, gevent's or eventlet's.
-    :param on_new_fileno: called when that socket has got another number, which tells its server.
+    :param on_new_fileno: tells the server that the socket has another number.
     """
 
     __slots__ = ("_closed", "_exchange", "_far", "_taken", "sock", "sslobj")
@@ -40,9 +40,9 @@ class Takeover:
         #: The C-level TLS object of a TLS socket.
         self.sslobj: Any = getattr(server_sock, "_sslobj", None)
         self._exchange = choose_exchange(server_sock, on_new_fileno)
-        # The far end of the dead socket. It is closed last, and empty: else the server would see
-        # a reset instead of an end. There is no __del__ for a server that does not come back to
-        # drain it: a Ctrl-C that arrives in one is swallowed.
+        # The far end of the dead socket. It is drained, and closed last: else the server would see
+        # a reset instead of the end of the stream. There is no __del__ to drain it where a server
+        # does not: a Ctrl-C that arrives in a __del__ is lost.
         self._far: _socket.socket | None = None
         self._closed = False
         # Once only: a server that has registered the dead socket must find the same one again.
@@ -51,7 +51,7 @@ class Takeover:
     def detach(self) -> None:
         """Take the connection from the server now, for use beyond the request.
 
-        :raises OSError: there is no descriptor left; the server has its connection still.
+        :raises OSError: there is no descriptor left; the server still has its connection.
         """
         dead = self._make_dead()
         try:
@@ -61,11 +61,11 @@ class Takeover:
             self.drain()
             raise
         self._taken = True
-        # The server's objects may go with its request.
+        # The server's objects may be freed when its request ends.
         self.sock = self._exchange.sock
 
     def close(self) -> None:
-        """Close the connection, in the eyes of the server too."""
+        """Close the connection, so that the server sees its end, too."""
         if self._closed:
             return
         self._closed = True
@@ -81,7 +81,7 @@ class Takeover:
             self._exchange.take_and_close(dead)
 
     def drain(self) -> None:
-        """Swallow what the server wrote after the end; to be called when the server is done."""
+        """Discard what the server wrote after the end; to be called when it has finished."""
         far, self._far = self._far, None
         if far is not None:
             far.setblocking(False)
@@ -89,16 +89,16 @@ class Takeover:
             far.close()
 
     def finish(self) -> None:
-        """End the server's response: what it wrote is swallowed, or will be.
+        """Discard the server's response, now or when it has been written.
 
         Middleware around the app may end a response before the server has begun to write it, and
-        some servers report an error when nobody is there to write to.
+        some servers report an error when the far end is closed by then.
         """
         far, self._far = self._far, None
         if far is not None:
             far.setblocking(False)
             _unwritten.append(far)
-        # Those of others, too.
+        # Also those of earlier connections.
         for _ in range(len(_unwritten)):
             with contextlib.suppress(IndexError):
                 far = _unwritten.popleft()
@@ -110,7 +110,7 @@ class Takeover:
     def _make_dead(self) -> _socket.socket:
         dead, self._far = socketpair()
         self._far.shutdown(_socket.SHUT_WR)
-        # As the server has set its own, whatever the default timeout of the process.
+        # As the server's socket is set, whatever the default timeout of the process.
         dead.setblocking(is_blocking(self._exchange.sock))
         return dead
 
@@ -120,7 +120,7 @@ _unwritten: deque[_socket.socket] = deque()
 
 
 def swallow(far: _socket.socket) -> bool:
-    """Read what is there; ``False`` if that is nothing, and there may be more to come."""
+    """Read and discard what is there; ``False`` if there was nothing yet."""
     size = None
     try:
         while size is None or size == DRAINED:

@@ -1,4 +1,4 @@
-"""Sending what the kernel did not take at once, when it can take more."""
+"""Sending what the kernel did not accept at once, when the socket is writable again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Flusher", "flusher_for"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Seconds between two looks for connections that were closed meanwhile.
+#: Seconds between two checks for connections that were closed meanwhile.
 LOOK = 0.5
 #: The same for a process without a free descriptor: no thread can be woken, and some greenlets
 #: cannot wait for their socket.
@@ -35,8 +35,8 @@ NAME = "flask_ws.Flusher"
 class Flusher:
     """Flushes the outboxes of the connections whose peers read slowly.
 
-    It has a thread while there are any; greenlets, being cheap, have one for each of them. A free
-    descriptor lets the thread begin at once with another connection, but it does without.
+    One thread flushes all of them, while there are any; where there are greenlets, each connection
+    has its own. A new connection wakes the thread; where no file descriptor is free, it polls.
 
     :param concurrency: the primitives of the connections.
     :param home: the thread in which they work, if they do in one only.
@@ -45,11 +45,11 @@ class Flusher:
     def __init__(self, concurrency: Concurrency, home: HomeThread | None = None) -> None:
         self._concurrency = concurrency
         self._home = home
-        # What sees to each connection.
+        # The worker that flushes each connection.
         self._watched: dict[Sender, Worker] = {}
         self._worker = Worker(NAME, self._run, lambda: bool(self._watched), concurrency=concurrency)
         self._arrived: deque[Sender] = deque()
-        # While the thread runs: what is written here wakes it. The lock keeps it open meanwhile.
+        # While the thread runs: a byte sent here wakes it. The lock keeps it open meanwhile.
         self._lock = concurrency.lock()
         self._waker: socket.socket | None = None
         # Whether a worker is to be started when the system has threads again.
@@ -90,9 +90,9 @@ class Flusher:
             return True
 
     def _let_go(self, connection: Sender) -> None:
-        """Watch a connection no more."""
+        """Stop watching a connection."""
         self._watched.pop(connection, None)
-        # What has come since its last flush was left to this watch.
+        # What was queued since its last flush was left for the flusher to send.
         if not connection.released:
             connection.flush()
 
@@ -112,17 +112,17 @@ class Flusher:
             try:
                 connection.wait_writable(2 * LOOK)
             except OSError:
-                # No more descriptors; or it is closed just now.
+                # No file descriptor is left, or the connection is being closed.
                 self._concurrency.event().wait(SHORTAGE_LOOK)
         self._let_go(connection)
 
     # The thread
 
     def _wake(self) -> None:
-        """Interrupt its waiting."""
+        """Interrupt the thread's wait."""
         with self._lock:
             if self._waker is not None:
-                # Full, it wakes the thread as well.
+                # A full buffer wakes the thread as well.
                 with contextlib.suppress(BlockingIOError):
                     self._waker.send(b"\0")
 
@@ -130,11 +130,11 @@ class Flusher:
         with contextlib.ExitStack() as stack:
             wakee = self._open_waker(stack)
             sockets = _Sockets(wakee)
-            # Those that were here before an error, too.
+            # Also those that were watched before an error.
             self._arrived.clear()
             arrived = list(self._watched)
             happened = True
-            # Not at once when all is sent: the next may follow.
+            # It does not end as soon as all is sent: another connection may follow.
             while happened or self._watched:
                 for connection in arrived:
                     if self._flush(connection) or connection.released:
@@ -152,7 +152,7 @@ class Flusher:
                 arrived = [self._arrived.popleft() for _ in range(len(self._arrived))]
 
     def _open_waker(self, stack: contextlib.ExitStack) -> socket.socket | None:
-        """Make what wakes the thread; ``None`` if there are no more descriptors."""
+        """Make the sockets that wake the thread; ``None`` if no descriptor is left."""
         try:
             waker, wakee = socket.socketpair()
         except OSError:
@@ -173,8 +173,8 @@ class Flusher:
 class _Sockets:
     """Connections whose sockets are waited for until they can be written.
 
-    Neither ``poll`` nor ``select`` needs a descriptor, as epoll does. Nor do they hold on to
-    numbers: at worst, one that is another's by now is looked at once.
+    ``poll`` and ``select`` need no descriptor of their own, unlike epoll, and keep none registered:
+    at worst, a number that was closed and reused is checked once.
 
     :param wakee: a socket that ends the wait when it can be read.
     """
@@ -209,7 +209,7 @@ class _Sockets:
 
 def _wait(reads: list[int], writes: list[int], timeout: float) -> list[int]:
     """Wait until a descriptor can be read or written; return those that can."""
-    # Looked up here and now: gevent replaces select.poll, eventlet and Windows have none.
+    # Looked up at each call: gevent replaces select.poll, eventlet and Windows have none.
     poll = getattr(select, "poll", None)
     if poll is not None:
         poller = poll()

@@ -1,7 +1,7 @@
 """The housekeeping of all connections of a process: one thread, or one greenlet.
 
-It finds dead peers, serves connections whose handler is busy elsewhere, and says goodbye when the
-server stops.
+It finds dead peers, serves connections whose handler is busy elsewhere, and sends close frames when
+the server stops.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 GOODBYE = "the server is stopping"
 
-#: Seconds between two looks at the connections that no thread attends to, and at the servers.
+#: Seconds between two checks of the connections that no thread serves, and of the servers.
 TICK = 0.4
-#: The shortest that becomes for options in fractions of a second.
+#: The shortest tick, for options in fractions of a second.
 SHORTEST_TICK = 0.02
-#: Seconds after which a peer that has not answered is looked at again, while a thread reads.
+#: Seconds after which a peer that has not answered is checked again, while a thread reads.
 SECOND_LOOK = 0.5
-#: After so many pings, or looks for an answer to one, others may run for so many seconds: with
-#: thousands of connections their messages would wait for all of it.
+#: After so many pings or checks for an answer, the monitor pauses for so many seconds: else, with
+#: thousands of connections, messages would wait until it has checked them all.
 BATCH = 32
 PAUSE = 0.001
-#: Seconds that the end of the process waits for connections to end on which no handler is at work.
+#: Seconds that a process, at its end, waits for connections without a running handler to close.
 FAREWELL = 2.0
 
 
 class Watch:
-    """What the monitor knows of one connection.
+    """What the monitor knows about one connection.
 
     :param connection: the connection.
-    :param ping_interval: seconds without life after which a ping is sent; ``None`` for no pings.
+    :param ping_interval: seconds without data after which a ping is sent; ``None`` for no pings.
     :param ping_timeout: seconds until a ping without any answer means that the peer is dead.
     :param is_stopping: tells whether the connection's server wants to stop.
-    :param close_timeout: seconds that the goodbye may take.
-    :param stop_timeout: seconds that the end of the process leaves to a handler at work.
+    :param close_timeout: seconds that the closing handshake may take when the server stops.
+    :param stop_timeout: seconds that the process, at its end, waits for a running handler.
     :param message_timeout: seconds that a message may take to arrive; ``None`` for any time.
     """
 
@@ -111,16 +111,16 @@ class Watch:
         self.messages = 0
 
     def intervals(self) -> list[float]:
-        """Return the seconds that anything may take which :meth:`check` looks for."""
+        """Return the intervals and timeouts, in seconds, that :meth:`check` applies."""
         times = [] if self.interval is None else [self.interval, self.timeout]
         return [seconds for seconds in (*times, self.message_timeout) if seconds is not None]
 
     def check(self, now: float) -> float:
-        """Do what is due; return when to look again."""
+        """Do what is due; return when to check again."""
         return min(self._check_life(now), self._check_message(now))
 
     def _check_message(self, now: float) -> float:
-        """Fail a connection whose peer takes too long for a message, however it moves on."""
+        """Fail a connection whose peer takes too long for a message, even if bytes arrive."""
         timeout = self.message_timeout
         if timeout is None:
             return math.inf
@@ -141,7 +141,7 @@ class Watch:
         return self.begun_at + timeout
 
     def _check_life(self, now: float) -> float:
-        """Ping a quiet peer, and give up a dead one."""
+        """Ping a quiet peer, and end the connection of a dead one."""
         if self.interval is None:
             return math.inf
         connection = self.connection
@@ -158,7 +158,7 @@ class Watch:
                 self.pinged_at = now
                 self.sent = connection.bytes_sent
         elif self.timeout is not None and now - self.pinged_at >= self.timeout:
-            # A ping may wait behind a long message. While that moves, the peer lives.
+            # A ping may wait behind a long message. While bytes of that go out, the peer is alive.
             sent = connection.bytes_sent
             if connection.has_been_heard:
                 self.quiet_since = now
@@ -167,7 +167,7 @@ class Watch:
                 self.pinged_at = now
                 self.sent = sent
             elif connection.is_reading and not self.last_look:
-                # What that thread has just received, it may not have counted yet.
+                # The thread that reads may have received bytes that it has not counted yet.
                 self.last_look = True
                 return now + SECOND_LOOK
             else:
@@ -195,11 +195,11 @@ class Monitor:
             home=home,
         )
         self._watches: dict[Connection, Watch] = {}
-        # How many connections there are of each server that is to be asked.
+        # The number of connections of each server, by what tells whether it stops.
         self._servers: dict[Callable[[], bool], int] = {}
         # How many were admitted and have not been added yet.
         self._admitted = 0
-        # Weak: of a connection that has ended, nothing is kept until its time would have come.
+        # Weak references: a connection that has ended is not kept until its next check.
         self._arrived: deque[weakref.ref[Watch]] = deque()
         self._due: list[tuple[float, int, weakref.ref[Watch]]] = []
         self._number = itertools.count()
@@ -212,7 +212,7 @@ class Monitor:
         return len(self._watches) + self._admitted
 
     def admit(self, limit: int) -> bool:
-        """Count a connection before there is one; ``False`` if there are ``limit`` already."""
+        """Reserve a place for a connection; ``False`` if there are ``limit`` already."""
         with self._lock:
             if len(self) >= limit:
                 return False
@@ -220,7 +220,7 @@ class Monitor:
             return True
 
     def dismiss(self) -> None:
-        """Count an admission no more: there will be no connection, or it is counted itself."""
+        """Release a place that :meth:`admit` has reserved, and :meth:`add` has not taken."""
         with self._lock:
             self._admitted -= 1
 
@@ -228,7 +228,7 @@ class Monitor:
         """Watch over a connection from now on.
 
         :param watch: the watch.
-        :param admitted: whether the connection has been counted already.
+        :param admitted: whether :meth:`admit` has counted the connection already.
         :raises RuntimeError: the system has no thread left for the monitor.
         """
         with self._lock:
@@ -236,7 +236,7 @@ class Monitor:
             self._servers[watch.is_stopping] = self._servers.get(watch.is_stopping, 0) + 1
             self._arrived.append(weakref.ref(watch))
             if admitted:
-                # In the same moment: it is never counted twice.
+                # Under the same lock: it is never counted twice.
                 self._admitted -= 1
         try:
             self._worker.start()
@@ -248,7 +248,7 @@ class Monitor:
             raise
 
     def remove(self, connection: Connection) -> None:
-        """Watch no more; the connection has ended."""
+        """Stop watching a connection that has ended."""
         with self._lock:
             watch = self._watches.pop(connection, None)
             if watch is not None:
@@ -267,13 +267,13 @@ class Monitor:
         self._timers.append((when, function))
 
     def say_goodbye(self) -> None:
-        """Send every connection a close frame, and give the handlers a moment to end."""
+        """Send every connection a close frame, and give the handlers time to end."""
         for watch in list(self._watches.values()):
             self._see_to(watch.connection, functools.partial(self._say_goodbye_to, watch))
         began = time.monotonic()
         deadline = began + FAREWELL
         while self._watches:
-            # A second signal to a server with greenlets ends up in whichever of them is waiting.
+            # With greenlets, a second signal raises SystemExit in whichever of them is waiting.
             with contextlib.suppress(SystemExit):
                 # Set when the last connection has ended.
                 self._wake.wait(0.05)
@@ -314,7 +314,7 @@ class Monitor:
             if connection.needs_service:
                 self._see_to(connection, connection.service)
         self._check_those_due(now)
-        # Others may add to them at any time.
+        # Other threads may add timers meanwhile.
         for _ in range(len(self._timers)):
             timer = self._timers.popleft()
             if timer[0] <= now:
@@ -335,7 +335,7 @@ class Monitor:
             ]
 
     def _see_to(self, connection: Connection, function: Callable[[], T]) -> T | None:
-        """Call a function for a connection; what it raises costs that connection alone."""
+        """Call a function for a connection; an exception ends only that connection."""
         try:
             return function()
         except Exception:
@@ -371,7 +371,7 @@ class Monitor:
             return is_stopping()
         except Exception:
             if is_stopping not in self._failed:
-                # Once: the housekeeping goes on without it.
+                # Logged once; the monitor goes on without this server's answer.
                 self._failed.append(is_stopping)
                 logger.exception("A plugin could not tell whether its server stops.")
             return False

@@ -1,4 +1,4 @@
-"""Waiting for many sockets at once, on behalf of threads that share the work."""
+"""Waiting for many sockets at once, for threads that share the work."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from ..system import WINDOWS, socketpair
 
 __all__ = ["Poller", "make_poller"]
 
-#: The module has, and is typed to have, what the system has.
+#: The module without its types: what it has differs from system to system.
 kernel: Any = select
 #: The most sockets that are reported at once.
 MOST = 64
 
 
 class Poller(Protocol):
-    """Sockets to wait for; any thread may call any of this at any time."""
+    """Sockets to wait for; any thread may call any method at any time."""
 
-    #: Whether a socket is reported that was shut down on this side.
+    #: Whether a socket that was shut down on this side is reported.
     sees_aborts: bool
 
     def register(self, fd: int) -> None:
         """Wait for ``fd`` from now on."""
 
     def unregister(self, fd: int) -> None:
-        """Wait for it no more; it has been registered, and may be masked."""
+        """Stop waiting for ``fd``, which is registered and may be masked."""
 
     def mask(self, fd: int) -> None:
-        """Leave a registered socket out for now, because somebody reads it."""
+        """Do not report a registered socket for now, because another thread reads it."""
 
     def unmask(self, fd: int) -> None:
-        """Take it in again: if it is readable, it will be reported."""
+        """Report a masked socket again, also if it is readable already."""
 
     def wait(self, timeout: float) -> list[int]:
         """Return some sockets that are readable; none after ``timeout`` seconds, or earlier."""
@@ -55,13 +55,13 @@ class EpollPoller:
         self._epoll.unregister(fd)
 
     def mask(self, fd: int) -> None:
-        # Just closed, perhaps: then there is nothing to leave out.
+        # It may just have been closed: then there is nothing to mask.
         with contextlib.suppress(OSError):
-            # Oneshot, because a hangup is reported whatever is asked for.
+            # A hangup is reported whatever is asked for: with EPOLLONESHOT, once only.
             self._epoll.modify(fd, select.EPOLLONESHOT)
 
     def unmask(self, fd: int) -> None:
-        # Not registered yet, perhaps: then it will be, for just that.
+        # It may not be registered yet: then register() will ask for the same.
         with contextlib.suppress(OSError):
             self._epoll.modify(fd, select.EPOLLIN)
 
@@ -81,7 +81,7 @@ class KqueuePoller:
         self._change(fd, kernel.KQ_EV_ADD)
 
     def unregister(self, fd: int) -> None:
-        # Just closed, perhaps: with that it is forgotten. So in what follows.
+        # It may just have been closed, which unregisters it. The same holds below.
         with contextlib.suppress(OSError):
             self._change(fd, kernel.KQ_EV_DELETE)
 
@@ -101,20 +101,20 @@ class KqueuePoller:
 
 
 class Sockets(Protocol):
-    """Sockets to wait for, for one thread."""
+    """Sockets that one thread waits for."""
 
     def add(self, fd: int) -> None:
         """Wait for ``fd`` from the next :meth:`wait` on."""
 
     def discard(self, fd: int) -> None:
-        """Wait for it no more, if it was added."""
+        """Stop waiting for ``fd``, if it was added."""
 
     def wait(self, timeout: float) -> list[int]:
         """Return those that are readable; none after ``timeout`` seconds."""
 
 
 class SelectedSockets:
-    """Sockets, waited for by the standard library's selector, which monkey-patching makes green."""
+    """Waits by the standard library's selector, which monkey-patching makes green."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -131,7 +131,7 @@ class SelectedSockets:
 
 
 class WakingPoller:
-    """Waits where the system does not see what is added meanwhile: one thread at a time, and woken.
+    """For systems that do not notice sockets added during a wait: one thread waits, and is woken.
 
     :param sockets: what waits.
     :param sees_aborts: as for all pollers.
@@ -142,10 +142,10 @@ class WakingPoller:
         self._sockets = sockets
         self._lock = threading.Lock()
         self._registered: set[int] = set()
-        # Held by the thread that waits; and whether there is one.
+        # The lock is held by the thread that waits; the flag tells whether there is one.
         self._turn = threading.Lock()
         self._waiting = False
-        # What is sent here wakes it.
+        # A byte sent here wakes it.
         self._waker, self._wakee = socketpair()
         for end in (self._waker, self._wakee):
             end.setblocking(False)
@@ -160,7 +160,7 @@ class WakingPoller:
             self._registered.add(fd)
             self._sockets.add(fd)
         if self._waiting:
-            # Full, it wakes as well.
+            # A full buffer wakes it as well.
             with contextlib.suppress(BlockingIOError):
                 self._waker.send(b"\0")
 
@@ -179,14 +179,14 @@ class WakingPoller:
         if not self._turn.acquire(timeout=timeout):
             return []
         try:
-            # Before it looks what there is to wait for.
+            # Set first: a socket that is added after the wait has begun must wake it.
             self._waiting = True
             readable = self._sockets.wait(timeout)
             self._waiting = False
             if self._wakee.fileno() in readable:
                 with contextlib.suppress(BlockingIOError):
                     self._wakee.recv(4096)
-            # What was masked meanwhile, somebody reads.
+            # Another thread reads those that were masked meanwhile.
             return [fd for fd in readable if fd in self._registered]
         finally:
             self._turn.release()
@@ -199,7 +199,7 @@ def make_poller() -> Poller:
     if hasattr(select, "kqueue"):
         return KqueuePoller()
     if WINDOWS:
-        # ctypes is nothing that others need.
+        # Only Windows needs ctypes.
         from .winsock import WindowsSockets
 
         return WakingPoller(WindowsSockets(), sees_aborts=False)

@@ -1,4 +1,4 @@
-"""Threads of flask-ws's own, used again by whoever comes next."""
+"""Threads of flask-ws's own, which are reused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ThreadPool", "thread_pool"]
 
 #: Seconds for which a thread waits for more work before it ends.
 LINGER = 1.0
-#: How many may wait so: enough for all connections that are being opened at one time.
+#: Idle threads at most: enough for all connections that are being opened at one time.
 MOST_IDLE = 8
 
 
@@ -23,15 +23,15 @@ class _Seat:
 
     def __init__(self) -> None:
         self.job: tuple[Callable[..., object], tuple[Any, ...]] | None = None
-        # Free once there is a job. Made by the name in threading, which monkey-patching replaces.
+        # Released once there is a job. Looked up in threading, where monkey-patching replaces it.
         self.taken = threading.Lock()
         self.taken.acquire()
 
 
 class ThreadPool:
-    """Threads that run a function each. To wake an idle one takes a third of starting another.
+    """Threads that run a function each. Waking one takes a third of the time of starting one.
 
-    :param linger: seconds for which a thread waits for more to do.
+    :param linger: seconds for which an idle thread waits for another function.
     """
 
     def __init__(self, linger: float = LINGER) -> None:
@@ -41,17 +41,17 @@ class ThreadPool:
         self._idle: list[_Seat] = []
 
     def __len__(self) -> int:
-        """Count the threads that are at work."""
+        """Return the number of threads that run a function."""
         return self._busy
 
     def start(self, limit: int, function: Callable[..., object], *args: Any) -> bool:
         """Call a function on a thread of its own.
 
-        :param limit: how many threads may be at work.
+        :param limit: how many threads may run a function at a time.
         :param function: the function.
         :param args: its arguments.
         :return: ``False`` if there are so many already.
-        :raises RuntimeError: the system has no more.
+        :raises RuntimeError: the system has no more threads.
         """
         with self._lock:
             if self._busy >= limit:
@@ -73,7 +73,7 @@ class ThreadPool:
 
     def _run(self, function: Callable[..., object], *args: Any) -> None:
         job: tuple[Callable[..., object], tuple[Any, ...]] | None = function, args
-        # An idle thread holds on to nothing.
+        # An idle thread keeps no reference to its last job.
         del function, args
         while job is not None:
             try:
@@ -88,7 +88,7 @@ class ThreadPool:
             self._busy -= 1
 
     def _wait(self) -> tuple[Callable[..., object], tuple[Any, ...]] | None:
-        """Wait for more to do; ``None`` if there is none for a while."""
+        """Wait for another job; ``None`` if this thread is to end."""
         seat = _Seat()
         with self._lock:
             if len(self._idle) >= MOST_IDLE:
@@ -99,7 +99,7 @@ class ThreadPool:
                 if seat in self._idle:
                     self._idle.remove(seat)
                     return None
-            # Just taken: the job is on its way.
+            # Another thread has just taken the seat, and sets the job next.
             seat.taken.acquire()
         return seat.job
 

@@ -1,4 +1,4 @@
-"""Event views without threads: a few threads share the sockets of all idle connections."""
+"""Event views without a thread each: a few threads share the sockets of all connections."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["Conversation", "Reactor", "reactor_for_process"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Seconds that a thread of the reactor waits at a time; only to notice that it is not needed.
+#: Seconds that a thread of the reactor waits at a time, to notice that it is not needed any more.
 PATIENCE = 5.0
-#: Seconds without anything to read after which there is nothing to watch over, either.
+#: Seconds without a readable socket after which the deputy sleeps until there is one.
 LULL = 0.05
-#: Seconds that a method may block before another thread takes over from the one that it holds.
+#: Seconds that a method may block its thread before the deputy starts to read as well.
 GRACE = 0.005
-#: A method that takes longer than this, in seconds, waits for something: others may run meanwhile.
-#: One that does not only fights with them for the interpreter.
+#: Seconds. A method that takes longer is taken to wait for something, so that another thread can
+#: run meanwhile. With quicker ones, the two would only compete for the interpreter's lock (GIL).
 QUICK = 0.0005
 
 
@@ -47,16 +47,16 @@ class Conversation(Protocol):
         """Whether the connection is closed or lost."""
 
     def serve(self, *, read: bool = True, cork: Cork | None = None) -> bool:
-        """Read once without waiting, and do what is to be done with what came.
+        """Read once without waiting, and handle what was read.
 
-        :param read: whether to read at all, or to look at what has been read already.
-        :param cork: holds back what is sent while more of it is at hand.
-        :return: whether there is more to come. If not, the connection is to be released.
+        :param read: ``False`` only handles what has been read already.
+        :param cork: holds back what is sent while more messages are to be handled.
+        :return: whether the connection goes on. If not, it is to be released.
         """
 
     @property
     def has_more(self) -> bool:
-        """Whether to call :meth:`serve` once more, when others have had their turn."""
+        """Whether to call :meth:`serve` again, after the other connections, without an event."""
 
     def give_up(self) -> None:
         """End the connection at once."""
@@ -69,10 +69,10 @@ class Reactor:
     """Reads the sockets of event views, and calls their methods.
 
     The thread that sees a readable socket does everything for it: it reads, and calls the view.
-    As long as methods return at once, that is one thread; threads in turns would only pass the
-    interpreter's lock around. One more, the deputy, looks on, and joins when a method blocks.
+    As long as methods return at once, one thread does it all: several would only compete for the
+    interpreter's lock (GIL). One more, the deputy, watches it, and joins when a method blocks.
 
-    :param workers: how many threads there are; a method that blocks holds up one of them.
+    :param workers: the number of threads; a method that blocks occupies one of them.
     """
 
     def __init__(self, workers: int) -> None:
@@ -85,23 +85,23 @@ class Reactor:
         self._poller: Poller = make_poller()
         # When to look for connections that were ended here.
         self._look_at = 0.0
-        # Sockets that are readable, and nobody's yet.
+        # Sockets that are readable, and that no thread has claimed yet.
         self._ready: deque[int] = deque()
         # Those that are to be served again, after the others that are readable by then.
         self._at_hand: deque[int] = deque()
-        # Sockets that a thread serves just now; and those among them that the poller leaves out.
+        # Sockets that a thread is serving; and those among them that are masked in the poller.
         self._claimed: dict[int, object] = {}
         self._masked: set[int] = set()
-        # Which threads read, and which of them wait for something to read.
+        # Threads that read; and those among them that wait in the poller.
         self._readers: set[int] = set()
         self._waiting: set[int] = set()
-        # Held by the deputy, who is woken up when something happens after a lull.
+        # Held by the deputy, which the alarm wakes when a socket is readable after a lull.
         self._deputy = threading.Lock()
         self._active = False
         self._alarm = threading.Event()
-        # What the threads that read hold back, where another can see to it that it is not for long.
+        # What the threads that read hold back. Another thread releases it, if a method takes long.
         self._corks: dict[int, Cork] = {}
-        # By these the deputy sees how it goes.
+        # Counters that tell the deputy whether there is progress.
         self._batches = 0
         self._served = 0
 
@@ -113,12 +113,12 @@ class Reactor:
         """
         fd = conversation.fd
         with self._lock:
-            # News of a connection that had this number before may still be on its way.
+            # An event of an earlier connection with this number may not have been handled yet.
             self._claimed[fd] = conversation
         self._conversations[fd] = conversation, on_end
         try:
             self._start_threads()
-            # What came with the handshake has been read already: nothing would announce it.
+            # What came with the handshake has been read already: no event would report it.
             more = conversation.serve(read=False)
             if more:
                 self._poller.register(fd)
@@ -131,13 +131,13 @@ class Reactor:
         try:
             self._let_go(fd)
         except BaseException:
-            # Ctrl-C in the thread that hands it over; nobody else lets go of what that claimed.
+            # Ctrl-C in the thread that hands it over, which alone can release its claim.
             if self._claimed.get(fd) is conversation:
                 del self._claimed[fd]
             raise
 
     def serves(self, conversation: Conversation) -> bool:
-        """Tell whether a conversation is the reactor's, also where :meth:`add` has raised."""
+        """Tell whether the reactor serves a conversation, also where :meth:`add` has raised."""
         return self._conversations.get(conversation.fd, (None, None))[0] is conversation
 
     def _start_threads(self) -> None:
@@ -145,7 +145,7 @@ class Reactor:
             try:
                 worker.start()
             except RuntimeError:
-                # The system has no more threads; with one, all goes on.
+                # The system has no more threads; one is enough to go on.
                 if not any(other.is_running for other in self._workers):
                     raise
                 self._alarm.set()
@@ -154,7 +154,7 @@ class Reactor:
     # Threads
 
     def _work(self) -> None:
-        """Serve connections, or look on, as long as there are any."""
+        """Serve connections, or watch as the deputy, as long as there are any."""
         while self._wait_for_turn():
             try:
                 self._read()
@@ -162,7 +162,7 @@ class Reactor:
                 self._leave()
 
     def _wait_for_turn(self) -> bool:
-        """Wait until one more thread is needed to read; ``False`` when none is at all."""
+        """Wait until this thread is needed to read; ``False`` when there are no connections."""
         if not self._conversations:
             return False
         if self._step_up():
@@ -188,7 +188,7 @@ class Reactor:
                     return True
 
     def _read(self) -> None:
-        """Serve what is readable, as long as that takes this thread."""
+        """Serve what is readable, as long as this thread is needed for it."""
         me = threading.get_ident()
         cork = self._corks.setdefault(me, Cork()) if len(self._workers) > 1 else None
         while True:
@@ -228,7 +228,7 @@ class Reactor:
         return taken
 
     def _find_aborted(self) -> list[int]:
-        """Find what was ended on this side, now and then: where the system tells nobody of that."""
+        """Find what was ended on this side, now and then: where the poller does not report it."""
         now = time.monotonic()
         if now < self._look_at:
             return []
@@ -236,7 +236,7 @@ class Reactor:
         return [fd for fd, (found, _) in list(self._conversations.items()) if found.ended]
 
     def _step_up(self, *, at_once: bool = False) -> bool:
-        """Become one of those that read, if there are none, or if one more is needed."""
+        """Start to read, if no thread does, or ``at_once``; return whether it is so."""
         with self._lock:
             if self._readers and not at_once:
                 return False
@@ -244,7 +244,7 @@ class Reactor:
             return True
 
     def _is_one_too_many(self) -> bool:
-        """Leave the reading to another, if one is waiting for something to read."""
+        """Stop reading, if another thread waits in the poller; return whether it is so."""
         if len(self._readers) == 1 or self._at_hand:
             return False
         with self._lock:
@@ -254,7 +254,7 @@ class Reactor:
             return True
 
     def _leave(self) -> None:
-        """Read no more, for whatever reason."""
+        """Stop reading, for whatever reason."""
         me = threading.get_ident()
         self._waiting.discard(me)
         with self._lock:
@@ -262,19 +262,19 @@ class Reactor:
         cork = self._corks.pop(me, None)
         if cork is not None:
             cork.release()
-        # The next may be waiting for something to happen.
+        # The deputy, which takes over, may be waiting for it.
         self._alarm.set()
 
     def _uncork(self) -> None:
-        """Send what methods that take their time have sent."""
+        """Send what was held back for methods that take long."""
         for cork in list(self._corks.values()):
             cork.release()
 
     # Sockets
 
     def _serve_all(self, cork: Cork | None) -> bool:
-        """Serve what is ready; whether that was quick."""
-        # A thread serves one socket at a time, so one claim will do for all.
+        """Serve what is ready; return whether that was quick."""
+        # A thread serves one socket at a time, so one claim is enough for all.
         began, number, claim = time.monotonic(), 0, object()
         while True:
             try:
@@ -289,15 +289,15 @@ class Reactor:
         """Serve one socket, unless another thread does.
 
         :param fd: its file descriptor.
-        :param claim: what keeps other threads from it.
+        :param claim: the object that marks the socket as this thread's.
         :param cork: as for :meth:`Conversation.serve`.
         """
         if self._claimed.setdefault(fd, claim) is not claim and not self._claim(fd, claim):
             return
         found = self._conversations.get(fd)
-        # In this order: a new connection with the number claims it before it can be found.
+        # In this order: a new connection with the same number claims it before it can be found.
         if found is None or self._claimed.get(fd) is not claim:
-            # The one that was readable has ended.
+            # The connection that was readable has ended.
             self._withdraw(fd, claim)
             return
         self._served += 1
@@ -305,7 +305,7 @@ class Reactor:
         try:
             more = conversation.serve(cork=cork)
         except BaseException as error:
-            # The thread goes on with the other connections.
+            # An error in one connection must not end the thread, which serves the others.
             if not isinstance(error, SystemExit):
                 logger.exception("%s is given up after an error.", conversation.label)
             with contextlib.suppress(BaseException):
@@ -323,16 +323,16 @@ class Reactor:
         self._end(fd)
 
     def _claim(self, fd: int, claim: object) -> bool:
-        """Claim a socket that another thread had just now; ``False`` if that is not done yet."""
+        """Claim a socket that another thread was serving; ``False`` if it still is."""
         with self._lock:
             masked = fd in self._masked
-            # In this order, and in letting go the other way round: one of the two sees to it.
+            # In this order, and in _let_go() in the reverse: so one of the two notices the other.
             self._masked.add(fd)
             if self._claimed.setdefault(fd, claim) is not claim:
                 if not masked:
                     self._poller.mask(fd)
                 return False
-            # What another thread has masked is for whoever lets go to unmask.
+            # What another thread has masked, the thread that releases the claim unmasks.
             if not masked:
                 self._masked.discard(fd)
             return True
@@ -352,12 +352,12 @@ class Reactor:
                     self._poller.unmask(fd)
 
     def _end(self, fd: int) -> None:
-        # Before the descriptor is closed, and its number another's.
+        # Before the descriptor is closed, and its number may be reused.
         conversation, on_end = self._conversations.pop(fd)
         with self._lock:
             self._masked.discard(fd)
         del self._claimed[fd]
-        # Nor may the end of one connection hold up the others.
+        # The end of one connection must not delay the others.
         conversation.stop_lingering()
         try:
             on_end()
@@ -369,5 +369,5 @@ _reactors: PerProcess[None, Reactor] = PerProcess()
 
 
 def reactor_for_process(workers: int) -> Reactor:
-    """Return this process's reactor; the first call says how many threads it has."""
+    """Return this process's reactor; the first call sets its number of threads."""
     return _reactors.get(None, lambda: Reactor(workers))

@@ -1,6 +1,6 @@
 """Waiting for many sockets at once on Windows.
 
-The standard library has but ``select()`` there, for 512 sockets. ``WSAPoll()`` takes any number.
+The standard library has only ``select()`` there, for 512 sockets. ``WSAPoll()`` takes any number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 __all__ = ["WindowsSockets"]
 
-#: Asks for, and tells of, data or the end of the stream (winsock2.h).
+#: Asks for and reports data, or the end of the stream (winsock2.h).
 POLLRDNORM = 0x0100
 
 NONZERO = re.compile(rb"[^\0]")
@@ -27,14 +27,14 @@ class PollFd(ctypes.Structure):
 
 
 class WindowsSockets:
-    """Sockets to wait for, for one thread; others may add to them and discard of them meanwhile."""
+    """Sockets that one thread waits for; others may add and discard some meanwhile."""
 
     def __init__(self) -> None:
         library = ctypes.WinDLL("ws2_32", use_last_error=True)  # type: ignore[attr-defined]
         self._poll = library.WSAPoll
         self._poll.argtypes = (ctypes.POINTER(PollFd), ctypes.c_ulong, ctypes.c_int)
         self._fds: dict[int, None] = {}
-        # What is given to the system is made anew when something has changed.
+        # The array for the system is rebuilt when the set has changed.
         self._changed = True
         self._given: list[int] = []
         self._array = (PollFd * 0)()
@@ -45,7 +45,7 @@ class WindowsSockets:
         self._changed = True
 
     def discard(self, fd: int) -> None:
-        """Wait for it no more, if it was added."""
+        """Stop waiting for ``fd``, if it was added."""
         self._fds.pop(fd, None)
         self._changed = True
 
@@ -55,7 +55,7 @@ class WindowsSockets:
         :raises OSError: the system cannot wait.
         """
         if self._changed:
-            # First: what changes from here on is for the next time.
+            # Reset first: what changes from here on is for the next wait.
             self._changed = False
             self._given = list(self._fds)
             entries = [PollFd(fd, POLLRDNORM, 0) for fd in self._given]
@@ -66,8 +66,8 @@ class WindowsSockets:
             raise ctypes.WinError(error)  # type: ignore[attr-defined]
         if not found:
             return []
-        # At C level: there may be thousands, of which few are ready. Ends and errors are in the
-        # lower byte.
+        # A regular expression searches at C speed: of thousands, few are ready. Ends and errors are
+        # in the lower byte.
         data = bytes(self._array)
         size, offset = ctypes.sizeof(PollFd), PollFd.revents.offset
         ready = {
