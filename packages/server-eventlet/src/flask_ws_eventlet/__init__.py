@@ -1,6 +1,6 @@
 """flask-ws on Eventlet's own server, ``eventlet.wsgi.server``, monkey-patched or not.
 
-:class:`EventletWorker` is the worker for Gunicorn, which its own plugin serves.
+:class:`EventletWorker` is the worker for Gunicorn, whose requests Gunicorn's plugin claims.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["EventletWorker", "flask_ws_get_socket"]
 
-# flask_ws has the same one, but imports Flask, for which the worker is not monkey-patched yet.
+# The same as that of flask_ws, which imports Flask: too early, before monkey-patching.
 hookimpl = pluggy.HookimplMarker("flask_ws")
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> type[EventletWorker]:
-        # Not before Gunicorn asks: a process without it need not have it, nor import Eventlet.
+        # Imported on demand: without Gunicorn, it need not be installed, nor Eventlet imported.
         if name == "EventletWorker":
             from .worker import EventletWorker
 
@@ -38,12 +38,12 @@ if not TYPE_CHECKING:
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     """Take the socket from the request's body."""
     body: Any = environ.get("eventlet.input")
-    # Others put one there that looks alike, for libraries that ask for no more than its socket.
+    # Other servers put a similar object there, for libraries that need only its socket.
     if not (hasattr(body, "get_socket") and hasattr(body, "rfile")):
         return None
     from flask_ws import ServerSocket, take_buffered
 
-    # Not before a request of eventlet's own: a process that runs another server need not import it.
+    # Imported at eventlet's first request: a process with another server need not import it.
     from .greenlets import greenlets
 
     sock = body.get_socket()
@@ -59,7 +59,7 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
 
 
 def _find_handler(environ: WSGIEnvironment) -> Any:
-    """Find what serves the connection; ``None`` if eventlet has changed."""
+    """Find the object that serves the connection; ``None`` if eventlet has changed."""
     for cell in environ["eventlet.set_idle"].__closure__ or ():
         if isinstance(getattr(cell.cell_contents, "conn_state", None), list):
             return cell.cell_contents
@@ -67,7 +67,7 @@ def _find_handler(environ: WSGIEnvironment) -> Any:
 
 
 def _correct(environ: WSGIEnvironment, handler: Any) -> None:
-    """Say of the request what the server leaves out: its version, and a repeated length."""
+    """Add what the server leaves out of the environ: the version, and a repeated length."""
     environ["SERVER_PROTOCOL"] = handler.request_version
     lengths = handler.headers.get_all("content-length", [])
     if len(lengths) > 1:
@@ -77,7 +77,7 @@ def _correct(environ: WSGIEnvironment, handler: Any) -> None:
 def _find_is_stopping(environ: WSGIEnvironment, handler: Any) -> Callable[[], bool]:
     """Return a function that tells whether the server has been interrupted.
 
-    The server marks all its connections closed then, and waits for their handlers.
+    An interrupted server marks all its connections as closed, and waits for their handlers.
     """
     state: Any = getattr(handler, "conn_state", None)
     if isinstance(state, list) and len(state) == 3:
@@ -87,13 +87,13 @@ def _find_is_stopping(environ: WSGIEnvironment, handler: Any) -> Callable[[], bo
         if not state[0]:
             _set_apart(state, connections)
         return _IsStopping(connections)
-    # The server then cuts idle connections off by itself: no close frame, but no waiting either.
+    # A stopping server then cuts the connection as idle: without a close frame or a wait.
     environ["eventlet.set_idle"]()
     return lambda: False
 
 
 class _IsStopping:
-    """Asks whether all connections of a server are marked closed; equal for all of them."""
+    """Tells whether all connections of a server are marked as closed; equal for all of them."""
 
     def __init__(self, connections: dict[Any, list[Any]]) -> None:
         self._connections = connections
@@ -105,7 +105,7 @@ class _IsStopping:
         return id(self._connections)
 
     def __call__(self) -> bool:
-        # That of a WebSocket is in the middle of its request. Another thread may ask.
+        # A WebSocket is within its request, so it is listed. list(): another thread may call this.
         states = [connection[2] for connection in list(self._connections.values())]
         return bool(states) and all(state == "close" for state in states)
 
@@ -114,7 +114,7 @@ def _find_connections(state: list[Any]) -> dict[Any, list[Any]] | None:
     """Find the connections of the server that has a connection of this state."""
     import greenlet
 
-    # The function that is called when the connection ends knows where the server keeps them.
+    # The function that is called when the connection ends has them in its closure.
     for function, arguments, _ in getattr(greenlet.getcurrent(), "_exit_funcs", ()):
         if not any(argument is state for argument in arguments):
             continue
@@ -127,8 +127,8 @@ def _find_connections(state: list[Any]) -> dict[Any, list[Any]] | None:
 def _set_apart(state: list[Any], connections: dict[Any, list[Any]]) -> None:
     """Give a connection of a Unix socket an address of its own.
 
-    By it the server finds the connections that it is to tell of its end; without one, it finds
-    the last of them only.
+    By their addresses the server finds the connections to close when it stops; if they share one,
+    it finds only the last of them.
     """
     if connections.get(state[0]) is state:
         del connections[state[0]]

@@ -19,23 +19,23 @@ from flask_ws import Concurrency, HomeThread
 
 __all__ = ["greenlets"]
 
-#: Seconds until a socket is looked at again for which there is no descriptor to wait with.
+#: Seconds until a socket is tried again if there is no file descriptor to wait with.
 SHORTAGE_LOOK = 0.02
-#: No more descriptors: for the process, or for the system.
+#: No more file descriptors: in the process, or in the system.
 SHORTAGES = (errno.EMFILE, errno.ENFILE)
 
-#: Tells threads apart, and not greenlets, even where the process is monkey-patched.
+#: Identifies threads, not greenlets, even if the process is monkey-patched.
 get_thread: Callable[[], int] = eventlet.patcher.original("threading").get_ident
 
 
 class HubThread(HomeThread):
-    """The thread of the current hub, which can be woken by nothing but a descriptor."""
+    """The thread of the current hub, which only a file descriptor can wake."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hub = eventlet.hubs.get_hub()
         self._thread = get_thread()
-        # At C level: never green.
+        # The C module: never monkey-patched.
         self._wakee, self._waker = _socket.socketpair()
         for end in (self._wakee, self._waker):
             end.setblocking(False)
@@ -49,7 +49,7 @@ class HubThread(HomeThread):
                     self._wakee.recv(4096)
                 self.work()
         except BaseException:
-            # The end of this greenlet, and not of what other threads have to say.
+            # An exception ends this greenlet: another one must take over its work.
             eventlet.spawn_n(self._listen)
             raise
 
@@ -58,8 +58,8 @@ class HubThread(HomeThread):
         return get_thread() == self._thread
 
     def wake(self) -> None:
-        """Wake the greenlet that does what waits."""
-        # Full, it wakes it as well.
+        """Wake the greenlet that runs the queued functions."""
+        # If the buffer is full, the greenlet is being woken already.
         with contextlib.suppress(BlockingIOError):
             self._waker.send(b"\0")
 
@@ -81,7 +81,7 @@ class Event:
         return self._set
 
     def set(self) -> None:
-        """Set it, and wake who waits."""
+        """Set it, and wake all waiting greenlets."""
         self._set = True
         waiting, self._waiting = self._waiting, set()
         for semaphore in waiting:
@@ -142,8 +142,8 @@ class Greenlets(Concurrency):
 
     def wait_writable(self, fd: int, timeout: float | None) -> bool:
         """Let other greenlets run until ``fd`` can be written."""
-        # The hub lets one greenlet wait for a descriptor. Who sends on a slow peer's socket may
-        # wait for it by itself, while what went before that message waits here.
+        # The hub allows one waiting greenlet for each descriptor. Another one may wait for the same
+        # socket in its own send, so this one waits with a duplicate.
         try:
             other = os.dup(fd)
         except OSError as error:
@@ -159,7 +159,7 @@ class Greenlets(Concurrency):
 
 def _wait(fd: int, timeout: float | None, **direction: bool) -> bool:
     if timeout is not None:
-        # The hub takes no timeout of 0 for one.
+        # The hub treats a timeout of 0 as none.
         timeout = max(timeout, 0.000001)
     try:
         eventlet.hubs.trampoline(fd, timeout=timeout, timeout_exc=TimeoutError, **direction)
@@ -171,7 +171,7 @@ def _wait(fd: int, timeout: float | None, **direction: bool) -> bool:
 greenlets = Greenlets()
 
 if not eventlet.patcher.is_monkey_patched("time"):
-    # Once, at the first connection: this module is not imported before.
+    # Logged once: this module is imported at the first connection.
     logging.getLogger("flask_ws").warning(
         "Eventlet's server runs without monkey-patching: a handler that waits in time.sleep(), a "
         "database or another lock stops all other requests. Call eventlet.monkey_patch() before "

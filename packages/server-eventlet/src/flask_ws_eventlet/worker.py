@@ -1,4 +1,4 @@
-"""A worker for Gunicorn on Eventlet, which Gunicorn itself brings no more since version 26."""
+"""A Gunicorn worker on Eventlet, which Gunicorn itself no longer has since version 26."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 
 __all__ = ["EventletWorker"]
 
-#: Seconds between two signs of life to the arbiter, and two looks at whether to stop.
+#: Seconds between two heartbeats to the arbiter, and two checks whether to stop.
 TICK = 1.0
-#: Seconds between two looks at whether the last client has gone, once the worker stops.
+#: Seconds between two checks whether the last client has gone, once the worker stops.
 STOP_TICK = 0.1
-#: Seconds that clients without a request get to make one, once the worker stops.
+#: Seconds that idle clients have to make a request, once the worker stops.
 IDLE_TIMEOUT = 2.0
-#: Seconds that clients get to end after they were killed.
+#: Seconds that the clients' greenlets have to end after they were killed.
 KILL_TIMEOUT = 1.0
-#: Seconds without accepting after accept() failed, as for lack of file descriptors.
+#: Seconds to pause after accept() failed, for example for lack of file descriptors.
 ACCEPT_PAUSE = 0.1
-#: What a file is read in to be sent.
+#: Bytes of a file that are read and sent at once.
 BLOCK = 2**16
 
-#: A client that has gone before it was accepted.
+#: Errors of accept() for a client that left before it was accepted.
 GONE = frozenset({errno.ECONNABORTED, errno.EPROTO})
 
 
 class WorkerSocket(eventlet.greenio.GreenSocket):  # type: ignore[misc]
-    """A green socket that can also send files; what a listening one accepts is another."""
+    """A green socket that can also send files; accept() returns sockets of this class."""
 
     def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
-        """Send a file, as :meth:`socket.socket.sendfile`, whose own fails on a green socket."""
+        """Send a file, as :meth:`socket.socket.sendfile`, which fails on a green socket."""
         file.seek(offset)
         sent = 0
         while count is None or sent < count:
@@ -74,7 +74,7 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clients: set[Any] = set()
-        # Those of them that are not in the middle of a request.
+        # Those of them that have no request at the moment.
         self._idle: set[Any] = set()
         self._room: Any = None
         self._quitting = False
@@ -82,7 +82,7 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
-        """Warn of what cannot work as the user might expect."""
+        """Warn of settings that do not work as the user might expect."""
         if cfg.preload_app and not eventlet.patcher.is_monkey_patched("socket"):
             log.warning(
                 "preload_app loads the application before eventlet can monkey-patch: begin "
@@ -91,9 +91,9 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Monkey-patch the new process, and serve."""
-        # Until init_signals() the arbiter's handler would lose it, and patching takes a moment.
+        # Patching takes a moment, in which the arbiter's handler would lose the signal.
         signal.signal(signal.SIGTERM, self.handle_exit)
-        # If the arbiter has a hub, its epoll object is not to be shared.
+        # A new hub: the epoll object of the arbiter's must not be shared.
         eventlet.hubs.use_hub()
         eventlet.monkey_patch()
         super().init_process()
@@ -123,7 +123,7 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
             self._wait_for_clients(KILL_TIMEOUT)
 
     def notify(self) -> None:
-        """Give the arbiter a sign of life; exit if it is dead."""
+        """Send the arbiter a heartbeat; exit if it is dead."""
         super().notify()
         if self.ppid != os.getppid():
             self.log.info("Parent changed, shutting down: %s", self)
@@ -134,7 +134,7 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
         return eventlet.Timeout(self.cfg.keepalive or None, False)
 
     def is_already_handled(self, respiter: object) -> bool:
-        """Tell whether the application answered on the socket itself, as eventlet's own can."""
+        """Tell whether the app has answered on the socket itself, as with eventlet's WebSockets."""
         if getattr(eventlet.wsgi.WSGI_LOCAL, "already_handled", False):
             raise StopIteration
         return bool(super().is_already_handled(respiter))
@@ -142,7 +142,7 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
     def handle(self, listener: socket.socket, client: socket.socket, addr: Any) -> None:
         """Serve one connection."""
         self._idle.add(eventlet.getcurrent())
-        # Else it would have socket.setdefaulttimeout()'s.
+        # Otherwise it would have the timeout of socket.setdefaulttimeout().
         client.setblocking(True)
         if self._ssl_context is not None:
             try:
@@ -168,39 +168,39 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
             self._idle.add(greenthread)
 
     def handle_http2(self, *args: Any, **kwargs: Any) -> None:
-        """Serve a connection of HTTP/2, which is many requests at once."""
+        """Serve an HTTP/2 connection, which has many requests at once."""
         self._idle.discard(eventlet.getcurrent())
         super().handle_http2(*args, **kwargs)
 
     def handle_error(
         self, req: Request | None, client: socket.socket, addr: Any, exc: BaseException
     ) -> None:
-        """Answer with an error, unless the end of the worker is what cut the request off."""
+        """Answer with an error, unless the request was killed because the worker stops."""
         if not isinstance(exc, GreenletExit):
             super().handle_error(req, client, addr, exc)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """Exit soon: not within the signal's handler, where nothing may wait."""
-        # Ctrl-C comes from the terminal, and once more from the arbiter.
+        """Exit soon, in a greenlet: a signal handler must not block."""
+        # At Ctrl-C the signal comes twice: from the terminal and from the arbiter.
         if not self._quitting:
             self._quitting = True
             eventlet.spawn(super().handle_quit, sig, frame)
 
     def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
-        """Reopen the logs, outside the signal's handler as well."""
+        """Reopen the logs, in a greenlet as well."""
         eventlet.spawn(super().handle_usr1, sig, frame)
 
     def _make_listener(self, sock: socket.socket) -> WorkerSocket:
         listener = WorkerSocket(sock)
         listener.setblocking(True)
-        # A client that was accepted before the end may ask for it after the end.
+        # Requests read the name, also after the listener is closed.
         name = listener.getsockname()
         listener.getsockname = lambda: name
         return listener
 
     def _accept(self, listener: WorkerSocket) -> None:
         while True:
-            # First, so that another worker gets the client if this one is full.
+            # Before accept(), so that another worker gets the client if this one is full.
             self._room.acquire()
             try:
                 client, address = listener.accept()
@@ -213,9 +213,9 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
             greenthread = eventlet.spawn(self.handle, listener, client, address)
             self._clients.add(greenthread)
             greenthread.link(self._forget)
-            # Or it would be closed no sooner than the next one comes.
+            # Otherwise these references keep the client open until the next one comes.
             del client, greenthread
-            # So that many at once are shared among the workers, and served meanwhile.
+            # So that many clients at once are shared among the workers, and served meanwhile.
             eventlet.sleep(0)
 
     def _forget(self, greenthread: Any) -> None:
@@ -231,6 +231,6 @@ class EventletWorker(AsyncWorker):  # type: ignore[misc]
 
 
 def kill(greenthreads: set[Any]) -> None:
-    """Raise GreenletExit in each of them, wherever it waits."""
+    """Raise GreenletExit in each of them, where it waits."""
     for greenthread in list(greenthreads):
         greenthread.kill()

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["flask_ws_get_socket"]
 
-#: The signals that a worker of gunicorn's handles itself.
+#: The signals that gunicorn's worker handles itself.
 SIGNALS = ("SIGTERM", "SIGQUIT", "SIGABRT", "SIGUSR1")
 
 
 @hookimpl
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
-    """Take the socket from below the reader of the request's body."""
-    # gunicorn's gevent_pywsgi worker names itself in the same way, and is the same server.
+    """Take the socket that the reader of the request's body wraps."""
+    # gunicorn's gevent_pywsgi worker has the same name, and is the same server.
     if not str(environ.get("SERVER_SOFTWARE", "")).startswith("gevent/"):
         return None
     if "gunicorn.socket" in environ:
@@ -37,11 +37,11 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         )
     reader = _reader(unwrap_input(environ, _has_socket))
     sock = reader.raw._sock
-    # Not before a request of gevent's own: a process that runs another server need not import it.
+    # Imported at gevent's first request: a process with another server need not import it.
     from .greenlets import greenlets
 
     if "CONTENT_LENGTH" in environ:
-        # Of several, the server says but the first.
+        # Of several headers, the server passes on only the first.
         environ["CONTENT_LENGTH"] = ",".join(_find_lengths())
     return ServerSocket(
         sock,
@@ -52,7 +52,7 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
 
 
 def _reader(stream: Any) -> Any:
-    # pywsgi gives an upgrade its reader as it is.
+    # For an upgrade, pywsgi passes its reader unwrapped.
     return getattr(stream, "rfile", stream)
 
 
@@ -64,7 +64,7 @@ def _find_lengths() -> list[str]:
     """Return the Content-Length headers of the current request."""
     from gevent.pywsgi import WSGIHandler
 
-    # What has called the app is further down the stack, and nowhere else to be found.
+    # The handler that called the app can be found only on the stack.
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         handler = frame.f_locals.get("self")
@@ -75,10 +75,10 @@ def _find_lengths() -> list[str]:
     return []
 
 
-# Equal, as functions, for all connections of one server.
+# A dataclass, so that it is equal for all connections of one server.
 @dataclass(frozen=True)
 class _IsStopping:
-    """Asks a server whether it was told to stop, and gunicorn's worker, where that runs it."""
+    """Tells whether the server, or gunicorn's worker that runs it, was told to stop."""
 
     server: Any
     worker: Any
@@ -90,14 +90,14 @@ class _IsStopping:
 def _find_is_stopping() -> Callable[[], bool]:
     import gevent
 
-    # The server runs each connection in a greenlet of its own, with its handle method.
+    # The greenlet of a connection has a method of the server as its first argument.
     arguments = getattr(gevent.getcurrent(), "args", None) or (None,)
     return _IsStopping(getattr(arguments[0], "__self__", None), _find_worker())
 
 
 def _find_worker() -> Any:
     """Find gunicorn's worker: gevent_pywsgi's closes its server only a while after a SIGTERM."""
-    # By the signals that it handles itself: an app may handle some of them in its place.
+    # It is the object behind a signal handler: an app may have replaced some, so all are tried.
     for name in SIGNALS:
         worker = getattr(signal.getsignal(getattr(signal, name, signal.SIGTERM)), "__self__", None)
         if hasattr(worker, "alive") and hasattr(worker, "cfg"):

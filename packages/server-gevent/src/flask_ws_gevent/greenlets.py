@@ -18,12 +18,12 @@ from flask_ws import Concurrency, HomeThread
 
 __all__ = ["greenlets"]
 
-#: Seconds until a socket is looked at again for which there is no descriptor to wait with.
+#: Seconds until a socket is tried again if there is no file descriptor to wait with.
 SHORTAGE_LOOK = 0.02
-#: No more descriptors: for the process, or for the system.
+#: No more file descriptors: in the process, or in the system.
 SHORTAGES = (errno.EMFILE, errno.ENFILE)
 
-#: Tells threads apart, and not greenlets, even where the process is monkey-patched.
+#: Identifies threads, not greenlets, even if the process is monkey-patched.
 get_thread = gevent.monkey.get_original("_thread", "get_ident")
 
 
@@ -40,9 +40,9 @@ class HubThread(HomeThread):
         return bool(get_thread() == self._thread)
 
     def wake(self) -> None:
-        """Have what waits done in a greenlet."""
+        """Run the queued functions in a greenlet."""
         loop = self.hub.loop
-        # None once the hub has been destroyed.
+        # It is None once the hub was destroyed.
         if loop is not None:
             loop.run_callback_threadsafe(gevent.spawn, self.work)
 
@@ -91,8 +91,8 @@ class Greenlets(Concurrency):
 
     def wait_writable(self, fd: int, timeout: float | None) -> bool:
         """Let other greenlets run until ``fd`` can be written."""
-        # Who ends the connection closes its descriptor, and an event loop that is left with the
-        # number aborts the process.
+        # A duplicate: the thread that ends the connection closes its descriptor, and an event loop
+        # that still waits for that number aborts the process.
         try:
             other = os.dup(fd)
         except OSError as error:
@@ -117,7 +117,7 @@ def _wait(wait: Callable[..., object], fd: int, timeout: float | None) -> bool:
 greenlets = Greenlets()
 
 if not gevent.monkey.is_module_patched("time"):
-    # Once, at the first connection: this module is not imported before.
+    # Logged once: this module is imported at the first connection.
     logging.getLogger("flask_ws").warning(
         "gevent's server runs without monkey-patching: a handler that waits in time.sleep(), a "
         "database or another lock stops all other requests. Call gevent.monkey.patch_all() "

@@ -25,11 +25,11 @@ SIGNALS = ("SIGTERM", "SIGQUIT", "SIGABRT", "SIGUSR1")
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     """Take the socket that the worker puts into the environ."""
     sock = environ.get("gunicorn.socket")
-    # With HTTP/2 it is the socket of all streams, which none of them can have.
+    # With HTTP/2 the socket is shared by all streams: no request can take it.
     if sock is None or environ.get("SERVER_PROTOCOL") not in ("HTTP/1.1", "HTTP/1.0"):
         return None
     native = type(sock).__module__ in ("socket", "ssl")
-    # Now: middleware inside may put another in its place.
+    # Looked up now: later, middleware may replace the stream in the environ.
     unreader = unwrap_input(environ, _has_unreader).reader.unreader
 
     def take_read_ahead() -> bytes:
@@ -43,24 +43,24 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     server_socket = ServerSocket(
         sock,
         read_ahead=take_read_ahead,
-        # sync has one thread, gthread a few; a greenlet of the other workers is cheap.
+        # sync has one thread, gthread a few; the other workers have cheap greenlets.
         detach=native,
     )
     is_stopping = _find_is_stopping()
     if is_stopping is not None:
         server_socket.is_stopping = is_stopping
-        # The worker waits for its own threads and greenlets, and not for ours.
+        # The worker waits for its own threads and greenlets, but not for ours.
         server_socket.stop_timeout = is_stopping.graceful_timeout
     return server_socket
 
 
 def _has_unreader(stream: Any) -> bool:
-    # Not so that of a chunked body.
+    # The reader of a chunked body has no unreader.
     return hasattr(getattr(stream, "reader", None), "unreader")
 
 
 class _IsStopping:
-    """Asks the worker of this process whether it was told to stop."""
+    """Tells whether the worker of this process was told to stop."""
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
@@ -72,9 +72,9 @@ class _IsStopping:
 
 @functools.cache
 def _find_is_stopping() -> _IsStopping | None:
-    """Find the worker that this process is: one object for all its connections."""
-    # It handles its own signals, which is how it is found without any configuration. An app, or
-    # what traces it, may have put another handler in the place of some.
+    """Find the worker of this process: one object for all its connections."""
+    # It is the object behind a signal handler, which needs no configuration. An app, or a tracer,
+    # may have replaced some of the handlers, so all are tried.
     for name in SIGNALS:
         worker = getattr(signal.getsignal(getattr(signal, name)), "__self__", None)
         if hasattr(worker, "alive") and hasattr(worker, "cfg"):
@@ -84,16 +84,16 @@ def _find_is_stopping() -> _IsStopping | None:
 
 
 def _start_threads(worker: Any) -> None:
-    """Have a worker start its own threads, before there are any of ours.
+    """Have a worker start its own threads before ours.
 
-    It starts them as requests come, and ends when the system has no more.
+    It starts them as requests come, and ends if the system can start no more.
     """
     pool = getattr(worker, "tpool", None)
     if not isinstance(pool, concurrent.futures.ThreadPoolExecutor):
         return
     started = threading.Event()
     with contextlib.suppress(RuntimeError):
-        # Each waits, and so another one is started for the next.
+        # Each thread waits, so the pool starts another one for the next call.
         for _ in range(worker.cfg.threads):
             pool.submit(started.wait)
     started.set()

@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 __all__ = ["flask_ws_get_socket"]
 
-#: As many bytes as uWSGI reads at once, unless its --buffer-size is larger: then there is a loop.
+#: Bytes to take at once: what uWSGI reads at most, unless its --buffer-size is larger.
 SIZE = 65536
 
 
 @hookimpl
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
-    """Make a socket of the descriptor that uWSGI tells of the request at hand."""
+    """Make a socket from the descriptor of uWSGI's current request."""
     if "uwsgi.version" not in environ:
         return None
-    # There inside uWSGI alone.
+    # The module exists only inside uWSGI.
     uwsgi: Any = importlib.import_module("uwsgi")
     check(uwsgi, environ)
     sock = borrow_socket(uwsgi.connection_fd())
-    # Of the thread that asks; the bytes may be taken by another.
+    # Looked up in this thread: another one may take the bytes.
     request = find_request(threaded=environ["wsgi.multithread"])
     return ServerSocket(
         sock,
         read_ahead=functools.partial(take_read_ahead, request, sock.fileno()),
-        # A request has one of few threads, or the whole process.
+        # A request occupies one of few threads, or the whole process.
         detach=True,
     )
 
 
 def check(uwsgi: Any, environ: WSGIEnvironment) -> None:
-    """See that uWSGI runs in a way that leaves its connections to somebody else.
+    """Check that uWSGI runs in a mode in which its connections can be handed over.
 
     :raises NoSocket: it does not.
     """
@@ -63,7 +63,7 @@ def load_library() -> ctypes.PyDLL:
 
 
 def find_request(*, threaded: bool) -> int | None:
-    """Return the address of uWSGI's own record of the request; ``None`` where it is not told."""
+    """Return the address of uWSGI's own request structure; ``None`` if it is not exported."""
     name = "threaded_current_wsgi_req" if threaded else "simple_current_wsgi_req"
     try:
         function = load_library()[name]
@@ -85,7 +85,7 @@ def take_read_ahead(request: int | None, fd: int) -> bytes:
     read.restype = ctypes.c_ssize_t
     read.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
     buffer = ctypes.create_string_buffer(SIZE)
-    # It gives what is left in memory, and then goes on to the socket.
+    # It returns what is left in memory, then reads the socket, which must not block.
     blocking = os.get_blocking(fd)
     os.set_blocking(fd, False)
     taken = b""

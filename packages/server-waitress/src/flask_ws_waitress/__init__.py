@@ -19,15 +19,15 @@ __all__ = ["flask_ws_get_socket"]
 #: Seconds that Waitress's loop may take to look at a connection, once it is woken.
 LOOP_SECONDS = 5.0
 
-#: From this number on, select() raises ValueError for a descriptor, which ends Waitress's loop.
+#: From this descriptor on, select() raises ValueError, which ends Waitress's event loop.
 FD_SETSIZE = 1024
-#: Descriptors that a process has for other things than connections.
+#: File descriptors that a process uses for other things than connections.
 OTHER_FDS = 50
 
 
 @hookimpl
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
-    """Take the socket from the channel, whose method Waitress puts into the environ."""
+    """Take the socket from the channel, one of whose methods is in the environ."""
     method = environ.get("waitress.client_disconnected")
     if method is None:
         return None
@@ -36,7 +36,7 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     return ServerSocket(
         channel.socket,
         read_ahead=functools.partial(take_read_ahead, channel),
-        # A task has one of a few threads: four, as a rule.
+        # A task occupies one of a few threads: four by default.
         detach=True,
         is_stopping=IsStopping(channel.server.task_dispatcher),
         on_new_fileno=functools.partial(renumber, channel),
@@ -44,13 +44,13 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
 
 
 def check_number(channel: Any) -> None:
-    """See that Waitress's loop can watch the connections that it will accept after this one.
+    """Check that Waitress's loop can watch the connections that it will accept after this one.
 
     A WebSocket has a descriptor of its own, so that those of newer connections have higher numbers.
 
     :raises NoSocket: it cannot.
     """
-    # Windows has no poll(), and a select() that does not mind numbers.
+    # Windows has no poll(), and its select() has no such limit.
     if channel.adj.asyncore_use_poll or not hasattr(select, "poll"):
         return
     if channel.socket.fileno() >= FD_SETSIZE - OTHER_FDS - channel.adj.connection_limit:
@@ -61,21 +61,21 @@ def check_number(channel: Any) -> None:
 
 
 def take_read_ahead(channel: Any) -> bytes:
-    """Take what the channel has read of the next request, as it thinks.
+    """Take the bytes that the channel has read as the start of a next request.
 
-    :raises RuntimeError: it is no longer there as it was read.
+    :raises RuntimeError: they were parsed, and are no longer available as they were read.
     """
     stop_reading(channel)
     flush(channel)
-    # Held by the loop from the end of the request's head to the end of what it has read.
+    # The loop holds this lock from the end of the head until it has handled all it has read.
     with channel.requests_lock:
         request, channel.request = channel.request, None
         current, *further = channel.requests
         if not further and (request is None or not request.headers_finished):
             return b"" if request is None else bytes(request.header_plus)
-        # The first frames had an empty line in them, once in billions, and were parsed as a
-        # request: its bytes are gone. Or they are one, which must not run: a proxy in front took
-        # it for a part of the WebSocket.
+        # The first frames contained an empty line (very rare) and were parsed as a request: their
+        # bytes are lost. Or they are a request, which must not run: a proxy in front took it
+        # for a part of the WebSocket (request smuggling).
         channel.requests = [current]
         # So that Waitress ends the connection after its response.
         current.headers["CONNECTION"] = "close"
@@ -86,7 +86,7 @@ def take_read_ahead(channel: Any) -> bytes:
 
 
 def stop_reading(channel: Any) -> None:
-    """Keep the loop from reading, which it does during a request if it is to look ahead."""
+    """Keep the loop from reading, which it does during a request with lookahead."""
     if not channel.adj.channel_request_lookahead:
         return
     asked = threading.Event()
@@ -97,12 +97,12 @@ def stop_reading(channel: Any) -> None:
 
     channel.readable = readable
     channel.server.pull_trigger()
-    # While it asks, it does not read; and from then on it will not.
+    # While the loop calls readable(), it does not read; and after that it will not.
     asked.wait(LOOP_SECONDS)
 
 
 def renumber(channel: Any) -> None:
-    """Let the loop know the channel by the number that its socket has now."""
+    """Register the channel in the loop under the current descriptor of its socket."""
     done = threading.Event()
 
     def in_the_loop() -> None:
@@ -116,24 +116,24 @@ def renumber(channel: Any) -> None:
 
 
 def flush(channel: Any) -> None:
-    """Send what is left of the response before: the client may have sent both requests at once."""
+    """Send the rest of the previous response: the client may have pipelined both requests."""
     writable = False
     while channel.connected and (left := channel.total_outbufs_len):
         with channel.outbuf_lock:
             channel._flush_some(do_close=False)
         if writable and channel.total_outbufs_len == left:
-            # The client is gone, which Waitress does not tell.
+            # Nothing was sent: the client is gone, which Waitress does not report.
             return
-        # Not select(), for which the number of the descriptor may be too high.
+        # Not select(), for which the descriptor may be too high.
         with selectors.DefaultSelector() as selector:
             selector.register(channel.socket, selectors.EVENT_WRITE)
             writable = bool(selector.select(1.0))
 
 
-# Equal for all connections of one server.
+# A dataclass, so that it is equal for all connections of one server.
 @dataclass(frozen=True)
 class IsStopping:
-    """Asks the dispatcher whether its threads are told to end."""
+    """Tells whether the dispatcher's threads were told to end."""
 
     dispatcher: Any
 

@@ -24,7 +24,7 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     if sock is None:
         return None
     if "CONTENT_LENGTH" in environ:
-        # Of several, the server says but the last.
+        # Of several headers, the server passes on only the last.
         environ["CONTENT_LENGTH"] = ",".join(_find_lengths())
     reader = unwrap_input(environ, _is_reader)
     return ServerSocket(
@@ -44,7 +44,7 @@ def _find_lengths() -> list[str]:
     """Return the Content-Length headers of the current request."""
     from werkzeug.serving import WSGIRequestHandler
 
-    # What has called the app is further down the stack, and nowhere else to be found.
+    # The handler that called the app can be found only on the stack.
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         handler = frame.f_locals.get("self")

@@ -14,7 +14,7 @@ from .tables import show
 
 __all__ = ["list_channels", "publish"]
 
-#: A command of its own is a process of its own.
+#: Each command runs in its own process.
 ALONE = (
     f"{URL_KEY} is memory://: a server's channels are known to its own process only. "
     "With a broker, such as redis://, this command reaches them."

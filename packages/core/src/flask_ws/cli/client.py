@@ -62,7 +62,7 @@ UNQUOTED = "/?%:@!$&'()*+,;=~[]"
 def _parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        # Both raise ValueError.
+        # Reading either may raise ValueError.
         known = bool(parts.hostname) and parts.port != 0
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from None
@@ -75,7 +75,7 @@ def _parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -
 
 
 def _guess(url: str) -> str | None:
-    """Return the URL that may be meant by one of another form."""
+    """Return the URL that the user may have meant."""
     if match := re.fullmatch(r"http(s?)(://.+)", url):
         return f"ws{match[1]}{match[2]}"
     if re.fullmatch(r"/[^/].*", url):
@@ -205,7 +205,7 @@ def connect(
 
 
 def _make_credentials(url: SplitResult) -> str:
-    """Return what a URL such as ``ws://name:password@host/`` asks to send (RFC 7617)."""
+    """Return the credentials of ``ws://name:password@host/`` for the header (RFC 7617)."""
     if url.username is None:
         return ""
     text = f"{unquote(url.username)}:{unquote(url.password or '')}"
@@ -319,7 +319,7 @@ def _describe_refusal(response: http.client.HTTPResponse) -> str:
     except (OSError, http.client.HTTPException):
         text = ""
     if response.headers.get_content_type() == "text/html":
-        # A title says the status again.
+        # The title repeats the status.
         text = Markup(HEADLINE.sub("", text)).striptags()  # noqa: S704
     hint = HINTS.get(response.status, "")
     return "\n".join(filter(None, [described, printable(text.strip()), hint]))
@@ -334,7 +334,7 @@ def _open(
     deflate = None if agreed is None else Deflate(agreed, client=True, max_size=max_size)
     sock = client.sock
     early = take_buffered(response.fp, sock)
-    # It has the socket, too, and would keep it open.
+    # It holds a reference to the socket, which would stay open.
     response.close()
     make_transport = TLSTransport if isinstance(sock, ssl.SSLSocket) else PlainTransport
     connection = Connection(
@@ -363,14 +363,14 @@ def _converse(connection: Connection, wait: float) -> None:
             ws.close()
 
     threads.spawn(send_lines, "flask_ws.cli")
-    # On a terminal, messages stand beside the lines that were typed.
+    # On a terminal, it tells messages from the lines that were typed.
     prefix = "< " if sys.stdout.isatty() else ""
     try:
         for message in ws:
             click.echo(prefix + _format(message))
     except KeyboardInterrupt:
         if sys.stdin.isatty():
-            # The terminal has shown a ^C.
+            # The terminal has printed ^C: end that line.
             click.echo(err=True)
         ws.close()
     finally:
@@ -383,9 +383,9 @@ def _converse(connection: Connection, wait: float) -> None:
 def _read_lines() -> Iterator[str]:
     """Read lines from the standard input.
 
-    Below its buffer: a thread that waits in ``sys.stdin`` cannot be left behind when the process
-    ends. Not from its file descriptor, where a console of Windows has an encoding of its own, and
-    no end of the input.
+    From the raw stream: a thread that waits in the buffered ``sys.stdin`` blocks the end of the
+    process. Not from the file descriptor: there, a Windows console has another encoding, and no end
+    of the input.
     """
     raw = sys.stdin.buffer.raw  # type: ignore[union-attr]
     encoding = sys.stdin.encoding or "utf-8"

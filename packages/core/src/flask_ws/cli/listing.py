@@ -34,7 +34,7 @@ def list_servers() -> None:
     """List the plugins that were found: of servers, and of brokers."""
     found = plugins.load()
     brokers = set(BROKER_EXTRAS.values())
-    # One that could not be loaded is known by its name.
+    # A plugin that could not be loaded is recognised by its name.
     is_broker = [plugin.is_broker or plugin.name in brokers for plugin in found]
     _show_plugins(
         ["Plugin", "Distribution", "Server", "State"],
@@ -75,7 +75,7 @@ def _describe_library(name: str) -> str:
 
 
 def _describe_requirements(plugin: FoundPlugin) -> str:
-    """Name the plugin's server or library, with the version there is.
+    """Name the plugin's server or library, with the installed version.
 
     It is what the distribution requires of the plugin's own name, or else whatever it requires
     besides flask-ws.
@@ -93,7 +93,7 @@ def _describe_requirements(plugin: FoundPlugin) -> str:
         try:
             described[name.lower()] = f"{name} {importlib.metadata.version(name)}"
         except importlib.metadata.PackageNotFoundError:
-            # With a marker, it may belong to another Python or system.
+            # A requirement with a marker may be for another Python or system.
             if ";" not in requirement:
                 described[name.lower()] = f"{name} is not installed"
     return described.get(plugin.name.lower()) or ", ".join(described.values()) or "-"

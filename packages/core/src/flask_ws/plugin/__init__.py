@@ -1,7 +1,7 @@
-"""The seam to servers and brokers: what a plugin implements, and what helps its author.
+"""The interface to servers and brokers: what a plugin implements, and helpers for its author.
 
 - ``hookspecs``: the hooks, and the :class:`ServerSocket` that one of them returns.
-- ``manager``: finding the installed plugins, asking them, the hint when none answers.
-- ``brokers``: the contract of a broker, and the one for a single process.
-- ``sockets``: a socket for a server that has but a descriptor; taking what a server read ahead.
+- ``manager``: finds the installed plugins, calls them, and explains why none answered.
+- ``brokers``: the contract of a broker, and the broker for a single process.
+- ``sockets``: a socket from a file descriptor; taking what a server read ahead.
 """

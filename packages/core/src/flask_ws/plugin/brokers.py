@@ -15,16 +15,16 @@ class Broker:
     """Carries publications to the other processes that have the same broker.
 
     A plugin derives from this class, and returns an instance from the hook
-    ``flask_ws_open_broker``. The broker sees to the other processes, and flask-ws by itself to the
-    subscribers of its own, unless :attr:`brings_back` is true. Channels and payloads are opaque
-    here: names have the app's prefix (``SOCK_BROKER_PREFIX``), payloads are what :meth:`publish`
-    was given, byte for byte.
+    ``flask_ws_open_broker``. The broker delivers to the other processes, and flask-ws itself to
+    subscribers in this process, unless :attr:`brings_back` is true. Channels and payloads are
+    opaque here: names have the app's prefix (``SOCK_BROKER_PREFIX``), payloads are what
+    :meth:`publish` was given, byte for byte.
 
     Nothing may be connected, and no thread started, before :meth:`start`, which each process
     calls for an instance of its own: so an app that was loaded before a fork works in each child.
     Every method may be called from any thread, and by several at once; with an unpatched gevent
-    or eventlet server from the thread of its hub, which all connections wait for meanwhile. No lock
-    of flask-ws's is held, and :meth:`subscribe` and :meth:`unsubscribe` are told of one channel by
+    or eventlet server from the thread of its hub, whose connections all wait meanwhile. No lock
+    of flask-ws is held, and :meth:`subscribe` and :meth:`unsubscribe` are called for one channel by
     one thread at a time.
 
     The order of one thread's publications on one channel is kept. A broker that loses its
@@ -32,9 +32,10 @@ class Broker:
     growing pauses, subscribes again to all that is subscribed to, and calls :meth:`came_back`.
     """
 
-    #: Whether it brings a process its own publications, too, and all processes the publications
-    #: on a channel in one order. Then flask-ws waits for them, and delivers them itself only where
-    #: :meth:`publish` has failed, :meth:`is_deaf` is true, or :meth:`interrupted` was called.
+    #: Whether it delivers to a process its own publications, too, and to all processes the
+    #: publications on a channel in the same order. Then flask-ws waits for them, and delivers them
+    #: itself only if :meth:`publish` failed, :meth:`is_deaf` is true, or :meth:`interrupted` was
+    #: called.
     brings_back = False
 
     #: Set by flask-ws: called by :meth:`interrupted`.
@@ -47,8 +48,8 @@ class Broker:
     def start(self, deliver: Callable[[str, bytes], object]) -> None:
         """Get ready; called once, before anything else.
 
-        To be unable to connect is no error here: the broker goes on trying. What a process does
-        not need, such as a listener where nothing is subscribed to, is best left for later.
+        A failure to connect is no error here: the broker keeps trying. What a process may not
+        need, such as a listener while nothing is subscribed to, should be started later.
 
         :param deliver: to be called with the channel and the payload of each publication of
             another process; from any thread, in the order of arrival. It does not wait for
@@ -58,31 +59,31 @@ class Broker:
         raise NotImplementedError
 
     def publish(self, channel: str, payload: bytes) -> None:
-        """Hand a publication to the other processes.
+        """Send a publication to the other processes.
 
         :param channel: the channel's name, with the prefix.
         :param payload: what the other processes' ``deliver`` is to get.
-        :raises BrokerError: they cannot be reached now. It is raised soon, within a second or
-            two at most, and at once where the broker is known to be away.
+        :raises BrokerError: they cannot be reached now. Raised within a second or two at
+            most, and at once if the broker is known to be unreachable.
         """
         raise NotImplementedError
 
     def subscribe(self, channel: str) -> None:
-        """Take note that this process now has subscribers to a channel.
+        """Subscribe this process to a channel: it now has subscribers.
 
         Calls for one channel alternate with those of :meth:`unsubscribe`. It must not wait for
-        the network for long, and does not raise where the broker is away: the subscription is
-        made when it is back. Where the broker is reachable, what another process publishes after
-        this method has returned should arrive. One that raises leaves nothing subscribed.
+        the network for long, and does not raise if the broker is unreachable: the subscription is
+        made when it is reachable again. Otherwise, what another process publishes after this
+        method has returned should arrive. If it raises, nothing is subscribed.
 
         :param channel: the channel's name, with the prefix.
         """
         raise NotImplementedError
 
     def unsubscribe(self, channel: str) -> None:
-        """Take note that this process has no subscribers to a channel any more.
+        """Unsubscribe this process from a channel: it has no subscribers any more.
 
-        It does not wait for the network: a connection that ends calls it.
+        It does not wait for the network: it is called when a connection ends.
 
         :param channel: the channel's name, with the prefix.
         """
@@ -91,7 +92,7 @@ class Broker:
     def is_deaf(self, channel: str) -> bool:
         """Tell whether what is published on a channel does not come back to this process now.
 
-        Asked after each publication, where :attr:`brings_back` is true. It does not wait.
+        Called after each publication, if :attr:`brings_back` is true. It does not wait.
 
         :param channel: the channel's name, with the prefix.
         """
@@ -100,15 +101,15 @@ class Broker:
     def channels(self, prefix: str) -> dict[str, int] | None:
         """Tell which channels have subscribers, and in how many processes.
 
-        :param prefix: how the names of those channels begin that are asked for.
-        :return: numbers of processes by the channels' names, with the prefix; ``None`` if the
+        :param prefix: only channels whose names begin with it.
+        :return: the numbers of processes by channel name, with the prefix; ``None`` if the
             broker cannot tell.
-        :raises BrokerError: it is away.
+        :raises BrokerError: it is unreachable.
         """
         return None
 
     def close(self) -> None:
-        """Disconnect, and end all threads, soon. Nothing is called after it."""
+        """Disconnect, and end all threads soon. No method is called after it."""
         raise NotImplementedError
 
     @property
@@ -117,7 +118,7 @@ class Broker:
         return self._away
 
     def went_away(self, reason: str) -> None:
-        """Log, once, that the broker cannot be reached; flask-ws calls it as well.
+        """Log once that the broker cannot be reached; flask-ws calls it, too.
 
         :param reason: what happened, without passwords.
         """
@@ -131,17 +132,17 @@ class Broker:
         )
 
     def interrupted(self, channel: str | None = None) -> None:
-        """Say that publications may have been lost on their way to this process.
+        """Report that publications may have been lost on their way to this process.
 
         :meth:`went_away` does so for all channels.
 
-        :param channel: of one channel only, with the prefix.
+        :param channel: the one channel concerned, with the prefix; ``None`` for all.
         """
         if self.on_interruption is not None:
             self.on_interruption(channel)
 
     def came_back(self) -> None:
-        """Log, once, that the broker can be reached again, for publications and subscriptions."""
+        """Log once that the broker can be reached again, for publications and subscriptions."""
         with self._state_lock:
             if not self._away:
                 return

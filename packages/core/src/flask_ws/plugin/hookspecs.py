@@ -36,36 +36,36 @@ def _never() -> bool:
 class ServerSocket:
     """A server's socket for one request, and what flask-ws must know of it."""
 
-    #: The socket of the connection, as the server holds it: plain or TLS, native or green. Where
-    #: the server has but a descriptor, :func:`borrow_socket` makes one of it.
+    #: The socket of the connection, as the server holds it: plain or TLS, native or green. If
+    #: the server has only a file descriptor, :func:`borrow_socket` makes a socket of it.
     sock: socket.socket
     #: The bytes that the server has read past the request head, or a function that takes them
     #: from the server's buffer. A function is called only when the handshake is accepted, so
-    #: that a refused request leaves the server's buffer as it was; and before anything else is
-    #: done with the socket, perhaps by another thread, while the server waits for the response.
+    #: that a refused request leaves the server's buffer as it was; and before any other use of the
+    #: socket, perhaps in another thread, while the server waits for the response.
     read_ahead: bytes | Callable[[], bytes] = _nothing
     #: Whether a handler should leave the server's worker, because the server has few of them.
     detach: bool = False
-    #: Whether a connection can outlive its request here, on a socket and threads of flask-ws's
-    #: own. Where :attr:`detach` is true it can.
+    #: Whether a connection can outlive its request here, on a socket and threads that flask-ws
+    #: owns. If :attr:`detach` is true, it can.
     detachable: bool = False
-    #: Tells whether the server wants to stop. It is called often, from another thread; return
-    #: the same object, or an equal one, for all connections of a server if you can.
+    #: Tells whether the server is stopping. It is called often, from another thread; return the
+    #: same object, or an equal one, for all connections of a server if you can.
     is_stopping: Callable[[], bool] = _never
     #: The primitives that go with the socket.
     concurrency: Concurrency = threads
-    #: Seconds that a stopping process leaves to a handler that is at work, on a thread that the
-    #: server does not wait for itself.
+    #: Seconds that a stopping process waits for a handler that is still running, on a thread that
+    #: the server itself does not wait for.
     stop_timeout: float = 2.0
-    #: Called when :attr:`sock` has got another number, in whichever thread gives it a socket to end
-    #: with. That is so on Windows alone, and matters to a server whose loop knows its connections
-    #: by their numbers: when this returns, the loop must not wait for the old one any more.
+    #: Called when the file descriptor of :attr:`sock` has changed, in the thread that replaced its
+    #: socket. That happens on Windows only, and matters to a server whose event loop knows its
+    #: connections by descriptor: when this returns, the loop must not wait for the old one.
     on_new_fileno: Callable[[], object] | None = None
 
     def take_read_ahead(self) -> bytes:
         """Take the bytes that the server has read past the request head; once."""
         early = self.read_ahead() if callable(self.read_ahead) else self.read_ahead
-        # The function holds on to the server's reader.
+        # Releases the function, which keeps the server's reader alive.
         self.read_ahead = b""
         return early
 
@@ -74,12 +74,12 @@ class ServerSocket:
 def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     """Get the raw socket of a request from its environ.
 
-    Called once for each WebSocket handshake. A plugin claims nothing but its own server's
-    requests: where the environ is another server's, it returns ``None`` without touching it.
+    Called once for each WebSocket handshake. A plugin claims only its own server's requests: for
+    the environ of another server it returns ``None``, and changes nothing in it.
 
     :param environ: the WSGI environ (PEP 3333) as the server made it.
     :return: the server's socket, or ``None`` if the request is not from this plugin's server.
-    :raises NoSocket: it is, and its server has no socket for it; the message says why.
+    :raises NoSocket: the request is this server's, but has no usable socket; the message says why.
     """
 
 
@@ -87,11 +87,11 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
 def flask_ws_open_broker(url: str) -> Broker | None:
     """Make the broker for ``SOCK_BROKER_URL``.
 
-    Called when an app is initialised, to see whether the URL can be used, and once more in each
+    Called when an app is initialised, to check whether the URL can be used, and again in each
     process that publishes or subscribes. A plugin claims the schemes that it knows, and returns
     ``None`` for others; nothing may be connected before :meth:`flask_ws.Broker.start`.
 
-    :param url: the URL, with a scheme such as ``redis`` and all that the broker wants to be told.
+    :param url: the URL, with a scheme such as ``redis`` and all settings of the broker.
     :return: a broker that has not been started, or ``None`` if the URL is not this plugin's.
     :raises ConfigurationError: the scheme is this plugin's, and the rest of the URL is wrong.
     """

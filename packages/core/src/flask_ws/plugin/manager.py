@@ -1,4 +1,4 @@
-"""Finding the server plugins, asking them, and the hint when none answers."""
+"""Finds the plugins, calls them, and explains why none has answered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ logger = logging.getLogger("flask_ws")
 
 #: The distribution that this module belongs to.
 CORE = "flask-ws"
-#: What of a plugin's requirements says how old the core may be.
+#: Matches the oldest core version in a plugin's requirements.
 LOWEST_CORE = re.compile(r"flask[-_.]ws(?![\w.-])[^;]*?>=\s*(\d[\d.]*)", re.IGNORECASE)
 
 
@@ -54,7 +54,7 @@ class FoundPlugin:
     version: str
     #: What importing it raised, or ``None`` if it loaded.
     error: Exception | None = None
-    #: Whether it brings a broker, and no server.
+    #: Whether it is for a broker, not a server.
     is_broker: bool = False
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class FoundPlugin:
 
 
 class Plugins:
-    """The plugins of this process: found by entry point, loaded once, when first asked.
+    """The plugins of this process: found by entry point, loaded once, at first use.
 
     :param group: the entry point group.
     """
@@ -72,7 +72,7 @@ class Plugins:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self._found: list[FoundPlugin] | None = None
-        # Importing is anybody's code, and failures are logged.
+        # Once holds no lock while it runs imports and logging, which are foreign code.
         self._loading = Once(self._load_all)
 
     def register(self, plugin: object, name: str | None = None) -> None:
@@ -80,19 +80,19 @@ class Plugins:
         self.manager.register(plugin, name)
 
     def unregister(self, plugin: object) -> None:
-        """Take back what :meth:`register` added."""
+        """Remove what :meth:`register` added."""
         self.manager.unregister(plugin)
 
     def load(self) -> list[FoundPlugin]:
         """Load the installed plugins, unless that is done, and return all that were found.
 
-        One that cannot be imported is logged by name and does not take the others down.
+        A plugin that cannot be imported is logged by name, and the others are loaded.
         """
         if self._found is None:
             try:
                 self._found = self._loading.get()
             except NotYetError:
-                # One that is being imported asks, or who handles what is logged of it.
+                # Called by a plugin that is being imported, or by a log handler meanwhile.
                 return []
         return self._found
 
@@ -102,7 +102,7 @@ class Plugins:
     def get_socket(self, environ: WSGIEnvironment) -> ServerSocket | None:
         """Ask the plugins for the socket of a request; ``None`` if no plugin knows its server.
 
-        One that fails is logged by name and does not take the others down.
+        A plugin that fails is logged by name, and the others are called.
 
         :param environ: the WSGI environ of the request.
         :raises NoSocket: a plugin knows the server and has no socket, or failed to find it.
@@ -119,7 +119,7 @@ class Plugins:
         return self._ask_each(environ)
 
     def _ask_each(self, environ: WSGIEnvironment) -> ServerSocket | None:
-        """Ask one plugin after the other, to see which of them fails."""
+        """Call one plugin after the other, to find the one that fails."""
         failed: list[str] = []
         arguments = {"environ": environ}
         for implementation in reversed(self.manager.hook.flask_ws_get_socket.get_hookimpls()):
@@ -147,13 +147,13 @@ class Plugins:
         return str(next(found, module))
 
     def open_broker(self, url: str) -> Broker:
-        """Make the broker for a URL; ``memory://`` is no plugin's.
+        """Make the broker for a URL; ``memory://`` needs no plugin.
 
         :raises ConfigurationError: no plugin knows the URL's scheme, or the URL is wrong.
         """
         scheme, colon, _ = url.partition(":")
         if not colon:
-            # It may be nothing but a password.
+            # The value is not shown: it may be a password.
             raise ConfigurationError("SOCK_BROKER_URL must be a URL, such as 'memory://'.")
         if scheme == "memory":
             return MemoryBroker()
@@ -211,7 +211,7 @@ def read_core_version() -> str:
 
 
 def _check_core(distribution: Distribution) -> None:
-    """See that this core is as new as a plugin requires, whatever has put them together.
+    """Check that this core is as new as a plugin requires, however they were installed.
 
     :raises TooOldError: it is not.
     """
@@ -222,15 +222,15 @@ def _check_core(distribution: Distribution) -> None:
 
 
 def _release(number: str) -> list[int]:
-    """The numbers of a version: those that say which names there are."""
+    """The numbers of a version's release, without trailing zeros."""
     numbers = [int(part) for part in re.findall(r"\d+", re.match(r"[\d.]*", number)[0])]  # type: ignore[index]
     while numbers and numbers[-1] == 0:
-        # 1.0 is 1.
+        # 1.0 equals 1.
         del numbers[-1]
     return numbers
 
 
-#: The extra to install for the schemes of broker URLs that a plugin of ours knows.
+#: The extra to install for each scheme of broker URLs that one of our plugins handles.
 BROKER_EXTRAS = dict.fromkeys(
     ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"), "redis"
 )
@@ -250,7 +250,7 @@ def _broker_hint(scheme: str) -> str:
 plugins = Plugins()
 
 
-#: How each server that has a plugin of ours is known: an environ key, or the start of
+#: How each server that has one of our plugins is recognised: an environ key, or the start of
 #: SERVER_SOFTWARE; and the extra to install.
 HINTS = (
     ("gunicorn.socket", None, "gunicorn"),

@@ -1,4 +1,4 @@
-"""For authors of plugins: a socket of a descriptor, and what a server has read ahead."""
+"""For authors of plugins: a socket from a file descriptor, and what a server read ahead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BorrowedSocket", "borrow_socket", "take_buffered", "unwrap_input"]
 
-#: Streams that are looked at on the way to the server's own.
+#: The most streams that are searched for the server's own.
 MOST_WRAPPERS = 32
 
 
@@ -26,11 +26,11 @@ class BorrowedSocket(socket.socket):
     """A socket on a server's descriptor, which only the server closes."""
 
     def close(self) -> None:
-        """Let go of the descriptor."""
+        """Detach from the descriptor, and leave it open."""
         self.detach()
 
     def __del__(self) -> None:
-        # In place of the parent's, which would close it.
+        # Overrides the parent's, which would close the descriptor.
         self.detach()
 
 
@@ -44,8 +44,8 @@ def borrow_socket(fd: int) -> socket.socket:
         is closed or garbage.
     :raises OSError: ``fd`` is not a socket.
     """
-    # Where the process has a default timeout, that would make the descriptor non-blocking. Windows
-    # cannot tell; there it stays as it is.
+    # With a default timeout, a new socket object makes its descriptor non-blocking. Windows cannot
+    # tell the mode of a descriptor, so it is not restored there.
     blocking = None if WINDOWS else os.get_blocking(fd)
     sock = BorrowedSocket(fileno=fd)
     if blocking is not None:
@@ -62,10 +62,10 @@ def unwrap_input(environ: WSGIEnvironment, is_own: Callable[[Any], bool]) -> Any
     :param environ: the WSGI environ of the request.
     :param is_own: tells the server's own stream from others; it must not raise.
     :return: the stream.
-    :raises NoSocket: it is not to be found among what the wrappers hold.
+    :raises NoSocket: it is not found in the attributes of the wrappers.
     """
     streams = [environ.get("wsgi.input")]
-    # It grows meanwhile.
+    # The list grows during the loop.
     for stream in streams:
         if is_own(stream):
             return stream
@@ -94,7 +94,7 @@ def take_buffered(reader: io.BufferedReader, sock: socket.socket) -> bytes:
     try:
         number = reader.fileno()
     except (AttributeError, io.UnsupportedOperation):
-        # A reader of the server's own making, which has none.
+        # A reader of the server's own class has no file descriptor.
         number = sock.fileno()
     if number != sock.fileno():
         raise ValueError(

@@ -2,5 +2,5 @@
 
 - ``extension``: :class:`Sock`, the Flask extension.
 - ``checks``: mistakes in what is declared as a route.
-- ``advice``: what is told of requests that reach no route.
+- ``advice``: warnings about requests that reach no route.
 """

@@ -1,6 +1,6 @@
-"""What is told of requests that reach no handler, and of servers that can keep no connection.
+"""Warnings about requests that reach no handler, and servers that block on a connection.
 
-Each is one line in the log; what a program does again and again is told once.
+Each is one line in the log; a mistake that is repeated is logged once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 logger = logging.getLogger("flask_ws")
 
 SWITCHING_PROTOCOLS = 101
-#: Routes that a line of the log names at most.
+#: The most routes that a line of the log names.
 SHOWN_ROUTES = 8
 
 TEST_HINT = " In a test, use flask_ws.testing.connect()."
@@ -79,7 +79,7 @@ def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
 def warn_of_variables(app: flask.Flask) -> None:
     """Say which handlers do not take the variables of their URLs.
 
-    Not where an app has functions that take variables out of the URL before views get them
+    Skipped if the app has functions that remove variables of the URL before views get them
     (:meth:`flask.Flask.url_value_preprocessor`).
     """
     if any(app.url_value_preprocessors.values()):
@@ -156,7 +156,7 @@ def _find_http_rule(request: flask.Request) -> Rule | None:
 
 
 def _describe_routes(path: str) -> str:
-    """Tell which WebSocket routes there are, or the one that is like a path."""
+    """List the WebSocket routes, or name the one that resembles a path."""
     rules = sorted({rule.rule for rule in flask.current_app.url_map.iter_rules() if rule.websocket})
     if not rules:
         return "The app has no WebSocket routes: @sock.route declares one."
@@ -167,7 +167,7 @@ def _describe_routes(path: str) -> str:
 
 
 def describe_unregistered(name: str) -> str:
-    """Say what a blueprint lacks."""
+    """Say that a blueprint is not registered."""
     return (
         f"Blueprint {name!r} has WebSocket routes, but the app has no such blueprint: "
         "app.register_blueprint() is missing."
@@ -175,7 +175,7 @@ def describe_unregistered(name: str) -> str:
 
 
 def warn_of_worker(environ: dict[str, Any], server_socket: ServerSocket, *, detached: bool) -> None:
-    """Say that a connection keeps all of a server's process to itself, where it does.
+    """Warn if a connection blocks the server's whole process.
 
     :param detached: whether the connection leaves the server's worker.
     """

@@ -1,4 +1,4 @@
-"""Mistakes in what is declared as a route, told when it is declared."""
+"""Mistakes in what is declared as a route, reported when it is declared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..views.view import WebSocketView
 
 __all__ = ["check_app", "check_blueprint", "check_handler", "check_order", "check_rule"]
 
-#: The methods of an event view, with what each is called with.
+#: The methods of an event view, each with its arguments.
 METHODS: dict[str, tuple[str, ...]] = {
     "on_open": ("ws",),
     "on_message": ("ws", "message"),
@@ -26,33 +26,33 @@ VARIABLE = re.compile(r"<(?:[^<>:]*(?:\([^<>]*\))?:)?([a-zA-Z_]\w*)>")
 
 
 def check_app(app: object) -> None:
-    """Check what should be an app.
+    """Check that ``app`` is an app.
 
-    :raises TypeError: it is none; a blueprint, perhaps.
+    :raises TypeError: it is not; perhaps it is a blueprint.
     """
     if isinstance(app, flask.Blueprint):
         raise TypeError(
             f"Blueprint {app.name!r} is no app. Make one Sock for the app, Sock(app), and declare "
             'the routes of a blueprint with it: @sock.route("/...", bp=blueprint).'
         )
-    # A proxy such as current_app is one, too.
+    # isinstance() accepts a proxy such as current_app, too.
     if not isinstance(app, flask.Flask):
         raise TypeError(f"Sock takes the app, as in Sock(app), not {app!r}.")
 
 
 def check_blueprint(bp: object) -> None:
-    """Check what should be a blueprint.
+    """Check that ``bp`` is a blueprint.
 
-    :raises TypeError: it is none; its name, perhaps.
+    :raises TypeError: it is not; perhaps it is a blueprint's name.
     """
     if bp is not None and not isinstance(bp, flask.Blueprint):
         raise TypeError(f"bp is the blueprint itself, as in bp=blueprint, not {bp!r}.")
 
 
 def check_rule(rule: object) -> None:
-    """Check what should be a URL rule.
+    """Check that ``rule`` is a URL rule.
 
-    :raises TypeError: it is none; most likely the handler itself.
+    :raises TypeError: it is not; most likely it is the handler.
     """
     if not isinstance(rule, str):
         raise TypeError(f'route() takes the URL rule first, as in @sock.route("/chat"), not {rule}')
@@ -103,10 +103,10 @@ def check_handler(handler: Callable[..., Any], rule: str = "") -> None:
 
 
 def check_order(handler: Callable[..., Any], views: Iterable[object]) -> None:
-    """Check that a handler is not a view of Flask's already, which would be called without ``ws``.
+    """Check that a handler is not a Flask view already, which would be called without ``ws``.
 
     :param views: the view functions of an app.
-    :raises TypeError: it is.
+    :raises TypeError: it is one.
     """
     if any(view is handler for view in views):
         name = getattr(handler, "__name__", repr(handler))
@@ -123,7 +123,7 @@ def _check_view(view: type) -> None:
         function = getattr(view, method)
         _check_sync(function)
         try:
-            # It may take more: the variables of the URL.
+            # bind_partial: it may also take the variables of the URL.
             inspect.signature(function).bind_partial(view, *arguments)
         except TypeError:
             raise TypeError(
@@ -142,7 +142,7 @@ def _check_view(view: type) -> None:
 
 
 def _check_sync(function: Callable[..., Any]) -> None:
-    # What a call would run: the function in a partial, the __call__ of an object.
+    # The function that a call runs: that of a partial, or the __call__ of an object.
     called = function.func if isinstance(function, functools.partial) else function
     if not inspect.isroutine(called):
         called = type(called).__call__

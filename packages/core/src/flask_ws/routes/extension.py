@@ -64,9 +64,9 @@ class Sock:
 
     def __init__(self, app: flask.Flask | None = None) -> None:
         self._routes: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
-        # Weak, so that apps that tests make do not pile up.
+        # Weak, so that the many apps of a test run can be freed.
         self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
-        # Those that routes were declared on.
+        # The blueprints that routes were declared on.
         self._blueprints: list[flask.Blueprint] = []
         if app is not None:
             self.init_app(app)
@@ -77,7 +77,7 @@ class Sock:
         :param app: the app.
         :raises ConfigurationError: an option in ``app.config`` has an unknown name or a wrong
             value.
-        :raises TypeError: ``app`` is no app, but a blueprint, perhaps.
+        :raises TypeError: ``app`` is no app; perhaps it is a blueprint.
         """
         check_app(app)
         state = AppState.of(app)
@@ -164,7 +164,7 @@ class Sock:
             state = AppState.of(flask.current_app)
             return _answer(handler, args, kwargs, state.read().replace(changes), state.channels)
 
-        # For the command line, which finds them under any decorator that uses functools.wraps.
+        # For the command line: functools.wraps copies them to decorators around the view.
         websocket_view.__dict__.update(flask_ws_handler=handler, flask_ws_options=changes)
         return websocket_view
 
@@ -175,25 +175,25 @@ class Sock:
         *,
         exclude: WebSocket | Collection[WebSocket] | None = None,
     ) -> bool:
-        """Send a message to all subscribers of a channel, in this process and in the others.
+        """Broadcast a message to all subscribers of a channel, in this process and in the others.
 
-        It may be called from any thread, in an app context: from a view, a handler, or a program
-        of its own. It waits for no client: what one does not take at once waits for it, up to
-        ``SOCK_MAX_OUTBOX`` bytes; past them its connection is closed with 1013.
+        It may be called from any thread, in an app context: from a view, a handler, or another
+        program. It waits for no client: what one does not read at once is queued, up to
+        ``SOCK_MAX_OUTBOX`` bytes; beyond that its connection is closed with 1013.
 
-        All subscribers get the messages of a channel in one order, each at most once: that in
-        which the broker, ``SOCK_BROKER_URL``, brings them to each process, this one among them.
-        While it is away, those in this process get them at once, none is lost to them, and the
-        other processes miss them.
+        All subscribers get the messages of a channel in the same order, each at most once: the
+        order in which the broker, ``SOCK_BROKER_URL``, delivers them to every process, including
+        this one. While the broker is unreachable, subscribers in this process get all messages
+        directly, and those in other processes miss them.
 
-        :param channel: the channel's name. Nobody need be subscribed.
+        :param channel: the channel's name. It need not have subscribers.
         :param data: the message: ``str`` is sent as text; ``bytes``, ``bytearray`` and
             ``memoryview`` as binary.
         :param exclude: a connection that does not get the message, such as the one that it came
             from, or several.
-        :return: ``True``; ``False`` if the broker is away, and the message has reached the
-            subscribers in this process only. The log has a line when it goes and one when it is
-            back.
+        :return: ``True``; ``False`` if the broker is unreachable, and the message has reached the
+            subscribers in this process only. The log has a line when it becomes unreachable and
+            one when it is reachable again.
         :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
         :raises ValueError: the channel's name is empty, longer than 255 bytes of UTF-8, or has a
             lone surrogate.
@@ -214,7 +214,7 @@ class Sock:
         exclude: WebSocket | Collection[WebSocket] | None = None,
         **kwargs: Any,
     ) -> bool:
-        """Send ``data`` as JSON, in a text message, to all subscribers of a channel.
+        """Broadcast ``data`` as JSON, in a text message, to all subscribers of a channel.
 
         :param channel: the channel's name.
         :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
@@ -241,16 +241,16 @@ class AppState:
 
     def __init__(self, app: flask.Flask) -> None:
         self._config = app.config
-        # Its keys, and those that are ours: to compare is quicker than to look for them anew.
+        # All keys, and those of our options: comparing keys is faster than searching them again.
         self._keys: set[str] = set()
         self._own: list[str] = []
         self._seen: dict[str, Any] = {}
         self._options = Options()
         self._looked = False
-        #: What the app was initialised with.
+        #: The ``Sock`` objects that the app was initialised with.
         self.socks: list[Sock] = []
         self.read()
-        # What is wrong with it is said now; the broker itself is each process's own.
+        # A wrong URL is reported now; each process opens a broker of its own later.
         plugins.open_broker(read_broker(app.config)[0])
         #: The app's channels.
         self.channels = Channels(app.config)
@@ -264,7 +264,7 @@ class AppState:
         state = app.extensions.get(EXTENSION)
         if state is None:
             state = app.extensions[EXTENSION] = cls(app)
-            # The first in the list runs last: what others make of a 101 opens the WebSocket, too.
+            # The first in the list runs last: a 101 that another function returns is handled, too.
             app.after_request_funcs.setdefault(None, []).insert(0, accept_answer)
             app.wsgi_app = Detacher(app.wsgi_app, state.read)  # type: ignore[method-assign]
         assert isinstance(state, AppState)
@@ -290,9 +290,9 @@ class AppState:
         yield from sorted(names - known)
 
     def explain_routing(self) -> None:
-        """Say why a handshake reaches no route, where it does not."""
+        """Say why a handshake reaches no route, if that is so."""
         if not self._looked:
-            # All routes are there when the first request comes.
+            # At the first request all routes have been declared.
             self._looked = True
             warn_of_variables(flask.current_app)
         error = flask.request.routing_exception
@@ -301,7 +301,7 @@ class AppState:
 
 
 def accept_answer(response: flask.Response) -> flask.Response:
-    """Let a 101 that an ``after_request`` function has made open the WebSocket."""
+    """Open the WebSocket for a 101 that an ``after_request`` function has made."""
     if response.status_code == 101 and GATEWAY in flask.request.environ:
         switching(response)
     return response
@@ -317,7 +317,7 @@ def _answer(
     """Answer the current request's handshake: with a response of 101, or by refusing it."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
     handshake = check(request, options)
-    # Here is none yet where nobody has initialised the app, at its first request.
+    # There is none at the first request of an app that was never initialised.
     gateway: Gateway = request.environ.get(GATEWAY) or Gateway(request.environ)
     request.environ[GATEWAY] = gateway
     server_socket = gateway.server_socket

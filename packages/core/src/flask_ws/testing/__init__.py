@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if "pytest" in sys.modules:
-    # Before it is imported: failing assertions then show their values.
+    # Before that module is imported: failing assertions then show their values.
     sys.modules["pytest"].register_assert_rewrite(f"{__name__}.brokers")
 
 from .brokers import BrokerSuite
@@ -29,11 +29,11 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        # Not before an author asks: the client must work where nothing of the extra is installed.
+        # Imported on demand: the client must work without the packages of the extra.
         if name not in ("Capabilities", "ServerSuite", "Setup"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            # Before the suite, which tells it to rewrite its assertions.
+            # Before the suite, which registers with it for rewritten assertions.
             import pytest  # noqa: F401
 
             from .suite import server_suite, setups

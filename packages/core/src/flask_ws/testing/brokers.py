@@ -20,12 +20,12 @@ from .proxy import Proxy
 
 __all__ = ["BrokerSuite"]
 
-#: Seconds that anything may take, on a busy machine too.
+#: Seconds that any step may take, also on a busy machine.
 PATIENCE = 10.0
-#: Seconds within which a broker that is away says so.
+#: Seconds within which an unreachable broker raises.
 SOON = 5.0
 
-#: Names that a broker might take for more than names.
+#: Names that a broker might interpret as patterns, paths or keys.
 NAMES = (
     "plain",
     # Names that differ by case, by spaces, or in how an accent is written.
@@ -40,16 +40,16 @@ NAMES = (
     "a.b/c:d{e}",
     "x" * 500,
 )
-#: Bytes that a broker might take for more than bytes.
+#: Payloads that a broker might decode, cut or merge.
 PAYLOADS = (b"text", b"text", b"", b"\0\r\n\xff\n", bytes(range(256)) * 4096)
-#: How the payload begins that a test publishes at its end.
+#: The start of the payload that a test publishes last.
 END = b"the last: "
-#: A password that is shown to nobody.
+#: A password that may appear in no message.
 SECRET = "5ecret"  # noqa: S105 (of nothing)
 
 
 class Process:
-    """A broker as one process has it, and what it has delivered."""
+    """A broker in one process, and what it has delivered."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
@@ -86,19 +86,19 @@ class BrokerSuite:
             url = "mybroker://localhost"
             unreachable_url = "mybroker://localhost:1"
 
-    Where the URL is known at run time only, a fixture of the class sets it on ``self``. Each
-    broker that a test opens stands for a process of its own.
+    If the URL is known only at run time, a fixture of the class sets it on ``self``. Each broker
+    that a test opens represents one process.
     """
 
-    #: The ``SOCK_BROKER_URL`` of a broker that is there.
+    #: The ``SOCK_BROKER_URL`` of a running broker.
     url: str
-    #: That of one that is not; ``None`` for a broker that cannot be away.
+    #: The URL of a broker that is not running; ``None`` for one that is always reachable.
     unreachable_url: str | None
     #: Whether there are other processes at all.
     reaches_others: ClassVar[bool] = True
 
     def url_through(self, host: str, port: int) -> str | None:
-        """Return the URL of the same broker at another address: a proxy that the suite cuts.
+        """Return the URL of the same broker through a proxy, whose connections the suite cuts.
 
         By default that is :attr:`url` with another host and port.
 
@@ -112,14 +112,14 @@ class BrokerSuite:
             return None
         if None in old:
             return None
-        # A certificate may be that of a name.
+        # Its certificate may be for the name "localhost".
         name = old[0] if old[0] == "localhost" else host
         credentials, at, _ = parts.netloc.rpartition("@")
         return parts._replace(netloc=f"{credentials}{at}{name}:{port}").geturl()
 
     @contextmanager
     def behind_proxy(self) -> Iterator[tuple[Proxy, str] | None]:
-        """Put a proxy before the broker; ``None`` where that is not possible."""
+        """Put a proxy in front of the broker; ``None`` if that is not possible."""
         if self.url_through("127.0.0.1", 1) is None:
             yield None
             return
@@ -149,7 +149,7 @@ class BrokerSuite:
             yield process
 
     def check(self, process: Process, channel: str, payloads: list[bytes]) -> None:
-        """Check what a process has got of the others' publications, when no more is to come."""
+        """Check which publications of others a process has received, after the last one."""
         last = END + os.urandom(8).hex().encode()
         with self.process() as publisher:
             publisher.broker.publish(channel, last)
@@ -165,14 +165,14 @@ class BrokerSuite:
         assert set(threading.enumerate()) == before
 
     def test_a_publication_reaches_other_processes_byte_for_byte(self) -> None:
-        """Whatever the bytes are."""
+        """Any bytes."""
         with self.listening("a") as process, self.process() as publisher:
             for payload in PAYLOADS:
                 publisher.broker.publish("a", payload)
             self.check(process, "a", list(PAYLOADS))
 
     def test_every_process_gets_a_publication_once(self) -> None:
-        """Those that are subscribed, one as the other."""
+        """Every process that is subscribed."""
         with self.listening("a") as one, self.listening("a") as other:
             with self.process() as publisher:
                 publisher.broker.publish("a", b"payload")
@@ -180,7 +180,7 @@ class BrokerSuite:
             self.check(other, "a", [b"payload"])
 
     def test_channels_are_apart_whatever_their_names(self) -> None:
-        """A name means itself."""
+        """A name is not a pattern, and is compared byte for byte."""
         with self.listening(*NAMES) as process, self.process() as publisher:
             for name in NAMES:
                 publisher.broker.publish(name + "!", b"another's")
@@ -202,7 +202,7 @@ class BrokerSuite:
             self.check(process, "a", payloads)
 
     def test_one_that_brings_back_has_one_order_for_all(self) -> None:
-        """The publisher's own process, too; and so whoever publishes at the same time."""
+        """The publishers' own processes included, also when two publish at once."""
         with self.listening("a") as one, self.listening("a") as other:
             if not one.broker.brings_back:
                 return
@@ -223,7 +223,7 @@ class BrokerSuite:
         """Until the channel is subscribed to again."""
         with self.listening("a", "b") as process, self.process() as publisher:
             process.broker.unsubscribe("a")
-            # Where that has been seen to, so has what came before it.
+            # The broker processes these in order: after it, the unsubscription is done.
             process.broker.subscribe("c")
             publisher.broker.publish("a", b"not wanted")
             process.broker.subscribe("a")
@@ -231,7 +231,7 @@ class BrokerSuite:
             self.check(process, "b", [b"wanted"])
 
     def test_many_threads_subscribe_and_unsubscribe_at_once(self) -> None:
-        """What is subscribed to at last is listened to, and nothing else."""
+        """The subscriptions that remain are served, and no others."""
         with self.process() as process, self.process() as publisher:
 
             def change(name: str) -> None:
@@ -247,20 +247,20 @@ class BrokerSuite:
             self.check(process, names[0], [name.encode() for name in names])
 
     def test_channels_tells_who_is_subscribed_to_what(self) -> None:
-        """In how many processes, for the names with a prefix; or nothing at all."""
+        """The number of processes, for names with a prefix; or ``None``."""
         with self.listening("*:a", "*:b", "x:a") as process, self.listening("*:a"):
             channels = process.broker.channels("*:")
             assert channels is None or channels == {"*:a": 2, "*:b": 1}
 
     def test_closing_ends_all_threads(self) -> None:
-        """Nothing is left of them."""
+        """No thread of the broker is left."""
         before = set(threading.enumerate())
         with self.listening("a") as process:
             process.broker.publish("a", b"")
         _wait_until(lambda: set(threading.enumerate()) <= before, "all threads to end")
 
     def test_closing_frees_all_descriptors(self) -> None:
-        """Connections among them."""
+        """Those of connections included."""
         with self.listening("a") as process:
             process.broker.publish("a", b"")
         before = _count_descriptors()
@@ -269,7 +269,7 @@ class BrokerSuite:
         _wait_until(lambda: _count_descriptors() <= before, "descriptors to be freed")
 
     def test_after_closing_nothing_comes(self) -> None:
-        """Whatever was subscribed to."""
+        """Even if channels were subscribed to."""
         with self.listening("a") as process:
             pass
         with self.listening("a") as other, self.process() as publisher:
@@ -277,10 +277,10 @@ class BrokerSuite:
             self.check(other, "a", [b"too late"])
         assert process.delivered == []
 
-    # A broker that is away
+    # An unreachable broker
 
     def test_after_a_cut_all_that_is_subscribed_to_is_heard_again(self) -> None:
-        """And the broker has noticed by itself that it was away."""
+        """The broker notices the cut by itself."""
         with self.behind_proxy() as behind:
             if behind is None:
                 return
@@ -297,7 +297,7 @@ class BrokerSuite:
                 _wait_until(lambda: not process.broker.is_away, "the broker to say that it is back")
 
     def test_what_is_subscribed_to_while_away_is_heard_afterwards(self) -> None:
-        """And what is unsubscribed from then is not."""
+        """What is unsubscribed from meanwhile is not."""
         with self.behind_proxy() as behind:
             if behind is None:
                 return
@@ -316,7 +316,7 @@ class BrokerSuite:
                 assert ("left", b"not wanted") not in process.delivered
 
     def test_the_first_publication_may_find_it_away(self) -> None:
-        """It says so; a later one arrives."""
+        """It raises; a later one arrives."""
         with self.behind_proxy() as behind:
             if behind is None:
                 return
@@ -328,7 +328,7 @@ class BrokerSuite:
                 self.publish_until_delivered(publisher, process, "a")
 
     def test_a_connection_that_stalls_is_not_waited_for(self) -> None:
-        """No answer is an answer, after a second or two."""
+        """No answer within a second or two counts as unreachable."""
         with self.behind_proxy() as behind:
             if behind is None:
                 return
@@ -342,7 +342,7 @@ class BrokerSuite:
                 self.publish_until_delivered(publisher, process, "a")
 
     def publish_until_delivered(self, publisher: Process, process: Process, channel: str) -> None:
-        """Publish again and again, while either of them may be connecting."""
+        """Publish repeatedly, as either of them may still be connecting."""
         payload = os.urandom(8).hex().encode()
 
         def is_delivered() -> bool:
@@ -364,7 +364,7 @@ class BrokerSuite:
             raise AssertionError(f"{url} was claimed by {broker!r}")
 
     def test_urls_that_make_no_sense_are_refused_in_words(self) -> None:
-        """By ConfigurationError, in which no password is."""
+        """By ConfigurationError, without the password."""
         if self.url_through("127.0.0.1", 1) is None:
             return
         scheme = self.url.partition(":")[0]
@@ -375,7 +375,7 @@ class BrokerSuite:
             assert SECRET not in str(error), "the error shows a password"
 
     def test_one_that_is_away_says_so_soon(self) -> None:
-        """Only when something is published; and it can be closed."""
+        """It raises only on publishing, and can be closed."""
         if self.unreachable_url is None:
             return
         broker = plugins.open_broker(self.unreachable_url)
@@ -418,7 +418,7 @@ def _wait_until(probe: Callable[[], bool], what: str, *, every: float = 0.01) ->
 
 
 def _soon(function: Callable[[], object], complaint: str) -> None:
-    """Call what may not wait for long."""
+    """Call a function that must return soon."""
     done = threading.Event()
 
     def run() -> None:
@@ -430,7 +430,7 @@ def _soon(function: Callable[[], object], complaint: str) -> None:
 
 
 def _expect_error(broker: Broker) -> None:
-    """Publish where that cannot be done, which is said soon."""
+    """Publish to an unreachable broker, which must raise soon."""
     errors: list[Exception] = []
 
     def publish() -> None:
@@ -445,7 +445,7 @@ def _expect_error(broker: Broker) -> None:
 
 
 def _count_descriptors() -> int:
-    # Not before it is needed: the client for tests works where nothing of the extra is installed.
+    # Imported on demand: the client for tests works without the packages of the extra.
     import psutil
 
     process = psutil.Process()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClientWebSocket", "HandshakeRefused", "connect"]
 
-#: Seconds that a test waits for anything before it fails.
+#: Seconds that a test waits in one call before it fails.
 TIMEOUT = 10.0
 #: What browsers offer.
 EXTENSIONS = "permessage-deflate; client_max_window_bits"
@@ -57,7 +57,7 @@ class HandshakeRefused(FlaskWSError):
     def __str__(self) -> str:
         text = self.response.get_data(as_text=True)
         if self.response.mimetype == "text/html":
-            # A title says the status again.
+            # The title repeats the status.
             text = Markup(HEADLINE.sub("", text)).striptags()  # noqa: S704
         return f"{self.response.status}: {text[:SHOWN_TEXT]}"
 
@@ -122,7 +122,7 @@ class ClientWebSocket(Endpoint):
         :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
             binary.
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
-        :raises TimeoutError: the app reads nothing.
+        :raises TimeoutError: the app does not read.
         """
         try:
             super().send(data)
@@ -134,7 +134,7 @@ class ClientWebSocket(Endpoint):
             raise
 
     def __iter__(self) -> Iterator[str | bytes]:
-        """Receive messages until the connection is closed; each within the time of a test."""
+        """Receive messages until the connection is closed, each within the timeout."""
         try:
             while True:
                 yield self.receive()
@@ -142,17 +142,17 @@ class ClientWebSocket(Endpoint):
             return
 
     def drop(self) -> None:
-        """Lose the connection, without a close frame: the app sees a 1006."""
+        """Lose the connection, without a close frame: the app sees 1006."""
         self._connection.lose("the test dropped it")
 
     def finish(self) -> BaseException | None:
-        """Close the connection, and wait until the app is done with it.
+        """Close the connection, and wait for the app to return.
 
-        :return: what the handler raised, or that it did not end.
+        :return: what the handler raised, or a :exc:`TimeoutError` if it did not end.
         """
         deadline = time.monotonic() + self._timeout
         try:
-            # A close frame that the test has not received is answered as one that it has.
+            # Answers a close frame that came, also if the test has not received it.
             self._connection.service()
             self.close()
         finally:
@@ -171,7 +171,7 @@ class ClientWebSocket(Endpoint):
 
 
 class PatientTransport(PlainTransport):
-    """A socket to which nothing is sent for ever.
+    """A socket on which no send waits for ever.
 
     :param sock: the socket.
     :param timeout: seconds that the peer may take to read anything.
@@ -180,7 +180,7 @@ class PatientTransport(PlainTransport):
     def __init__(self, sock: Any, timeout: float) -> None:
         super().__init__(sock, threads, sock.close)
         self._timeout = timeout
-        #: Whether the peer did not read.
+        #: Whether a send failed because the peer did not read.
         self.stalled = False
 
     def _send_some(self, data: memoryview) -> int:
@@ -192,7 +192,7 @@ class PatientTransport(PlainTransport):
 
 
 class Handover:
-    """Stands in for the app of a test client, which so makes the request and has the answer.
+    """Replaces the app of a test client: passes on its request, and returns the app's answer.
 
     :param app: the app.
     :param timeout: seconds that it may take to answer.
@@ -209,7 +209,7 @@ class Handover:
         return getattr(self._app, name)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Make the request, and answer as the app does, with a 101, too."""
+        """Make the request, and return the app's answer, also if it is a 101."""
         config: Mapping[str, Any] = getattr(self._app, "config", {})
         self.call = call = Call(
             self._app,
@@ -227,7 +227,7 @@ class Handover:
 
 
 class Connecting:
-    """What :func:`connect` returns: a connection from the ``with`` to its end."""
+    """What :func:`connect` returns: the connection is open within the ``with`` block."""
 
     def __init__(
         self, client: Client, path: str, headers: Headers, timeout: float, kwargs: dict[str, Any]
@@ -254,11 +254,11 @@ class Connecting:
         """
         app = self._client.application
         handover = Handover(app, self._timeout)
-        # A copy, which shares the cookies.
+        # A shallow copy, which shares the cookies.
         client = copy.copy(self._client)
         client.application = handover
         if isinstance(client, FlaskClient):
-            # The request goes on when this one has its answer: there is no context to keep.
+            # The app's own request is still running: no context may be preserved here.
             client.preserve_context = False
         response = client.open(self._path, headers=self._headers, **self._kwargs)
         call = handover.call
@@ -279,7 +279,7 @@ class Connecting:
         if error is None:
             return
         if exc is not None and not isinstance(exc, Exception):
-            # An interrupt, or a test's outcome: it stays that, and tells of the other.
+            # An interrupt, or an outcome such as a skip: it stays, with the other as context.
             _append(exc, error)
             return
         if exc is not None:
@@ -288,12 +288,12 @@ class Connecting:
         try:
             raise error
         finally:
-            # To raise it here has put `exc` in the place of the handler's own.
+            # Raising it here has replaced the handler's own context with `exc`.
             error.__context__ = context
 
 
 def _append(error: BaseException, earlier: BaseException) -> None:
-    """Let a traceback of ``error`` begin with that of ``earlier``."""
+    """Make ``earlier`` the first exception in the traceback of ``error``."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     if error is not earlier:
@@ -319,8 +319,8 @@ def connect(
                 ws.send("hello")
                 assert ws.receive() == "hello"
 
-    All that a server would run is run: Flask's dispatch with its hooks, the handshake, and the
-    handler, on a thread, with the real protocol in between. At the end of the ``with`` block the
+    Everything runs as on a server: Flask's dispatch with its hooks, the handshake, and the handler,
+    on a thread, with the real protocol in between. At the end of the ``with`` block the
     connection is closed, and the handler has returned. What it raised is raised there, unless
     ``app.config["PROPAGATE_EXCEPTIONS"]`` is ``False``.
 
@@ -332,8 +332,8 @@ def connect(
     :param timeout: seconds to wait for anything, before the test fails.
     :param kwargs: further arguments of the client's ``open()``, such as ``query_string`` and
         ``base_url``.
-    :return: a context manager, which gives a :class:`ClientWebSocket`.
-    :raises HandshakeRefused: at the beginning of the block: the app did not answer 101.
+    :return: a context manager for a :class:`ClientWebSocket`.
+    :raises HandshakeRefused: when the block is entered: the app did not answer 101.
     :raises TypeError: ``app_or_client`` is neither.
     """
     if isinstance(app_or_client, Client):
@@ -355,6 +355,6 @@ def connect(
         if value and name not in sent:
             sent[name] = value
     if path.startswith(("ws://", "wss://")):
-        # What url_for() makes of a WebSocket route.
+        # url_for() makes such a URL for a WebSocket route.
         path = "http" + path[2:]
     return Connecting(client, path, sent, min(timeout, TIMEOUT_MAX), kwargs)

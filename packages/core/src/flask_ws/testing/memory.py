@@ -1,4 +1,4 @@
-"""A WSGI server in memory, for one request: all of the real stack, and no network."""
+"""A WSGI server in memory, for one request: the real stack without a network."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ __all__ = ["Call", "threads"]
 
 logger = logging.getLogger("flask_ws")
 
-#: The environ key by which the plugin knows this server.
+#: The environ key by which the plugin recognises this server.
 SOCKET = "flask_ws.testing.socket"
 END_OF_HEAD = b"\r\n\r\n"
-#: Seconds that an app has at least to return, however long its connection took to close.
+#: The least seconds that an app has to return, however long its connection took to close.
 SHORTEST_WAIT = 1.0
-#: Frames that are shown of an app that does not come to an end.
+#: Stack frames that are shown of an app that does not return.
 SHOWN_FRAMES = 8
-#: The files of those that call the app's handlers.
+#: The files of the functions that call the app's handlers.
 CALLERS = frozenset({link_file, views_file})
 
 
 class Plugin:
-    """The server plugin for this server, which needs no installing."""
+    """The server plugin for this server, registered without an entry point."""
 
     @staticmethod
     @hookimpl(tryfirst=True)
@@ -70,7 +70,7 @@ class JoinedThreads(Concurrency):
             self._spawned.append(thread)
 
     def join(self, deadline: float) -> None:
-        """Wait for the threads to end, unless another connection needs them."""
+        """Wait for the threads to end, unless there are connections that need them."""
         monitor = monitor_for(self)
         for thread in list(self._spawned):
             while thread.is_alive() and not len(monitor) and time.monotonic() < deadline:
@@ -87,7 +87,7 @@ class Call:
     :param app: the WSGI application.
     :param environ: the request.
     :param timeout: seconds that the app may take for the answer; and to return, in the end.
-    :param propagate: whether the exceptions of a handler are kept, and not logged.
+    :param propagate: whether exceptions of a handler are kept in :attr:`error`, and not logged.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Call:
             try:
                 self._body.extend(iterable)
                 if self._started is not None and self._started[0].startswith("101"):
-                    # As a server does, to nobody by now.
+                    # As a server ends its response; no peer reads it any more.
                     self._server_sock.sendall(END_OF_HEAD)
             finally:
                 if hasattr(iterable, "close"):
@@ -145,7 +145,7 @@ class Call:
         """Wait for the app's answer: a 101 on the wire, or an ordinary response.
 
         :return: the status line without the version, the headers, and the body.
-        :raises TimeoutError: there is none.
+        :raises TimeoutError: there is none in time.
         """
         deadline = time.monotonic() + self._timeout
         data = b""
@@ -166,7 +166,7 @@ class Call:
         return status.partition(" ")[2], [(name, value) for name, _, value in headers], b""
 
     def _read_response(self) -> tuple[str, list[tuple[str, str]], bytes]:
-        # The socket is closed at the very end of the thread.
+        # EOF has come: closing the socket is the last step of the thread.
         self._thread.join(SHORTEST_WAIT)
         if self.error is not None:
             raise self.error
@@ -193,6 +193,6 @@ class Call:
             return "."
         stack = traceback.extract_stack(frame)
         calls = [index for index, entry in enumerate(stack) if entry.filename in CALLERS]
-        # From the handler on, if it is there.
+        # From the handler on, if it is on the stack.
         shown = stack[calls[-1] + 1 if calls else 0 :][-SHOWN_FRAMES:]
         return "; it is here:\n" + "".join(traceback.format_list(shown))

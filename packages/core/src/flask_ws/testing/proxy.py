@@ -1,4 +1,4 @@
-"""A TCP proxy that can be cut and stalled, between a broker's plugin and its server."""
+"""A TCP proxy between a broker's plugin and its server, for cut and stalled connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Passes bytes on between its own port, on the loopback interface, and an address.
+    """Relays bytes between its own port, on the loopback interface, and an address.
 
     :param address: the host and port of the server behind it.
     """
@@ -56,11 +56,11 @@ class Proxy:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def stall(self) -> None:
-        """Pass nothing on any more, and leave all connections open."""
+        """Stop relaying, and leave all connections open."""
         self._flows.clear()
 
     def restore(self) -> None:
-        """Pass everything on again."""
+        """Relay everything again."""
         with self._lock:
             self._is_cut = False
         self._flows.set()

@@ -1,8 +1,8 @@
-"""What an app's author sees of a connection. Flask is known from here on.
+"""What an app's author sees of a connection. From this level on, modules import Flask.
 
 - ``websocket``: the ``ws`` of handlers and of event views.
 - ``view``: the class that event views derive from.
-- ``conversation``: an event view on its connection: its methods, each in the request context.
+- ``conversation``: calls the methods of an event view, each in the request context.
 - ``context``: the handshake's request context, entered again, torn down with an error.
-- ``advice``: what is told of mistakes in handlers.
+- ``advice``: warnings about mistakes in handlers.
 """

@@ -1,6 +1,6 @@
-"""What is told of mistakes in handlers that would otherwise pass without a word.
+"""Warnings about mistakes in handlers that would otherwise go unnoticed.
 
-Each is one line in the log; what a program does again and again is told once.
+Each is one line in the log; a mistake that is repeated is logged once.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ GENERATOR = (
     "with yield."
 )
 
-#: Decorators that declare a route: what stands above one of them is not seen by it.
+#: Decorators that declare a route: one written above them has no effect on the route.
 ROUTE_DECORATORS = frozenset({"route", "get", "post", "put", "delete", "patch"})
 
 _told: set[Hashable] = set()
-#: Handlers that were looked at: once is enough.
+#: Handlers that were checked already.
 _looked_at: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
 
@@ -65,14 +65,14 @@ def warn_once(key: Hashable, message: str, *args: object) -> None:
 
 
 def name_of(function: Callable[..., object]) -> str:
-    """Name a function as its author would find it."""
+    """Return a function's qualified name."""
     return getattr(function, "__qualname__", None) or repr(function)
 
 
 def check_result(handler: Callable[..., object], result: object) -> None:
-    """Look at what a handler has returned, which nobody gets.
+    """Check what a handler has returned, which is discarded.
 
-    :raises TypeError: it has not even begun to run.
+    :raises TypeError: it is a coroutine or a generator, which has not begun to run.
     """
     if result is None:
         return
@@ -103,7 +103,7 @@ def explain_exception(handler: Callable[..., object], error: Exception) -> None:
 
 
 class SessionWatch:
-    """Notices that a handler changes the session, which can not be saved any more.
+    """Detects that a handler changes the session, which cannot be saved any more.
 
     Made when the handler begins.
     """
@@ -112,7 +112,7 @@ class SessionWatch:
 
     def __init__(self) -> None:
         self._session: Any = flask.session._get_current_object()  # type: ignore[attr-defined]
-        # It has been saved, along with the response. Sessions of other kinds may not know that.
+        # The session was saved with the response. Session classes of others may not reset the flag.
         if self._is_modified():
             with contextlib.suppress(AttributeError):
                 self._session.modified = False
@@ -122,7 +122,7 @@ class SessionWatch:
         return bool(getattr(self._session, "modified", False))
 
     def check(self, handler: Callable[..., object]) -> None:
-        """Look at the session when the handler has ended."""
+        """Warn if the session was changed; called when the handler has ended."""
         if self._is_modified() and not self._before:
             warn_once(
                 ("session", name_of(handler)),
@@ -133,7 +133,7 @@ class SessionWatch:
 
 
 def has_lost_decorator(handler: Callable[..., Any]) -> bool:
-    """Tell whether a handler is decorated where its route does not see it.
+    """Tell whether a handler has a decorator above its route, where it has no effect.
 
     ::
 
@@ -158,11 +158,11 @@ def _is_decorated_in_module(handler: Callable[..., Any]) -> bool:
 
 
 def _is_decorated_in_source(handler: Callable[..., Any]) -> bool:
-    """Look for a decorator above the route: what an app factory decorates is in no module."""
+    """Search the source: a handler made in an app factory is in no module's namespace."""
     try:
         (statement,) = ast.parse(textwrap.dedent(inspect.getsource(handler))).body
     except (OSError, TypeError, SyntaxError, ValueError):
-        # There is no source, or it is no statement of its own, as with a lambda.
+        # There is no source, or it cannot be parsed by itself, as with a lambda.
         return False
     decorators = getattr(statement, "decorator_list", [])
     routes = [number for number, node in enumerate(decorators) if _is_route(node)]
@@ -175,7 +175,7 @@ def _is_route(decorator: ast.expr) -> bool:
 
 
 def warn_of_handler(handler: Callable[..., Any]) -> None:
-    """Say once what is wrong with a handler although Python and Flask accept it."""
+    """Log once what is wrong with a handler although Python and Flask accept it."""
     with contextlib.suppress(TypeError):
         if handler in _looked_at:
             return

@@ -16,13 +16,13 @@ from werkzeug.datastructures import EnvironHeaders
 
 __all__ = ["Scope", "log_exception", "move_request", "tear_down_with"]
 
-#: Who listens to the signals of the end of a request; old versions of Flask may have no signals.
+#: Receivers of the signals at the end of a request; old versions of Flask may have no signals.
 REQUEST_LISTENERS: Mapping[Any, Any] = getattr(flask.request_tearing_down, "receivers", {})
 APP_LISTENERS: Mapping[Any, Any] = getattr(flask.appcontext_tearing_down, "receivers", {})
 
-#: Whether teardown is told of its context first: from Flask 3.2 on.
+#: Whether ``do_teardown_request`` takes the context as an argument: from Flask 3.2 on.
 ONE_CONTEXT = "ctx" in inspect.signature(flask.Flask.do_teardown_request).parameters
-#: How the names of the context variables begin that hold Flask's own contexts.
+#: Prefixes of the names of the context variables that hold Flask's own contexts.
 OWN_VARIABLES = ("flask.", "werkzeug.")
 
 
@@ -41,7 +41,7 @@ def current_context() -> Any:
 
 
 def move_request(environ: dict[str, Any]) -> None:
-    """Let the current request have another environ than the one that it came with."""
+    """Replace the environ of the current request."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
     request.environ = environ
     request.headers = EnvironHeaders(environ)
@@ -50,8 +50,8 @@ def move_request(environ: dict[str, Any]) -> None:
 def tear_down_with(error: BaseException) -> None:
     """Have the current request's teardown functions called with an error.
 
-    Flask knows of the errors that a view raises. A handler runs in the response, after the view,
-    and Flask ends its context as if there had been none.
+    Flask passes on the errors that a view raises. A handler runs in the response, after the view,
+    and Flask ends its context as if there had been no error.
     """
     context = current_context()
 
@@ -70,7 +70,7 @@ def log_exception(error: Exception) -> None:
 
 
 class Scope:
-    """Where calls run that come after the handshake: its request context, pushed anew.
+    """The context of calls that come after the handshake: its request context, pushed again.
 
     Made while the handshake's own context is current. The calls have its request, its session,
     the context variables that were bound by then, and a ``g`` of their own.
@@ -83,13 +83,13 @@ class Scope:
         self._app: flask.Flask = context.app
         # A copy, which does not hold the handshake's own g.
         self._origin: Any = context.copy()
-        # Those of middleware and before_request functions: an APM's transaction, for one.
+        # Those set by middleware and before_request functions, such as an APM's transaction.
         self._variables = [
             (variable, value)
             for variable, value in contextvars.copy_context().items()
             if not variable.name.startswith(OWN_VARIABLES)
         ] or None
-        #: Where calls run now, or ``None`` while there are none.
+        #: The context that calls run in now, or ``None`` if none is kept.
         self.entered: contextvars.Context | None = None
         self._pushed: Any = None
         self._g: Any = None
@@ -97,8 +97,8 @@ class Scope:
     def enter(self) -> contextvars.Context:
         """Return a context in which the request context is pushed.
 
-        To run something in it is cheap, whichever thread does; to push again for each call is
-        not. So it is kept while calls follow each other, and let go by an idle connection.
+        To run a function in it is cheap, in any thread; to push again for each call is not. So
+        it is kept while calls follow each other, and dropped when the connection is idle.
         """
         self.entered = context = contextvars.Context()
         if self._variables is not None:
@@ -106,12 +106,12 @@ class Scope:
                 context.run(variable.set, value)
         self._pushed = self._origin.copy()
         context.run(self._pushed.push)
-        # Looked up once: the proxy takes its time.
+        # Looked up once: the proxy is slow.
         self._g = context.run(flask.g._get_current_object)
         return context
 
     def leave(self) -> None:
-        """Let go of the context: the next call enters a new one."""
+        """Drop the context: the next call enters a new one."""
         self.entered = self._pushed = self._g = None
 
     def tear_down(self, error: BaseException | None) -> None:
@@ -129,7 +129,7 @@ class Scope:
                 if app.teardown_appcontext_funcs or APP_LISTENERS:
                     app.do_teardown_appcontext(*arguments)
         finally:
-            # As a rule there is nothing in it, and that is quickest seen so.
+            # ``g`` is usually empty, and this is the quickest check.
             if getattr(self._g, "__dict__", True):
                 for name in list(self._g):
                     self._g.pop(name)

@@ -21,7 +21,7 @@ __all__ = ["Conversation", "lighten"]
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
 
-#: What an idle connection need not keep of a request's environ: the server's own objects.
+#: Prefixes of environ keys that an idle connection need not keep: the server's own objects.
 HEAVY_KEYS = ("wsgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
 
 
@@ -44,7 +44,7 @@ class Conversation:
         #: Whether ``on_close`` has been called.
         self.closed = False
         self._report = report
-        # The environ first: what is copied of the context has it.
+        # Before Scope() copies the context: the copies then have this environ.
         ws.environ = lighten(ws.environ)
         move_request(ws.environ)
         self._scope = Scope()
@@ -70,7 +70,7 @@ class Conversation:
 
     @property
     def has_more(self) -> bool:
-        """Whether to call :meth:`serve` once more, when others have had their turn."""
+        """Whether to call :meth:`serve` again, after other connections have been served."""
         return self._connection.receiver.cut_short
 
     # Positional-only, here and below: a variable of the URL may have any name.
@@ -85,7 +85,7 @@ class Conversation:
             self._scope.leave()
 
     def serve(self, *, read: bool = True, wait: bool = False, cork: Cork | None = None) -> bool:
-        """Read once, call the view for what came, and see to the connection's end.
+        """Read once, call the view for what came, and call ``on_close`` if the connection ended.
 
         :param read: whether to read at all.
         :param wait: whether to wait for something to read.
@@ -94,7 +94,7 @@ class Conversation:
         """
         connection = self._connection
         if self.closed:
-            # Failed; the peer is given a moment to read why.
+            # on_close was called; the peer has some time to read the close frame.
             return connection.receiver.discard(wait=wait)
         self.receive(read=read, wait=wait, cork=cork)
         if connection.state.close_code is None:
@@ -105,7 +105,7 @@ class Conversation:
         return connection.state.linger_until is not None
 
     def give_up(self) -> None:
-        """End the connection at once: its view asked for the end of the thread or process."""
+        """End the connection at once: its view raised to end the thread or process."""
         self._connection.go_away(GOING_AWAY, "")
         self._connection.lose("the server stops")
         if not self.closed:
@@ -121,7 +121,7 @@ class Conversation:
         receiver = self._connection.receiver
         message = receiver.next_message(read=read, wait=wait)
         if message is None:
-            # Idle, but for a ping or a pong.
+            # Nothing came, or only a ping or a pong.
             self._scope.leave()
         elif cork is None or not receiver.has_more:
             self._run(self._deliver, message)

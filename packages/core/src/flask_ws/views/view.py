@@ -10,7 +10,7 @@ __all__ = ["WebSocketView"]
 
 
 class WebSocketView:
-    """A WebSocket route whose connections cost next to nothing while they are idle.
+    """A WebSocket route whose connections cost very little while they are idle.
 
     ::
 
@@ -27,14 +27,14 @@ class WebSocketView:
     in each. An exception in one closes the connection with 1011 and is reported as Flask reports
     a view's.
 
-    Inside a method, ``ws.send()`` never waits: what a slow reader does not take waits for it, up
-    to ``SOCK_MAX_OUTBOX`` bytes; past them the connection is closed with 1013. ``ws.close()``
+    Inside a method, ``ws.send()`` never waits: what a slow client does not read is queued, up to
+    ``SOCK_MAX_OUTBOX`` bytes; beyond that the connection is closed with 1013. ``ws.close()``
     does not wait for the peer's answer. There is no ``ws.receive()``.
     """
 
-    # With *args as well, type checkers let a subclass name the URL's variables instead.
+    # With *args as well, type checkers allow a subclass to name the URL's variables instead.
     def on_open(self, ws: WebSocket, *args: Any, **kwargs: Any) -> None:
-        """Take note of a new connection.
+        """Handle a new connection.
 
         :param ws: the connection.
         :param args: nothing.
@@ -49,7 +49,7 @@ class WebSocketView:
         """
 
     def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
-        """Take note of the connection's end; called exactly once, however it came.
+        """Handle the end of the connection; called exactly once, however it ended.
 
         :param ws: the connection, on which nothing can be sent any more.
         :param code: the close code: 1006 where the connection was lost, 1005 where the peer's

@@ -38,7 +38,7 @@ class WebSocket(Endpoint):
     :param max_subscriptions: how many of them it may be subscribed to.
     """
 
-    # The dictionary is made when a handler keeps something here.
+    # Python makes the ``__dict__`` only when a handler sets an attribute.
     __slots__ = ("__dict__", "_channels", "_max_subscriptions", "environ", "subprotocol")
 
     def __init__(
@@ -65,8 +65,8 @@ class WebSocket(Endpoint):
     ) -> None:
         """Close the connection with a closing handshake (RFC 6455 section 7); any thread may.
 
-        Waits up to ``close_timeout`` seconds for the peer's answer, and drops what it sends
-        before that. Does nothing on a closed connection.
+        Waits up to ``close_timeout`` seconds for the peer's close frame, and discards what comes
+        before it. Does nothing on a closed connection.
 
         :param code: the close code to send.
         :param reason: a text to go with it; cut to 123 bytes of UTF-8.
@@ -90,13 +90,13 @@ class WebSocket(Endpoint):
             surrogate, as a client's JSON may.
         """
         connection = self._connection
-        # Before there is a subscription that it could miss.
+        # Set before the subscription exists, so that its end is never missed.
         connection.when_released = self._channels.forget
         alone = not self.environ.get("wsgi.multiprocess")
         self._channels.subscribe(connection, channel, limit=self._max_subscriptions, alone=alone)
 
     def unsubscribe(self, channel: str) -> None:
-        """Receive no more of a channel. It does nothing where there is no subscription.
+        """Receive no more of a channel. Does nothing if there is no subscription.
 
         :param channel: the channel's name.
         :raises ValueError: it cannot be one.
@@ -115,7 +115,7 @@ class EventWebSocket(WebSocket):
     __slots__ = ()
 
     def send(self, data: str | BytesLike) -> None:
-        """Send a message without waiting: what a slow reader does not take waits for it.
+        """Send a message without waiting: what a slow client does not read is queued.
 
         :param data: as for :meth:`WebSocket.send`.
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
@@ -144,7 +144,7 @@ class EventWebSocket(WebSocket):
     def close(
         self, code: int = NORMAL_CLOSURE, reason: str = "", message: str | None = None
     ) -> None:
-        """Send a close frame; the connection ends when the peer has answered.
+        """Send a close frame without waiting; the connection ends when the peer has answered.
 
         :param code: the close code to send.
         :param reason: a text to go with it; cut to 123 bytes of UTF-8.
@@ -159,7 +159,7 @@ class EventWebSocket(WebSocket):
 
 
 def _read_close(code: int, reason: Any, message: str | None) -> tuple[int, Any]:
-    """Return the code and the reason, which keyword arguments of flask-sock's may name."""
+    """Return the code and the reason, from arguments as flask-sock or flask-ws has them."""
     if code == NORMAL_CLOSURE and isinstance(reason, int):
         code, reason = reason, ""
     return code, reason if message is None else message

@@ -1,4 +1,4 @@
-"""The live tests that every server plugin passes, ours like anybody's.
+"""The live tests that every server plugin passes, ours and those of third parties.
 
 :class:`flask_ws.testing.ServerSuite` joins them. The rooms: ``setups`` (what is tested, and what it
 can do), ``raw`` and ``split_tls`` (clients on a bare socket), ``process`` (the server and its log),
@@ -12,7 +12,7 @@ import pkgutil
 import sys
 
 if "pytest" in sys.modules:
-    # Before any of them is imported: failing assertions then show their values.
+    # Before those modules are imported: failing assertions then show their values.
     sys.modules["pytest"].register_assert_rewrite(
         *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
     )

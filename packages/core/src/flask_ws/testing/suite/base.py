@@ -1,4 +1,4 @@
-"""The ground that the subjects stand on: setups, fixtures, and what a log may hold."""
+"""The base class of the subjects: setups, fixtures, and the check of the log."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["Launch", "Subject", "once_a_plugin", "tracebacks"]
 
 T = TypeVar("T")
 
-#: Starts a server for one test alone; `check=False` where its log may hold anything, `environ` for
+#: Starts a server for one test only; `check=False` if its log is not checked, `environ` for
 #: variables of its environment.
 Launch = Callable[..., Server]
 
-#: The attribute in which a test has how many of them it causes.
+#: The attribute of a test with the number of tracebacks that it causes.
 TRACEBACKS = "flask_ws_tracebacks"
-#: The attribute that a test has which is about a plugin, and not about each of its setups.
+#: The attribute of a test that is about a plugin, and not about each of its setups.
 ONCE = "flask_ws_once"
 
 
@@ -37,7 +37,7 @@ def tracebacks(number: int, *, most: int | None = None) -> Callable[[T], T]:
     """Declare how many tracebacks a test leaves in the server's log; else there may be none.
 
     :param number: that many, or at least as many.
-    :param most: how many there may be at the most, where that is not the same.
+    :param most: how many there may be at most, if more than that.
     """
 
     def decorate(test: T) -> T:
@@ -53,20 +53,20 @@ def once_a_plugin(test: T) -> T:
     return test
 
 
-#: A server, and the tracebacks that came after the end of a test.
+#: A server, and the tracebacks that were logged after the end of the test that caused them.
 SharedServer = tuple[Server, "list[str]"]
 
 
 class LeftOut:
-    """Stands in a class for an inherited test that is run on none of its setups."""
+    """Replaces an inherited test that runs on none of the class's setups."""
 
 
 class Subject:
     """A class of tests that run on each setup for which they are meant.
 
     The fixtures that a test may take: `setup`; `server`, running, and shared by all tests of a
-    setup; `launch`, a function that starts one for the test alone; `peers`, a list whose members
-    are closed in the end.
+    setup; `launch`, a function that starts one for this test only; `peers`, a list whose members
+    are closed after the test.
     """
 
     setups: ClassVar[Sequence[Setup]] = ()
@@ -77,7 +77,7 @@ class Subject:
         super().__init_subclass__(**kwargs)
         for name, test in vars(cls).items():
             if name.startswith("test_") and inspect.isfunction(test):
-                # `pytest -k Messages` runs that subject.
+                # So that `pytest -k Messages` selects that subject.
                 vars(test).setdefault(cls.__name__, True)
         if not cls.setups:
             return
@@ -89,10 +89,10 @@ class Subject:
                 raise TypeError(f"{cls.__name__} leaves out {key!r}, which there is not")
         for name, test in tests.items():
             if all(cls._lacks(test, setup) for setup in cls.setups):
-                # pytest collects only what can be called.
+                # pytest does not collect what cannot be called.
                 setattr(cls, name, LeftOut())
             elif isinstance(getattr(cls, name), LeftOut):
-                # A base class has other setups.
+                # A base class with other setups has left it out.
                 setattr(cls, name, test)
 
     @classmethod
@@ -109,7 +109,7 @@ class Subject:
 
     @classmethod
     def _tests(cls) -> dict[str, Callable[..., None]]:
-        """All test methods, a base class's own where a subclass has left it out."""
+        """All test methods; the base class's own for one that a subclass has left out."""
         found: dict[str, Any] = {}
         for base in cls.__mro__:
             for name, member in vars(base).items():
@@ -138,7 +138,7 @@ class Subject:
             chosen = list({setup.plugin: setup for setup in reversed(chosen)}.values())
         metafunc.parametrize("setup", chosen, ids=str, indirect=True, scope="session")
 
-    # Fixtures that live as long as the server does
+    # Fixtures that live as long as the shared server
 
     @pytest.fixture(scope="session")
     @classmethod
@@ -157,7 +157,7 @@ class Subject:
     @pytest.fixture(scope="session")
     @classmethod
     def bin_folder(cls, setup: Setup) -> Path | None:
-        """Where the program of a command is looked for first; ``None`` is beside this Python."""
+        """Where the program of a command is looked for first; ``None``: beside this Python."""
         return None
 
     @pytest.fixture(scope="session")
@@ -180,7 +180,7 @@ class Subject:
         start_server: StartProcess,
         tmp_path_factory: pytest.TempPathFactory,
     ) -> Iterator[SharedServer]:
-        """The server that all tests of a setup share, and the tracebacks that came late."""
+        """The server that all tests of a setup share, and its late tracebacks."""
         server = start(
             setup,
             folder=tmp_path_factory.mktemp("server"),
@@ -208,7 +208,7 @@ class Subject:
     def server(
         self, shared_server: SharedServer, request: pytest.FixtureRequest
     ) -> Iterator[Server]:
-        """The running server; afterwards its log must hold what it owes, and nothing else."""
+        """The running server, whose log is checked after the test."""
         server, late = shared_server
         find_late_tracebacks(server, late)
         beginning = server.checked
@@ -221,7 +221,7 @@ class Subject:
     def launch_other(
         self, certificate: Certificate, tmp_path: Path, request: pytest.FixtureRequest
     ) -> Iterator[Launch]:
-        """Start any setup, for one test alone; `check=False` where its log may hold anything."""
+        """Start any setup, for one test only; `check=False` if its log is not checked."""
         started: list[tuple[Server, bool]] = []
 
         def launch_server(setup: Setup, *, check: bool = True, **arguments: Any) -> Server:
@@ -249,14 +249,14 @@ class Subject:
         start_server: StartProcess,
         launch_other: Launch,
     ) -> Launch:
-        """Start the setup's server, for one test alone."""
+        """Start the setup's server, for one test only."""
         return functools.partial(
             launch_other, setup, bin_folder=bin_folder, start_process=start_server
         )
 
     @pytest.fixture
     def peers(self) -> Iterator[list[Peer]]:
-        """A list of connections, which are closed in the end."""
+        """A list of connections, which are closed after the test."""
         made: list[Peer] = []
         yield made
         for peer in made:
@@ -277,11 +277,11 @@ def make_certificate(folder: Path) -> Certificate:
 
 
 def check_log(server: Server, beginning: int, request: pytest.FixtureRequest) -> None:
-    """Each WebSocket has an access line of status 101, and there are no more tracebacks."""
+    """Check that each WebSocket has an access line of status 101, and count tracebacks."""
     if server.setup.capabilities.access_log:
         for tag in server.opened:
             assert server.await_access_line(tag) == 101
-    # A traceback may come after the last response.
+    # A traceback may be logged after the last response.
     with suppress(Timeout):
         server.settle(1.0)
     check_tracebacks(server, beginning, request)
@@ -300,7 +300,7 @@ def check_tracebacks(server: Server, beginning: int, request: pytest.FixtureRequ
 
 
 def find_late_tracebacks(server: Server, late: list[str]) -> None:
-    """Note those that came after the end of the test whose doing they are."""
+    """Note tracebacks that were logged after the end of the test that caused them."""
     found = find_tracebacks(server.log.read(server.checked))
     if found and server.checked_in:
         late.append(f"{server.checked_in}:\n" + "\n".join(each.text for each in found))

@@ -1,4 +1,4 @@
-"""Connections whose handler is busy elsewhere."""
+"""Connections whose handler does something else than receive."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .raw import BINARY, PING, PONG, encode_frame
 from .setups import on_main, on_threads, on_tls
 from .split_tls import SplitTLS
 
-#: A client may wait so long for a pong from a busy handler.
+#: Seconds that a client may wait for a pong while the handler is busy.
 SOON = 2.0
 
 
 class Busy(Subject):
-    """Connections whose handler is busy elsewhere."""
+    """Connections whose handler does something else than receive."""
 
     @on_main
     def test_ping_is_answered_while_the_handler_is_busy(self, server: Server) -> None:
@@ -96,7 +96,7 @@ class Busy(Subject):
             peer.read_close()
             server.release(tag)
         end = server.log.event("end", tag)
-        # To echo it is too late: that is what the handler then learns.
+        # The handler received the message; its echo then raised.
         assert (end["error"], end["code"]) == ("ConnectionClosed", 4000)
 
     @on_main
@@ -115,7 +115,7 @@ class Busy(Subject):
 
     @on_main
     def test_busy_handlers_full_queue_is_no_loss(self, server: Server) -> None:
-        """Nothing is read while the queue is full: pongs are not seen, and must not be missed."""
+        """While the queue is full no pongs are read: that must not count as a lost peer."""
         tag = server.tag()
         with server.connect("/busy-pinged", tag=tag) as peer:
             for number in range(100):
@@ -164,7 +164,7 @@ class Busy(Subject):
 
     @on_main
     def test_peers_that_flood_with_pings_do_not_fill_memory(self, server: Server) -> None:
-        """Each ping wants a pong, which a peer that does not read never takes."""
+        """Each ping needs a pong, which this peer never reads."""
         tag = server.tag()
         with server.connect("/busy", tag=tag, receive_buffer=4096) as peer:
             before = server.usage().rss
@@ -193,7 +193,7 @@ class Busy(Subject):
             split.sock.sendall(record[: len(record) // 2])
             busy = server.tag()
             with server.connect("/busy", tag=busy) as peer:
-                # By the same thread that looks at the split record of a busy handler.
+                # The thread that answers this ping also reads the split record of a busy handler.
                 peer.send_frame(PING, b"hello")
                 assert peer.read_opcode(PONG).payload == b"hello"
                 server.release(busy)

@@ -13,7 +13,7 @@ from .process import Server, wait_until
 from .raw import Peer
 from .setups import on_main_or_unpatched, on_one_process
 
-#: More subscribers than are sent a publication at once.
+#: More subscribers than one batch of a broadcast.
 MANY = 20
 
 
@@ -42,7 +42,7 @@ class Channels(Subject):
     def test_every_subscriber_has_every_message_in_order(
         self, server: Server, peers: list[Peer], channel: str, path: str
     ) -> None:
-        """Published by an HTTP view, or by a thread of its own."""
+        """Published by an HTTP view, or by a separate thread."""
         for number in range(MANY):
             subscribe(server, peers, channel, "handler" if number % 2 else "view")
         publish(server, channel, 30, 200, path)

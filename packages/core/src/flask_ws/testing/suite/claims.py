@@ -1,4 +1,4 @@
-"""What a plugin takes for its own, and what its author says of it."""
+"""Which requests a plugin claims, and which capabilities its author declares."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .raw import LostConnection
 from .setups import Setup, on_no_access_log, on_no_graceful_stop, on_no_keep_alive
 from .waiting import Timeout
 
-#: What a client has sent, and nobody but its server may read.
+#: What a client has sent, and only its own server may read.
 UNREAD = b"\x82\x80\x00\x00\x00\x00"
 
 
 def ask(plugin: ModuleType, foreign: Foreign) -> str | None:
-    """Show a plugin an environ; say what it did to it, if anything."""
-    # No distribution announces plugins of this group: it is asked alone.
+    """Call a plugin's hook with an environ; say what it changed, if anything."""
+    # No distribution has entry points in this group: only this plugin is called.
     plugins = Plugins(group="flask_ws.testing")
     plugins.register(plugin)
     client, sock = socket.socketpair()
@@ -53,14 +53,14 @@ def ask(plugin: ModuleType, foreign: Foreign) -> str | None:
 
 
 class Claims(Subject):
-    """What a plugin takes for its own, and what its author says of it."""
+    """Which requests a plugin claims, and which capabilities its author declares."""
 
     @once_a_plugin
     def test_environs_of_other_servers_are_left_alone(
         self, setup: Setup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert setup.plugin, f"the setup {setup} does not say which plugin it tests"
-        # What a server finds beside its script is found here, too.
+        # A server finds modules beside its script: the same here.
         monkeypatch.setattr(sys, "path", [str(self._folder()), *sys.path])
         plugin = importlib.import_module(setup.plugin)
         own = {other.server for other in self._siblings(setup)}
@@ -71,7 +71,7 @@ class Claims(Subject):
 
     @once_a_plugin
     def test_there_is_a_setup_for_each_capability(self, setup: Setup) -> None:
-        """An author forgets neither, but says of either that the server cannot do it."""
+        """TLS and unix sockets are either tested or declared impossible."""
         siblings = self._siblings(setup)
         can_tls = [str(other) for other in siblings if other.capabilities.tls]
         assert not can_tls or any(other.tls for other in siblings), (
@@ -83,7 +83,7 @@ class Claims(Subject):
             " be none"
         )
 
-    # What is declared too small leaves out tests that the server should pass.
+    # A capability that is wrongly denied leaves out tests that the server should pass.
 
     @on_no_keep_alive
     def test_server_that_keeps_connections_open_declares_it(self, server: Server) -> None:

@@ -1,4 +1,4 @@
-"""How connections end: the closing handshake, then TCP, then nothing."""
+"""How connections end: the closing handshake, then TCP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .base import Subject, tracebacks
 from .process import Server
 from .raw import CLOSE, PING, PONG, End, encode_close, encode_message
 
-#: Longer than a delivery on loopback, shorter than any timeout of a server.
+#: Seconds: longer than a delivery on loopback, shorter than any timeout of a server.
 AT_ONCE = 1.0
 
 
@@ -76,7 +76,7 @@ class Closing(Subject):
         with server.connect() as peer:
             peer.send_bytes(encode_close(1000) + encode_message("too late"))
             assert peer.read_frame().opcode == CLOSE
-            # Bytes that nobody reads make the kernel say RST instead of FIN: either is an end.
+            # Unread bytes make the kernel send RST instead of FIN: both end the connection.
             assert peer.read_until_eof().data == b""
 
     def test_messages_that_cross_the_servers_close_are_dropped(self, server: Server) -> None:
@@ -138,7 +138,7 @@ class Closing(Subject):
             peer.expect_end()
 
     def test_http_goes_on_beside_connections_that_end(self, server: Server) -> None:
-        """A server that lingers over one end would hold up the request."""
+        """A server that waits for the end of one connection would delay the request."""
         with server.connect() as peer:
             peer.send_close()
             started = time.monotonic()

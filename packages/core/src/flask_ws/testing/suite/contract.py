@@ -1,4 +1,4 @@
-"""What the hook is to leave alone, and what it returns; looked at inside the server."""
+"""What the hook must not change, and what it returns; checked inside the server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .process import Server
 from .raw import LostConnection, Peer, build_request, handshake_headers, make_key
 from .setups import Setup, on_keep_alive, on_pipelining
 
-#: Handshakes that are looked at: a slow machine does not hold up each of them.
+#: Handshakes that are checked: a slow machine does not delay all of them.
 HANDSHAKES = 3
-#: Seconds that the hook, and `is_stopping`, may take at the most.
+#: Seconds that the hook, and `is_stopping`, may take at most.
 QUICK = 0.25
 #: Longer than a server takes to run a request that it has in its buffer.
 A_WHILE = 0.3
@@ -27,20 +27,20 @@ Facts = dict[str, Any]
 
 
 def ask(server: Server) -> Facts:
-    """Have the server's plugin watched at one handshake."""
+    """Record what the server's plugin does at one handshake."""
     tag = server.tag()
     with server.dial() as peer:
         client = os.getpid() if server.setup.unix else peer.sock.getsockname()[1]
         headers = handshake_headers(make_key(), extra=[("X-Contract", f"{tag} {client}")])
         peer.send_request(server.target("/echo", tag), headers=headers)
-        # That of another socket's connection never comes.
+        # If the hook returns the socket of another connection, there is no answer.
         with suppress(TimeoutError, LostConnection):
             peer.read_head()
         return server.log.event("hook", tag)
 
 
 class Contract(Subject):
-    """What the hook is to leave alone, and what it returns."""
+    """What the hook must not change, and what it returns."""
 
     @pytest.fixture(scope="session")
     @classmethod
@@ -58,7 +58,7 @@ class Contract(Subject):
     def test_hook_leaves_the_timeout_of_the_socket_as_it_is(
         self, hook: list[Facts], setup: Setup
     ) -> None:
-        """The next request on a connection that is kept would run into it."""
+        """It would apply to the next request on a kept-alive connection."""
         assert find_faults(hook, "timeout") == []
 
     def test_hook_gives_the_servers_own_socket(self, hook: list[Facts], setup: Setup) -> None:
@@ -77,13 +77,13 @@ class Contract(Subject):
         assert find_faults(hook, "stopping") == []
 
     def test_is_stopping_does_not_take_long(self, hook: list[Facts], setup: Setup) -> None:
-        """It is asked several times a second, by a thread that does much else."""
+        """It is called several times a second, by a thread that serves all connections."""
         assert min(facts.get("is_stopping_seconds", 0.0) for facts in hook) < QUICK
 
     def test_is_stopping_is_equal_for_all_connections(
         self, hook: list[Facts], setup: Setup
     ) -> None:
-        """It is asked once for all of them; else once for each."""
+        """Then it is called once for all of them, not once for each."""
         assert find_faults(hook, "equal") == []
 
     def test_concurrency_runs_functions_beside_each_other(
@@ -92,12 +92,12 @@ class Contract(Subject):
         assert find_faults(hook, "concurrency") == []
 
     def test_fields_agree_with_the_capabilities(self, hook: list[Facts], setup: Setup) -> None:
-        """Else tests are left out that the server could pass, or are run that it cannot."""
+        """A wrong capability leaves out tests the server could pass, or runs those it cannot."""
         declared, found = setup.capabilities, hook[0]
         told = {
             "few_workers": found["detach"],
             "detaching": found["detachable"],
-            # Greenlets of a process that is patched look like threads.
+            # In a monkey-patched process, greenlets look like threads.
             "threads": declared.threads and not found["green"],
             "stop_seconds": found["stop_timeout"],
         }
@@ -109,17 +109,17 @@ class Contract(Subject):
     def test_request_in_the_segment_of_the_handshake_never_reaches_the_app(
         self, server: Server
     ) -> None:
-        """A proxy took it for a part of the WebSocket, and has let it pass.
+        """A proxy takes it for a part of the WebSocket, and does not check it.
 
-        So it would where `read_ahead` leaves in the server's buffer what it returns. A server may
-        also end the connection with an error.
+        It would reach the app if `read_ahead` did not remove from the server's buffer what it
+        returns. A server may also end the connection with an error.
         """
         tag = server.tag()
         smuggled = build_request(server.target("/smuggled", tag), host=server.host)
         with server.dial() as peer:
             peer.send_request("/echo", headers=handshake_headers(make_key()), body=smuggled)
             if peer.read_head().status == 101:
-                # It is no frame.
+                # The request is not a valid frame.
                 assert peer.read_close().close_code == 1002
                 peer.send_close(1002)
             peer.read_until_eof()
@@ -129,7 +129,7 @@ class Contract(Subject):
 
     @on_pipelining
     def test_nothing_is_taken_for_a_handshake_that_is_refused(self, server: Server) -> None:
-        """What follows it in its segment is the next request."""
+        """The bytes after it in the same segment are the next request."""
         with server.dial() as peer:
             peer.send_request("/echo", headers=refused(), body=build_request("/http"))
             assert peer.read_response().status == 426
@@ -139,7 +139,7 @@ class Contract(Subject):
     def test_slow_request_after_a_handshake_that_is_refused_is_answered(
         self, server: Server
     ) -> None:
-        """The server waits for the rest of it as it would without the plugin."""
+        """The server waits for the rest of the request as it would without the plugin."""
         with server.dial() as peer:
             peer.send_request("/echo", headers=refused())
             assert peer.read_response().status == 426
@@ -157,7 +157,7 @@ class Contract(Subject):
         for tag in server.opened:
             server.await_done(tag)
         deadline = time.monotonic() + 5
-        # A few may be there for a while yet: the last of each thread.
+        # A few may stay for a while: each thread may keep its last one.
         while count() > before + 5 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert count() <= before + 5
@@ -173,7 +173,7 @@ def refused() -> list[tuple[str, str]]:
 
 
 def send_slowly(peer: Peer, request: bytes) -> None:
-    """In pieces, with pauses in which the server waits for the next."""
+    """Send in pieces, with pauses in which the server waits for the next."""
     for begin in range(0, len(request), 20):
         time.sleep(0.1)
         peer.send_bytes(request[begin : begin + 20])

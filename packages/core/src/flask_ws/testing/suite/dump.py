@@ -1,4 +1,4 @@
-"""Where the threads of a server are, for a test that has waited in vain; asked for by a signal."""
+"""Writes the stacks of a server's threads at a signal, for a test that timed out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["DUMPED", "ask", "listen"]
 
-#: No server uses it. ``None`` where the system has no such signals.
+#: A signal that no server uses. ``None`` if the system has no real-time signals.
 SIGNAL: int | None = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else None
 STANDARD_ERROR = 2
 #: What is written above each thread.
@@ -18,13 +18,13 @@ DUMPED = "(most recent call first)"
 
 
 def listen() -> None:
-    """Have this process, and those that are forked from it, write where their threads are."""
+    """Have this process and its forks write their threads' stacks at the signal."""
     if SIGNAL is not None:
         faulthandler.register(SIGNAL, file=STANDARD_ERROR, all_threads=True)
 
 
 def ask(pid: int) -> bool:
-    """Ask a process for it, unless it does not listen: the signal would end it. Linux only."""
+    """Send the signal to a process that handles it; it would end another. Linux only."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a handler gets to see when a connection is lost, and what becomes of what it raises."""
+"""What a handler sees when a connection is lost, and what happens to what it raises."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .setups import on_main
 
 
 class Errors(Subject):
-    """What a handler gets to see when a connection is lost."""
+    """What a handler sees when a connection is lost."""
 
     @on_main
     def test_send_blocked_on_a_peer_that_resets_raises_connection_closed(

@@ -14,12 +14,12 @@ from .process import Server, wait_until
 from .raw import BINARY, PING, PONG, TEXT, End, Peer, encode_frame, encode_message
 from .setups import on_main, on_one_process, on_reactor
 
-#: Delays of a loaded machine.
+#: Seconds for delays of a loaded machine.
 SLACK = 2.0
 
 
 def ended(server: Server, tag: str) -> Any:
-    """What on_close was told, once it was told; it may not be told again."""
+    """Await on_close and return its code; it may be called only once."""
     end = server.log.event("end", tag)
     assert end["times"] == 1
     assert not end["connected"]
@@ -27,9 +27,9 @@ def ended(server: Server, tag: str) -> Any:
 
 
 def await_idle_threads(server: Server) -> list[str]:
-    """Wait until a process has but the threads that it keeps for event views; return all names.
+    """Wait until a process has only the threads that it keeps for event views; return all names.
 
-    Those on which handshakes were answered wait a second for others.
+    Threads that answered handshakes wait a second for more work.
     """
 
     def look() -> list[str] | None:
@@ -109,7 +109,7 @@ class EventViews(Subject):
                 elif message:
                     received["echo"] += 1
                 else:
-                    # Nobody can tell whose an empty message is; each sender has one of size 0.
+                    # An empty message does not show its sender; each sender has one of size 0.
                     received[0] += 1
             assert received == {"echo": 10, 0: 20, 1: 20, 2: 20, 3: 20}
             peer.close()
@@ -268,14 +268,14 @@ class EventViews(Subject):
             server.log.event("stalled", tag)
             assert peer.read_close(after="anything").close_code == 1013
 
-    # Nobody stalls anybody
+    # One connection does not delay another
 
     @on_main
     @on_one_process
     def test_stalled_reader_is_no_business_of_others(
         self, server: Server, peers: list[Peer]
     ) -> None:
-        """A room in which one does not read: the others get all of it, and he is closed."""
+        """In a room where one does not read, the others get everything, and it is closed."""
         room, stuck = f"/events/room/{server.tag()}", server.tag()
         peers.append(server.connect(room, tag=stuck, receive_buffer=4096))
         others = [server.connect(room) for _ in range(3)]

@@ -1,6 +1,6 @@
-"""Faults that WebSocket routes on WSGI servers are known for, by their numbers.
+"""Known faults of WebSocket routes on WSGI servers, by number.
 
-Those that one server alone can have are tested with that server.
+Those that only one server can have are tested with that server.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from .setups import on_access_log, on_main, on_tls
 
 
 def unread(sock: socket.socket) -> int:
-    """How many bytes the kernel holds for us."""
+    """How many bytes the kernel has received and nobody has read."""
     (size,) = struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, b"\0\0\0\0"))
     return int(size)
 
 
 def await_full(peer: Peer) -> None:
-    """Wait until no more bytes come, because nobody reads them."""
+    """Wait until the receive buffer is full, and no more bytes come."""
     seen: list[int] = []
 
     def is_stuck() -> bool:
@@ -45,7 +45,7 @@ def await_full(peer: Peer) -> None:
 
 
 def push(peer: Peer, total: int) -> int:
-    """Send without reading until TCP pushes back for good; returns the bytes that went."""
+    """Send without reading until TCP backpressure lasts; returns the number of bytes sent."""
     frame = encode_frame(BINARY, bytes(65536))
     sent = 0
     peer.sock.settimeout(0.7)
@@ -125,7 +125,7 @@ class Faults(Subject):
 
     @on_tls
     def test_06_tls_replies_do_not_wait_for_the_next_ping(self, server: Server) -> None:
-        """Several messages in one TLS record: the socket says that there is no more to read."""
+        """The rest of a TLS record is decrypted already: the socket is not readable."""
         messages = [f"message {number}" for number in range(50)]
         with server.connect("/ping-once-a-second") as peer:
             started = time.monotonic()
@@ -192,7 +192,7 @@ class Faults(Subject):
             peer.send("block")
             before = server.usage().rss
             sent = push(peer, 1 << 30)
-            # Kernel buffers of both sides, and what max_queue lets in.
+            # The kernel buffers of both sides, and the messages that max_queue allows.
             assert sent < 24 << 20
             assert server.usage().rss - before < 12 << 20
             peer.reset()

@@ -1,4 +1,4 @@
-"""Environs as various servers make them, for plugins that must not take them for their own."""
+"""Environs as various servers make them, which plugins of other servers must not claim."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Foreign:
 
     #: What it is of.
     name: str
-    #: The server whose plugin may claim it; empty where none may.
+    #: The server whose plugin may claim it; empty if none may.
     server: str
-    #: Adds what the server adds: to the environ, with a request's socket.
+    #: Adds to the environ what the server adds, with the request's socket.
     fill: Callable[[Environ, socket.socket], None]
 
     def make(self, sock: socket.socket) -> Environ:
@@ -55,7 +55,7 @@ class Foreign:
 
 
 def fill_bare(environ: Environ, sock: socket.socket) -> None:
-    """PEP 3333, and nothing else."""
+    """Only what PEP 3333 requires."""
 
 
 def fill_werkzeug(environ: Environ, sock: socket.socket) -> None:
@@ -75,7 +75,7 @@ def fill_gunicorn(environ: Environ, sock: socket.socket) -> None:
 
 
 def fill_gunicorn_http2(environ: Environ, sock: socket.socket) -> None:
-    """The socket is that of all streams of the connection: nobody may have it."""
+    """The socket is shared by all streams of the connection: no plugin may claim it."""
     fill_gunicorn(environ, sock)
     environ["SERVER_PROTOCOL"] = "HTTP/2"
 
@@ -140,7 +140,7 @@ def fill_mod_wsgi(environ: Environ, sock: socket.socket) -> None:
     environ["wsgi.multiprocess"] = True
 
 
-#: The table. `Setup.server` is the name in it of the server that a setup runs.
+#: All environs. A setup names its server with `Setup.server`, as it is named here.
 FOREIGN = (
     Foreign("PEP 3333", "", fill_bare),
     Foreign("Werkzeug", "werkzeug", fill_werkzeug),

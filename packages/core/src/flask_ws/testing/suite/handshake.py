@@ -1,4 +1,4 @@
-"""The opening handshake, and its refusals, as they are on the wire."""
+"""The opening handshake and its refusals, on the wire."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Handshake(Subject):
             peer.close()
 
     def test_much_data_in_the_segment_of_the_handshake_is_kept(self, server: Server) -> None:
-        # More than the buffer with which a server reads a head.
+        # More than a server's buffer for the request head.
         messages = [bytes([number]) * 3000 for number in range(20)]
         with server.connect(early=b"".join(map(encode_message, messages))) as peer:
             assert [peer.read() for _ in messages] == messages
@@ -64,7 +64,7 @@ class Handshake(Subject):
         with server.dial() as peer:
             for byte in request:
                 peer.send_bytes(bytes([byte]))
-                # Long enough for the kernel to deliver it by itself.
+                # Long enough for the kernel to deliver it separately.
                 time.sleep(0.0003)
             peer.read_upgrade(KEY)
             server.opened.append(tag)

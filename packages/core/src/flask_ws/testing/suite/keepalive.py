@@ -1,4 +1,4 @@
-"""Keepalive: quiet peers are pinged, dead ones are given up."""
+"""Keepalive: quiet peers are pinged, connections to dead peers are closed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .process import Server
 from .raw import PING, PONG, Peer
 from .setups import on_main
 
-# What /pinged is declared with.
+# The options of the route /pinged, in seconds.
 PING_INTERVAL, PING_TIMEOUT = 0.2, 0.4
-#: Delays of a loaded machine.
+#: Seconds for delays of a loaded machine.
 SLACK = 1.0
 
 
 def answer_pings(peer: Peer, seconds: float) -> int:
-    """Be a peer that lives and has nothing to say; returns the number of pings."""
+    """Answer pings and send nothing else; returns the number of pings."""
     deadline = time.monotonic() + seconds
     count = 0
     while time.monotonic() < deadline:
@@ -27,7 +27,7 @@ def answer_pings(peer: Peer, seconds: float) -> int:
 
 @on_main
 class Keepalive(Subject):
-    """Quiet peers are pinged, dead ones are given up."""
+    """Quiet peers are pinged, connections to dead peers are closed."""
 
     def test_quiet_peer_is_pinged(self, server: Server) -> None:
         with server.connect("/pinged") as peer:

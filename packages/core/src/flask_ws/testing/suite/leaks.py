@@ -1,4 +1,4 @@
-"""What is left of connections that ended: nothing."""
+"""Connections that ended leave nothing behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .setups import on_main, on_one_process
 
 @on_main
 class Leaks(Subject):
-    """Descriptors and threads are back at their level."""
+    """The numbers of descriptors and threads return to where they were."""
 
     def test_nothing_is_left_of_connections_that_ended(self, server: Server) -> None:
         with server.connect() as peer:
@@ -32,7 +32,7 @@ class Leaks(Subject):
 
     def test_connections_given_up_are_closed(self, server: Server) -> None:
         with server.connect("/pinged") as peer:
-            # What the first connection of a process brings along is no leak.
+            # What the first connection of a process opens for all of them is no leak.
             peer.close()
         server.await_done(server.opened[0])
         before = server.usage().fds

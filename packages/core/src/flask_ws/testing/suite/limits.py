@@ -1,4 +1,4 @@
-"""Limits: what a process takes on, and what it says past that."""
+"""Limits: how many connections a process accepts, and how it refuses more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def try_handshake(server: Server) -> Response:
 
 def fill(launch: Launch, peers: list[Peer], name: str) -> Server:
     server = launch(environ={"LIVE_CONFIG": json.dumps({name: 3})})
-    # Nothing is awaited: whoever has got its 101 counts.
+    # No wait is needed: a connection counts as soon as its 101 is sent.
     peers.extend(server.connect() for _ in range(3))
     return server
 
@@ -27,13 +27,13 @@ def assert_full(server: Server, peers: list[Peer]) -> None:
     response = try_handshake(server)
     assert response.status == 503
     assert int(response.get("Retry-After") or 0) > 0
-    # HTTP goes on, and so do the connections that are there.
+    # HTTP requests and open connections are still served.
     assert server.get("/http").text == "http"
     assert [peer.echo("still") for peer in peers] == ["still"] * 3
 
 
 class Limits(Subject):
-    """What a process takes on, and what it says past that."""
+    """How many connections a process accepts, and how it refuses more."""
 
     @on_main
     def test_past_max_connections_a_handshake_gets_503(

@@ -1,4 +1,4 @@
-"""A server's output: what the tests await in it, and what may not be there."""
+"""A server's output: what the tests await in it, and the tracebacks in it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Log", "Traceback", "find_tracebacks"]
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 HEADER = "Traceback (most recent call last):"
-#: What the app under test and flask-ws write, each in one piece: it may stand in the middle of a
-#: line that somebody else writes piece by piece, as a traceback is written.
+#: Lines of the app under test and of flask-ws, each written in one piece: one may be in the middle
+#: of another's line that is written in several pieces, as a traceback is.
 OURS = re.compile(r"LIVE \{.*\}\n|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) flask_ws .*\n")
-#: The line of a traceback that has the exception.
+#: The line of a traceback that names the exception.
 EXCEPTION = re.compile(r"([A-Za-z_][\w.]*)(?::\s.*)?$")
-#: Lines of others that may stand in the middle of a traceback.
+#: The most lines of others in the middle of a traceback.
 INTERLEAVED = 20
-#: What follows a traceback that led to the next.
+#: The lines between a traceback and the one that it led to.
 CHAINED = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
@@ -34,15 +34,15 @@ CHAINED = (
 class Traceback:
     """A traceback in a log."""
 
-    #: The name of the exception's class; empty if it is not to be found.
+    #: The name of the exception's class; empty if it was not found.
     error: str
     text: str
 
 
 def find_tracebacks(log: str) -> list[Traceback]:
-    """Find the tracebacks in a log; of those that led to each other, the last.
+    """Find the tracebacks in a log; of a chain, only the last.
 
-    Those of a Ctrl-C are none: gevent shows how it ended its loop.
+    KeyboardInterrupt does not count: gevent prints where Ctrl-C interrupted its event loop.
     """
     return [found for found in _read_tracebacks(log) if found.error != "KeyboardInterrupt"]
 
@@ -55,7 +55,7 @@ def _read_tracebacks(log: str) -> Iterator[Traceback]:
 
 
 def _read_traceback(part: str) -> Traceback:
-    """Read one, of which the header is cut off; more may follow it."""
+    """Read a traceback without its header line; other lines may follow it."""
     kept, others = [HEADER], 0
     for line in part.splitlines()[1:]:
         if not line or line[0] in " \t":
@@ -72,7 +72,7 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        #: Called when what is expected does not come in time.
+        #: Called when an awaited line does not come in time.
         self.when_late: Callable[[], object] | None = None
         path.touch()
 

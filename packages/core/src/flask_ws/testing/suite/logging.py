@@ -1,4 +1,4 @@
-"""What the logger `flask_ws` says of a connection."""
+"""What the logger `flask_ws` logs about a connection."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def await_lines(server: Server, path: str, number: int) -> list[str]:
 
 @on_main
 class Logging(Subject):
-    """What the logger says of a connection."""
+    """What the logger logs about a connection."""
 
     @pytest.fixture
     def path(self, server: Server) -> str:

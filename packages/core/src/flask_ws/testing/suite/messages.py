@@ -27,7 +27,7 @@ def connect_websockets(server: Server, path: str) -> ClientConnection:
         return unix_connect(server.bind.removeprefix("unix:"), uri=url, close_timeout=5)
     context = server.context()
     if context is not None:
-        # Its client reads in a thread of its own.
+        # Its client reads in a separate thread.
         context.sslsocket_class = SharedTLSSocket
     return connect(url, sock=server.dial_plain(), ssl=context, close_timeout=5)
 

@@ -11,7 +11,7 @@ from .setups import on_main
 
 
 def status(server: Server, path: str, origin: str | None, host: str | None = None) -> int:
-    """The answer to a handshake with this Origin, and the connection ended."""
+    """The status of the answer to a handshake with this Origin."""
     key, tag = make_key(), server.tag()
     extra = [] if origin is None else [("Origin", origin)]
     with server.dial() as peer:
@@ -26,7 +26,7 @@ def status(server: Server, path: str, origin: str | None, host: str | None = Non
 
 @on_main
 class Origin(Subject):
-    """Where a handshake may come from."""
+    """Which origins a handshake may come from."""
 
     def test_no_origin_passes(self, server: Server) -> None:
         assert status(server, "/echo", None) == 101
@@ -35,7 +35,7 @@ class Origin(Subject):
         assert status(server, "/echo", f"http://{server.host}") == 101
 
     def test_other_scheme_is_the_same_origin(self, server: Server) -> None:
-        """Behind a proxy that ends TLS, the server cannot know the scheme."""
+        """Behind a proxy that terminates TLS, the server cannot know the scheme."""
         assert status(server, "/echo", f"https://{server.host}") == 101
 
     @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ class Origin(Subject):
     def test_origin_behind_a_proxy_is_compared_with_the_forwarded_host(
         self, server: Server
     ) -> None:
-        """The app wraps itself in ProxyFix under this path."""
+        """The app uses ProxyFix for this path."""
         key, tag = make_key(), server.tag()
         extra = [("Origin", "https://public.example"), ("X-Forwarded-Host", "public.example")]
         with server.dial() as peer:

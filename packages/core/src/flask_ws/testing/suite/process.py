@@ -1,4 +1,4 @@
-"""Starts a server as a user would, awaits it, reads its log, and stops it."""
+"""Starts a server as a user would, waits until it is ready, reads its log, and stops it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ APP = "flask_ws.testing.suite.live:app"
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
-#: For a process to write where its threads are.
+#: Seconds for a process to write the stacks of its threads.
 DUMP_SECONDS = 2.0
 
 NUMBERS = itertools.count(1)
@@ -79,7 +79,7 @@ class Certificate:
 
 @dataclass
 class Usage:
-    """What the processes of a server hold."""
+    """The resources that the processes of a server use."""
 
     fds: int
     threads: int
@@ -96,11 +96,11 @@ class Server:
     bind: str
     port: int
     certificate: Certificate
-    # Tags of the WebSockets that got their 101: each is owed an access line.
+    # Tags of the WebSockets that got their 101: each must have an access line.
     opened: list[str] = field(default_factory=list)
-    # Whether it was told to stop: once is enough.
+    # Whether it was told to stop, which is done once.
     told: bool = False
-    # How much of the log has been looked at for tracebacks, and in which test last.
+    # How much of the log has been searched for tracebacks, and in which test last.
     checked: int = 0
     checked_in: str = ""
 
@@ -133,7 +133,7 @@ class Server:
         return sock
 
     def dial(self, *, receive_buffer: int | None = None, timeout: float = PATIENCE) -> Peer:
-        """A connection on which nothing has been said, beyond TLS."""
+        """A connection on which nothing was sent, except for the TLS handshake."""
         sock = self.dial_plain(receive_buffer=receive_buffer, timeout=timeout)
         context = self.context()
         if context is not None:
@@ -145,7 +145,7 @@ class Server:
         return Peer(sock, host=self.host, timeout=timeout, when_late=self.dump_threads)
 
     def tag(self) -> str:
-        """A name for one connection, by which the log and the handler's records are found."""
+        """A name for one connection, to find its lines in the log."""
         return f"t{next(NUMBERS)}"
 
     def target(self, path: str, tag: str) -> str:
@@ -175,17 +175,17 @@ class Server:
     def get(
         self, target: str = "/http", *, headers: Iterable[Header] = (), timeout: float = PATIENCE
     ) -> Response:
-        """A GET on a connection of its own."""
+        """A GET on a new connection."""
         with self.dial(timeout=timeout) as peer:
             peer.send_request(target, headers=[*headers, ("Connection", "close")])
             return peer.read_response()
 
     def release(self, tag: str) -> None:
-        """Let the busy handler of this connection go on."""
+        """Let the busy handler of this connection continue."""
         assert self.get(f"/release?busy={tag}").text == "released"
 
     def url(self, path: str, tag: str) -> str:
-        """For a client that takes URLs; counts on a 101."""
+        """The URL for a client that takes one; an access line of 101 is then expected."""
         self.opened.append(tag)
         scheme = "wss" if self.setup.tls else "ws"
         return f"{scheme}://{self.host}{self.target(path, tag)}"
@@ -207,7 +207,7 @@ class Server:
         return status
 
     def await_done(self, tag: str) -> None:
-        """Await the end of a connection's request, as far as the log tells of it."""
+        """Await the end of a connection's request, as far as the log shows it."""
         if self.setup.capabilities.access_log:
             self.await_access_line(tag)
         else:
@@ -232,7 +232,7 @@ class Server:
         )
 
     def settle(self, timeout: float = 5.0) -> None:
-        """Wait until no process of the server has anything to do."""
+        """Wait until all processes of the server are idle."""
         wait_until(
             lambda: all(each.status() != psutil.STATUS_RUNNING for each in self.processes()),
             what="the server to wait for something",
@@ -241,7 +241,7 @@ class Server:
         )
 
     def dump_threads(self) -> None:
-        """Have the server write to its log where each of its threads is, if it can."""
+        """Have the server write the stacks of its threads to its log, if it can."""
         beginning = self.log.size()
         asked = sum(ask(process.pid) for process in self.processes())
         sizes: list[int] = []
@@ -255,7 +255,7 @@ class Server:
             wait_until(is_written, timeout=DUMP_SECONDS)
 
     def threads(self) -> int:
-        """How many threads there are, but for those that wait in a pool of the server's."""
+        """How many threads there are, without those of the server's thread pool."""
         names = json.loads(self.get("/process").body)["threads"]
         return sum(not name.startswith("ThreadPoolExecutor") for name in names)
 
@@ -281,7 +281,7 @@ class Server:
             ) from None
 
     def stop(self) -> None:
-        """Stop as a user would; leave nothing behind, even where that fails."""
+        """Stop as a user would; leave no process behind, even if that fails."""
         try:
             if self.process.poll() is None:
                 if not self.told:
@@ -291,7 +291,7 @@ class Server:
             self.kill()
 
     def kill(self) -> None:
-        """End what is left of the server's own process group."""
+        """Kill what is left of the server's own process group."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(5)
@@ -299,19 +299,19 @@ class Server:
 
 PR_SET_PDEATHSIG = 1
 if sys.platform == "linux":
-    # Not in the child, between fork and exec.
+    # Loaded here, because the child may not do so between fork and exec.
     LIBC = ctypes.CDLL(None)
 
 
 def die_with_parent() -> None:
-    """Of a test run that is killed, no server is to be left; Linux only."""
+    """End this server when the test run is killed; Linux only."""
     if sys.platform == "linux":
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What a function that starts a server is told."""
+    """What a function that starts a server gets."""
 
     setup: Setup
     #: The import string of the app to serve.
@@ -319,7 +319,7 @@ class Order:
     #: Where to listen: the host and port, or ``unix:`` and a path.
     bind: str
     port: int
-    #: The certificate to use, where the setup speaks TLS.
+    #: The certificate to use, if the setup uses TLS.
     certificate: Certificate
     #: Where the program is looked for first.
     bin_folder: Path
@@ -348,7 +348,7 @@ class Order:
         return [str(beside) if beside.exists() else program, *shlex.split(self.extra), *arguments]
 
 
-#: Starts the server that is ordered, in a session of its own.
+#: Starts a server as its order says, in a session of its own.
 StartProcess = Callable[[Order], "subprocess.Popen[bytes]"]
 
 
@@ -394,7 +394,7 @@ def start(
         signal.signal(signal.SIGINT, signal.default_int_handler)
     port = find_port()
     folder.mkdir(parents=True, exist_ok=True)
-    # The path of a unix socket may be 107 bytes long: relative to the apps would not be shorter.
+    # The path of a unix socket may be 107 bytes long: a relative path would not be shorter.
     bind = f"unix:{folder / 's'}" if setup.unix else f"127.0.0.1:{port}"
     bin_folder = bin_folder or Path(sys.executable).parent
     unwanted = ("FLASK_", "GUNICORN_", "WERKZEUG_", "GEVENT_", "EVENTLET_", "PYTEST_", "COV_")

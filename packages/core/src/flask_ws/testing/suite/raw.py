@@ -1,7 +1,7 @@
 """A WebSocket client on a bare socket, which sees every byte after the 101.
 
-It knows nothing of flask_ws and forgives nothing: a masked frame from the server, a byte after the
-close frame or a reset connection is an assertion error here, where real clients would shrug.
+It uses nothing of flask_ws and is strict: a masked frame from the server, a byte after the close
+frame or a reset connection is an assertion error here, where real clients tolerate it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def encode_message(message: str | bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame as it came off the wire."""
+    """A frame as it was received."""
 
     opcode: int
     payload: bytes
@@ -96,7 +96,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response as it came off the wire."""
+    """An HTTP response as it was received."""
 
     status: int
     reason: str
@@ -190,7 +190,7 @@ class Peer:
     timeout: float = 10.0
     buffer: bytearray = field(default_factory=bytearray)
     response: Response | None = None
-    #: Called when what is expected does not come in time, while the connection is still there.
+    #: Called when expected bytes do not come in time, while the connection is open.
     when_late: Callable[[], object] = do_nothing
 
     def __post_init__(self) -> None:
@@ -212,7 +212,7 @@ class Peer:
         try:
             return self.sock.recv(size)
         except ssl.SSLEOFError:
-            # FIN without close_notify: TCP ended cleanly, which is what is asked here.
+            # FIN without close_notify: TCP ended in order, and only that is checked here.
             return b""
         except ssl.SSLError as error:
             if "EOF" in str(error).upper():
@@ -245,7 +245,7 @@ class Peer:
         return self.take(self.buffer.index(b"\r\n") + 2)[:-2]
 
     def read_until_eof(self, timeout: float = 5.0) -> Tail:
-        """Everything still to come, and whether TCP ended by FIN or RST."""
+        """All remaining bytes, and whether TCP ended by FIN or RST."""
         started = time.monotonic()
         data = bytes(self.buffer)
         self.buffer.clear()
@@ -263,7 +263,7 @@ class Peer:
         return Tail(data, end, time.monotonic() - started)
 
     def expect_end(self, timeout: float = 2.0) -> None:
-        """The server says nothing more and ends TCP properly, in time."""
+        """Check that the server sends nothing more and ends TCP by FIN, in time."""
         try:
             tail = self.read_until_eof(timeout)
         except TimeoutError:
@@ -273,7 +273,7 @@ class Peer:
         assert tail.end is End.FIN, "the connection was reset"
 
     def expect_silence(self, seconds: float) -> None:
-        """Nothing arrives for a while: the one wait that no event can end early."""
+        """Check that nothing arrives for a while: no event can end this wait early."""
         assert not self.buffer, f"unread bytes: {bytes(self.buffer[:200])!r}"
         with self.waiting(seconds), suppress(TimeoutError):
             data = self._receive()
@@ -281,7 +281,7 @@ class Peer:
 
     @contextmanager
     def waiting(self, timeout: float) -> Iterator[None]:
-        """Another timeout for a while."""
+        """Use another timeout within the block."""
         self.sock.settimeout(timeout)
         try:
             yield
@@ -289,7 +289,7 @@ class Peer:
             self.sock.settimeout(self.timeout)
 
     def finish_sending(self) -> None:
-        """Send FIN and go on reading."""
+        """Send FIN (half-close), and keep reading."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -325,7 +325,7 @@ class Peer:
         return Response(int(status), " ".join(reason), tuple(headers))
 
     def read_response(self) -> Response:
-        """A response to GET with its body, however that is delimited."""
+        """The response to a GET with its body, however it is delimited."""
         head = self.read_head()
         if head.status < 200 or head.status in (204, 304):
             return head
@@ -418,7 +418,7 @@ class Peer:
         return frame
 
     def read_close(self, *, after: Literal["nothing", "anything"] = "nothing") -> Frame:
-        """The close frame, by default as the very next thing."""
+        """The close frame; by default it must be the next frame."""
         frame = self.read_frame()
         while after == "anything" and frame.opcode != CLOSE:
             frame = self.read_frame()
@@ -430,14 +430,14 @@ class Peer:
         return self.read()
 
     def close(self, code: int | None = 1000, reason: str = "") -> Frame:
-        """The closing handshake from this side, to the very end; returns the server's frame."""
+        """The closing handshake from this side, until TCP ends; returns the server's frame."""
         self.send_close(code, reason)
         frame = self.read_close()
         self.expect_end()
         return frame
 
     def answer_close(self) -> Frame:
-        """The closing handshake from the server's side, to the very end."""
+        """The closing handshake from the server's side, until TCP ends."""
         frame = self.read_close()
         self.send_bytes(encode_frame(CLOSE, frame.payload))
         self.expect_end()

@@ -1,4 +1,4 @@
-"""What pytest says of a test that failed: with it, what the servers wrote meanwhile."""
+"""Adds to pytest's report of a failed test what the servers logged meanwhile."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .waiting import Timeout
 
 __all__ = ["register", "watch"]
 
-#: The servers of a test, each with the size that its log had before it.
+#: The servers of a test, each with the size of its log before the test.
 SERVERS = pytest.StashKey[list[tuple[Server, int]]]()
-#: Characters of a log that are shown at most: its end.
+#: The most characters of a log that are shown, from its end.
 SHOWN = 20_000
 
 
@@ -27,7 +27,7 @@ def watch(item: pytest.Item, server: Server, beginning: int = 0) -> None:
 class ServerLogs:
     """Adds to the report of a failed test the logs of its servers.
 
-    Where it has waited in vain, the servers are asked before where each of their threads is.
+    If the test timed out, the servers first write the stacks of their threads.
     """
 
     @pytest.hookimpl(hookwrapper=True)
@@ -48,13 +48,13 @@ class ServerLogs:
 
 
 def has_timed_out(error: BaseException) -> bool:
-    # The last is what pytest-timeout raises.
+    # The last one is raised by pytest-timeout.
     return isinstance(error, (TimeoutError, Timeout)) or (
         isinstance(error, pytest.fail.Exception) and str(error).startswith("Timeout")
     )
 
 
 def register(config: pytest.Config) -> None:
-    """Have it done in this run of pytest."""
+    """Use it in this run of pytest."""
     if not config.pluginmanager.has_plugin(__name__):
         config.pluginmanager.register(ServerLogs(), __name__)

@@ -1,4 +1,4 @@
-"""All subjects, joined."""
+"""All subjects in one class."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class ServerSuite(
 ):
     """Every live test that flask-ws's own plugins pass, for the author of another.
 
-    ``pip install "flask-ws[testing]"``, then a test module with a subclass, whose name begins with
-    ``Test``, is all that there is to write::
+    After ``pip install "flask-ws[testing]"``, write a test module with a subclass whose name begins
+    with ``Test``::
 
         from flask_ws.testing import Capabilities, ServerSuite, Setup
 
@@ -68,12 +68,12 @@ class ServerSuite(
     command, the command runs a script that imports the app from there: ``python serve.py {port}``.
 
     What the server cannot do is stated in the setup's :class:`Capabilities`. Tests that need it
-    are not collected; :meth:`left_out` lists them. A test named
-    ``test_there_is_a_setup_for_each_capability`` fails where TLS or unix sockets are neither
-    covered nor ruled out.
+    are not collected; :meth:`left_out` lists them. The test
+    ``test_there_is_a_setup_for_each_capability`` fails if TLS or unix sockets are neither covered
+    nor declared as unsupported.
 
-    The plugin under test must be installed, editable will do, for the servers find it by its entry
-    point as anybody's does.
+    The plugin under test must be installed (editable or not): the servers find it by its entry
+    point.
 
     To be set in the subclass:
 
@@ -83,8 +83,8 @@ class ServerSuite(
         The working directory of the commands; by default that of the module of the subclass.
     ``leaves_out``
         Tests that are not run, each with the reason: what the server does wrong, and the plugin
-        cannot help. A key is the test's name, or that and a setup's in brackets, such as
-        ``"test_quiet_peer_is_pinged[tls]"``. One that there is not is a :exc:`TypeError`.
+        cannot change. A key is the test's name, or that and a setup's in brackets, such as
+        ``"test_quiet_peer_is_pinged[tls]"``. An unknown test is a :exc:`TypeError`.
 
     Fixtures that the subclass may override, with ``@pytest.fixture(scope="session")`` above
     ``@classmethod``:
@@ -106,7 +106,7 @@ class ServerSuite(
     what the app records.
 
     Clients wait for bytes for ``FLASK_WS_SUITE_PATIENCE`` seconds, a variable of the environment,
-    by default 10: a failure is sooner known with less, and a busy machine wants more.
+    by default 10: with less a test fails sooner, and a busy machine needs more.
 
     To run one subject: ``pytest -k Closing``. The subjects are ``Contract``, ``Claims``,
     ``Messages``, ``Handshake``, ``Closing``, ``Errors``, ``Logging``, ``Origin``, ``Limits``,

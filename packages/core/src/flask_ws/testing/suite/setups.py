@@ -15,7 +15,7 @@ __all__ = ["Capabilities", "Need", "Setup", "on_main"]
 
 T = TypeVar("T")
 
-#: The attribute in which a test has what it needs of a setup.
+#: The attribute of a test with what it needs of a setup.
 NEEDS = "flask_ws_needs"
 
 
@@ -31,10 +31,10 @@ class Capabilities:
     tls: bool = True
     #: Listens on unix sockets. Then at least one setup of the plugin has ``Setup.unix``.
     unix_sockets: bool = True
-    #: Handlers run on threads, so that one that computes leaves the others running. Not so where
-    #: they are greenlets.
+    #: Handlers run on threads, so that one that computes does not block the others. False for
+    #: greenlets.
     threads: bool = True
-    #: The standard library is green where handlers are greenlets. Where it is not, the command is a
+    #: The standard library is green if handlers are greenlets. If it is not, the command is a
     #: script that sets ``primitives.pause`` and ``primitives.spawn`` of
     #: ``flask_ws.testing.suite.live`` to its own.
     patched: bool = True
@@ -45,16 +45,16 @@ class Capabilities:
     few_workers: bool = False
     #: Keeps an HTTP connection open after a response.
     keep_alive: bool = True
-    #: Answers a second request that has come in the segment of the first.
+    #: Answers a second request that came in the same segment as the first.
     pipelining: bool = True
     #: Writes an access line for each request to its output; ``Setup.access_line`` is its form.
     access_log: bool = True
     #: At ``Setup.stop_signal`` the plugin's ``is_stopping`` turns true, or the process runs its
     #: ``atexit`` functions, and it ends as soon as the handlers have ended.
     graceful_stop: bool = True
-    #: Seconds that a stopping server leaves to a handler that does not end
-    #: (``ServerSocket.stop_timeout``); :data:`math.inf` where it waits for its own handlers
-    #: whatever the plugin says.
+    #: Seconds that a stopping server waits for a handler that does not end
+    #: (``ServerSocket.stop_timeout``); :data:`math.inf` if it waits for its own handlers
+    #: whatever the plugin returns.
     stop_seconds: float = 2.0
     #: How many processes serve at once.
     processes: int = 1
@@ -64,8 +64,8 @@ class Capabilities:
 class Setup:
     """One way to start one server.
 
-    :param name: the setup's name, of which its tests have their ids.
-    :param command: a command line as of a shell, without its operators. In it are replaced
+    :param name: the setup's name, which is in the ids of its tests.
+    :param command: a command line as in a shell, without its operators. In it are replaced
         ``{app}`` by the import string of the app under test, ``{bind}`` by where to listen
         (``127.0.0.1:8000``, or ``unix:/path`` with `unix`), ``{host}`` and ``{port}`` by the parts
         of that, ``{socket}`` by the path of the unix socket, ``{cert}`` and ``{key}`` by the files
@@ -75,9 +75,9 @@ class Setup:
         (``flask_ws.testing.suite.foreign``): its environs are not foreign to the plugin. A name
         that is not there is refused with :exc:`ValueError`.
     :param capabilities: what the server can do, run like this.
-    :param tls: whether the command has the server speak TLS.
-    :param unix: whether the command has it listen on a unix socket.
-    :param main: whether this setup stands for its kind: tests that take long, or are about what
+    :param tls: whether the command makes the server use TLS.
+    :param unix: whether the command makes it listen on a unix socket.
+    :param main: whether this setup represents its kind: tests that take long, or are about what
         all setups of a kind have in common, run on main setups only.
     :param stop_signal: the signal by which its users stop it in an orderly way.
     :param stop_group: whether SIGINT goes to its whole process group, as Ctrl-C in a terminal does.
@@ -119,7 +119,7 @@ class Need:
     """What a test needs of a setup; as a decorator of a test, or of a class of tests."""
 
     holds: Callable[[Any], bool]
-    #: What a setup that lacks it lacks, in words.
+    #: Why a setup without it cannot run the test.
     reason: str
 
     def __call__(self, test: T) -> T:
@@ -132,7 +132,7 @@ class Need:
         return test
 
 
-#: The setups that stand for their kind.
+#: The setups that represent their kind.
 on_main = Need(lambda setup: setup.main, "runs on main setups only")
 on_tls = Need(lambda setup: setup.tls, "is about TLS")
 on_threads = Need(lambda setup: setup.capabilities.threads, "needs handlers on threads")

@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 class SharedTLSSocket(ssl.SSLSocket):
-    """A TLS socket that two threads may use at once: to be a context's ``sslsocket_class``.
+    """A TLS socket that two threads may use at once: for a context's ``sslsocket_class``.
 
-    OpenSSL wants them one at a time, and older versions of Python do not see to it.
+    OpenSSL allows one thread at a time, and older versions of Python do not ensure that.
     """
 
     lock: threading.Lock
@@ -28,22 +28,22 @@ class SharedTLSSocket(ssl.SSLSocket):
         return self
 
     def settimeout(self, value: float | None) -> None:
-        """Say how long an operation may wait, in seconds."""
-        # Not in the middle of an operation, which would wait then, and hold the lock.
+        """Set how long an operation may wait, in seconds."""
+        # Not during an operation, which would then wait while it holds the lock.
         with self.lock:
             self.patience = value
             super().settimeout(value)
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        """Receive; others may send meanwhile."""
+        """Receive; other threads may send meanwhile."""
         return self._in_turns(lambda: super(SharedTLSSocket, self).recv(buflen, flags))
 
     def send(self, data: Any, flags: int = 0) -> int:
-        """Send; others may receive meanwhile."""
+        """Send; other threads may receive meanwhile."""
         return self._in_turns(lambda: super(SharedTLSSocket, self).send(data, flags))
 
     def _in_turns(self, operate: Callable[[], T]) -> T:
-        """Try an operation until it need not wait, and wait without the lock."""
+        """Try an operation until it succeeds, and wait without the lock."""
         while True:
             reading: list[ssl.SSLSocket] = []
             writing: list[ssl.SSLSocket] = []

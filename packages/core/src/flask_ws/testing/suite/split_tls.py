@@ -1,4 +1,4 @@
-"""A TLS client that decides which bytes of a record go out, and when."""
+"""A TLS client that controls which bytes of a record are sent, and when."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .raw import Frame, Peer, build_request, handshake_headers, make_key
 
 
 class SplitTLS:
-    """TLS by hand: what is encrypted is not sent before the test says so."""
+    """TLS in memory: the test itself sends what is encrypted."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self.sock = sock
@@ -24,7 +24,7 @@ class SplitTLS:
                 self.sock.sendall(self._outgoing.read())
                 self._feed()
         self.sock.sendall(self._outgoing.read())
-        # The parser of frames, over what is decrypted here.
+        # The frame parser reads what is decrypted here.
         self._ours, self._theirs = socket.socketpair()
         self._peer = Peer(self._ours)
 
@@ -49,7 +49,7 @@ class SplitTLS:
         self._incoming.write(data)
 
     def _pump(self) -> None:
-        """Decrypt something."""
+        """Decrypt the next bytes."""
         while True:
             try:
                 self._theirs.sendall(self._tls.read(65536))

@@ -1,4 +1,4 @@
-"""Servers that stop: clients are told, handlers end, nothing waits for long."""
+"""Servers that stop: clients get a close frame, handlers end, nothing waits for long."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from .process import Server
 from .raw import Peer
 from .setups import Setup, on_few_workers, on_graceful_stop, on_limited_stop, on_main
 
-#: A client is told within a second; and the delays of a loaded machine.
+#: Seconds until a client gets the close frame: one, and two for a loaded machine.
 SOON = 1.0 + 2.0
-#: From the end of the last handler to the end of the process.
+#: Seconds from the end of the last handler to the end of the process.
 GONE = 2.0 + 2.0
-#: Codes that say that the server goes away, or comes back.
+#: Close codes of a server that stops (1001) or restarts (1012).
 GOODBYES = (1001, 1012)
 
 
 def open_some(server: Server, peers: list[Peer], per_kind: int = 2) -> list[str]:
-    """Connections whose handlers receive, others whose handlers wait elsewhere, and event views."""
+    """Connect to handlers that receive, handlers that wait elsewhere, and event views."""
     tags = []
     for path in ("/echo", "/until-lost", "/events/echo") * per_kind:
         tags.append(server.tag())
         peers.append(server.connect(path, tag=tags[-1]))
         server.log.event("begin", tags[-1])
-    # A Ctrl-C may hit the wrong place: while Werkzeug hands a new connection to a thread, it makes
-    # it close that connection; while gevent closes the files of one, Python drops the exception.
+    # Ctrl-C at the wrong moment is lost or does harm: while Werkzeug hands a new connection to a
+    # thread, it closes that connection; while gevent closes files, Python drops the exception.
     server.settle()
     return tags
 
 
 def tidy(server: Server, peers: list[Peer], seconds: float) -> str:
-    """A connection whose handler goes on for a while when it is lost; returns its tag."""
+    """Open a connection whose handler keeps running after its end; returns its tag."""
     tag = server.tag()
     peers.append(server.connect(f"/tidy/{seconds}", tag=tag))
     server.log.event("begin", tag)
@@ -42,7 +42,7 @@ def tidy(server: Server, peers: list[Peer], seconds: float) -> str:
 
 
 def expect_goodbye(peers: list[Peer], began: float) -> None:
-    # Each is answered before the end of any is awaited: a server does not wait for long.
+    # All close frames are answered before any end is awaited: a server does not wait for long.
     for peer in peers:
         frame = peer.read_close()
         assert frame.close_code in GOODBYES
@@ -55,9 +55,9 @@ def expect_goodbye(peers: list[Peer], began: float) -> None:
 def expect_handlers_to_end(server: Server, tags: list[str]) -> None:
     for tag in tags:
         end = server.log.event("end", tag)
-        # Ctrl-C may come up in a greenlet's handler, which then ends before its connection does.
+        # Ctrl-C may be raised in a greenlet's handler, which then ends before its connection.
         assert end["connected"] is False or str(end.get("error")).startswith("KeyboardInterrupt")
-        # An event view counts how often it is told.
+        # An event view counts the calls of on_close.
         assert end.get("times", 1) == 1
 
 
@@ -74,7 +74,7 @@ def stop(server: Server, peers: list[Peer], number: signal.Signals) -> None:
 
 @on_graceful_stop
 class Stopping(Subject):
-    """Clients are told, handlers end, nothing waits for long."""
+    """Clients get a close frame, handlers end, nothing waits for long."""
 
     def test_stopping_server_says_goodbye_and_is_gone(
         self, launch: Launch, setup: Setup, peers: list[Peer]
@@ -128,7 +128,7 @@ class Stopping(Subject):
     def test_handler_has_time_to_tidy_up(
         self, launch: Launch, setup: Setup, peers: list[Peer]
     ) -> None:
-        """A second, of those that the server leaves it."""
+        """One second, which is less than the server waits."""
         server = launch()
         tag = tidy(server, peers, 1)
         server.signal(setup.stop_signal)

@@ -1,4 +1,4 @@
-"""Waiting for what tells nobody."""
+"""Waiting for conditions that send no event."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TypeVar
 
 __all__ = ["LOG_SECONDS", "PATIENCE", "Timeout", "wait_until"]
 
-#: Seconds that a client waits for bytes, if a test says nothing else.
+#: Seconds that a client waits for bytes, unless a test sets another timeout.
 PATIENCE = float(os.environ.get("FLASK_WS_SUITE_PATIENCE", "10"))
-#: What a server writes to its log is there at once, unless the machine has other things to do.
+#: Seconds to wait for a line of the log, which is there at once unless the machine is busy.
 LOG_SECONDS = 1.5 * PATIENCE
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Timeout(AssertionError):
 def wait_until(
     probe: Callable[[], T | None], *, timeout: float = 5.0, what: str = "", every: float = 0.01
 ) -> T:
-    """Poll what has no event to wait on; returns the first true answer."""
+    """Poll a function that has no event to wait for; returns the first true result."""
     deadline = time.monotonic() + timeout
     while True:
         answer = probe()

@@ -1,4 +1,4 @@
-"""The app under test. What its handlers see, they record on standard error, tagged by `?tag=`."""
+"""The app under test. Handlers record what they see on standard error, tagged by `?tag=`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-# They register with the app.
+# Importing them registers their routes.
 from . import channels, contract, events, handlers, http  # noqa: F401
 from .base import app, primitives, record, route
 
@@ -15,7 +15,7 @@ __all__ = ["app", "primitives", "record", "route"]
 
 
 class Proxied:
-    """Below /proxied, the app behind one trusted proxy."""
+    """The app; for paths below /proxied, behind one trusted proxy."""
 
     def __init__(self, wsgi_app: Callable[..., Any]) -> None:
         self.direct = wsgi_app

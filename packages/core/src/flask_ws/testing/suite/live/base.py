@@ -56,19 +56,19 @@ def start_thread(target: Callable[[], object]) -> None:
 
 @dataclass
 class Primitives:
-    """How handlers wait, and do something beside themselves."""
+    """How handlers wait, and run functions concurrently."""
 
     pause: Callable[[float], object] = time.sleep
     spawn: Callable[[Callable[[], object]], object] = start_thread
 
 
-#: Where a server is green without monkey-patching, its script puts the green ones here.
+#: The script of a server that is green without monkey-patching sets the green ones here.
 primitives = Primitives()
 
 #: What interrupts a call after some seconds, on servers that have greenlets: ``gevent:Timeout``.
 Timeout: Any = pkgutil.resolve_name(os.environ.get("LIVE_TIMEOUT", "contextlib:nullcontext"))
 
-#: Tags of busy handlers that may go on.
+#: Tags of busy handlers that may continue.
 released: set[str] = set()
 
 
@@ -78,7 +78,7 @@ def record(event: str, **facts: Any) -> None:
 
 
 def write_record(event: str, tag: str, **facts: Any) -> None:
-    """Write a line that the tests wait for: whole, and at once."""
+    """Write a line that the tests wait for, in one piece and unbuffered."""
     line = json.dumps({"event": event, "tag": tag, **facts})
     os.write(2, f"LIVE {line}\n".encode())
 
@@ -135,6 +135,6 @@ def mark(response: flask.Response) -> flask.Response:
     response.headers["X-Marked"] = "after_request"
     for header in request.args.getlist("header"):
         name, _, value = header.partition("=")
-        # Flask would not take some of them.
+        # Flask would refuse some of them.
         response.headers._list.append((name, value))
     return response

@@ -18,7 +18,7 @@ OPTIONS: dict[str, Any] = {"max_outbox": 300_000, "close_timeout": 2}
 @sock.route("/channels/handler/<channel>", **OPTIONS)
 @watched
 def handler(ws: WebSocket, channel: str) -> None:
-    """What comes is for the others on the channel."""
+    """Publish what the client sends to the others on the channel."""
     ws.subscribe(channel)
     ws.send("ready")
     for message in ws:
@@ -59,7 +59,7 @@ def publish(channel: str, count: int, size: int) -> dict[str, int]:
 
 @app.get("/channels/publish-in-thread/<channel>/<int:count>/<int:size>")
 def publish_in_thread(channel: str, count: int, size: int) -> dict[str, int]:
-    """The same from a thread that is nobody's; a native one, where threads are."""
+    """The same from a thread that serves no request; native if threads are."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]
 
     def run() -> None:

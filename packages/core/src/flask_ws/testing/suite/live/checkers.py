@@ -1,4 +1,4 @@
-"""Middleware that checks whether both of its sides speak WSGI as PEP 3333 has it."""
+"""Middleware that checks whether server and app conform to PEP 3333."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-#: Python's own, and Werkzeug's. One does not take the other's streams for such.
+#: Python's own, and Werkzeug's. Neither accepts the streams of the other.
 CHECKERS: dict[str, Callable[[Any], Any]] = {
     "wsgiref": wsgiref.validate.validator,
     "werkzeug": LintMiddleware,
@@ -21,14 +21,14 @@ CHECKERS: dict[str, Callable[[Any], Any]] = {
 
 
 def checked(app: WSGIApplication, checker: str) -> Any:
-    """Let a checker have an eye on an app, and raise what it finds."""
+    """Wrap an app in a checker, and raise what it finds."""
     for category in (WSGIWarning, HTTPWarning, wsgiref.validate.WSGIWarning):
         warnings.simplefilter("error", category)
     return CHECKERS[checker](app)
 
 
 def tidied(app: WSGIApplication) -> Any:
-    """Spare a checker what servers put into their environs that is not as the PEP has it."""
+    """Hide from a checker what servers put into environs against the PEP."""
 
     def middleware(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.setdefault("QUERY_STRING", "")

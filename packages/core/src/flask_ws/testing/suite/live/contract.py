@@ -1,4 +1,4 @@
-"""Watches what a plugin's hook does beside what it returns, and records it."""
+"""Records the side effects of a plugin's hook, and what it returns."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from .base import write_record
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: The header of a handshake whose hook is watched: the connection's tag, and the client's port or
-#: the number of its process.
+#: The header of a handshake whose hook is recorded: the connection's tag, and the client's port or
+#: process id.
 KEY = "HTTP_X_CONTRACT"
 #: Seconds that a spawned function may take to begin.
 PATIENCE = 5.0
 
 get_socket = plugins.get_socket
-#: What the connections before have brought: equal to that of the next.
+#: The `is_stopping` of earlier connections: that of the next must be equal.
 askers: list[Callable[[], bool]] = []
 
 
 def watch(environ: WSGIEnvironment) -> ServerSocket | None:
-    """Ask the hook; where a test wants it, record what it did."""
+    """Call the hook; if a test asks for it, record what it did."""
     if KEY not in environ:
         return get_socket(environ)
     tag, client = environ[KEY].split()
@@ -54,7 +54,7 @@ def watch(environ: WSGIEnvironment) -> ServerSocket | None:
 
 
 class Before:
-    """What there is before the hook is called."""
+    """The state before the hook is called."""
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._environ = environ
@@ -63,7 +63,7 @@ class Before:
         self._timeouts = {id(sock): (sock, sock.gettimeout()) for sock in find_sockets()}
 
     def compare(self, server_socket: ServerSocket, client: int) -> dict[str, str]:
-        """Say what is wrong after it, in a sentence for each kind of fault."""
+        """Compare with the state after it: one sentence for each kind of fault."""
         faults: dict[str, str] = {}
         now = self._environ
         changed = [key for key in {*now, *self._items} if not self._has_kept(key)]
@@ -94,10 +94,10 @@ class Before:
 
 
 def read_blocking_modes() -> dict[int, bool]:
-    """Of all descriptors of this process."""
+    """Tell which descriptors of this process are blocking."""
     modes = {}
     for name in os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"):
-        # That of the listing itself is closed by now.
+        # The descriptor of the listing itself is closed by now.
         with contextlib.suppress(OSError):
             modes[int(name)] = os.get_blocking(int(name))
     return modes
@@ -117,7 +117,7 @@ def find_sockets() -> list[Any]:
 
 
 def is_connection_of(sock: socket.socket, client: int) -> bool:
-    """Compare the client's port; on a unix socket, where this can be known, its process."""
+    """Compare the client's port; on a unix socket its process id, if the system tells it."""
     try:
         if sock.family == socket.AF_UNIX:
             if sys.platform != "linux":
@@ -133,7 +133,7 @@ def is_connection_of(sock: socket.socket, client: int) -> bool:
 
 
 def look_at(server_socket: ServerSocket, faults: dict[str, str]) -> dict[str, Any]:
-    """Look at what the hook has returned; `faults` gets more of them."""
+    """Check what the hook has returned; adds to `faults`."""
     asker = server_socket.is_stopping
     began = time.monotonic()
     try:
@@ -162,7 +162,7 @@ def look_at(server_socket: ServerSocket, faults: dict[str, str]) -> dict[str, An
 
 
 def look_at_concurrency(concurrency: Concurrency) -> str | None:
-    """Run two functions beside this one, and say what is wrong with that."""
+    """Run two functions concurrently with this one; say what went wrong, if anything."""
     idents = [concurrency.get_ident()]
     daemons = []
     may_end = concurrency.event()

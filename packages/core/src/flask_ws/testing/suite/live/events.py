@@ -47,12 +47,12 @@ class Echo(Watched):
 
 @sock.route("/events/empty", endpoint="events-empty")
 class Empty(WebSocketView):
-    """What nobody overrides does nothing."""
+    """Overrides no method: the defaults do nothing."""
 
 
 @sock.route("/events/order", endpoint="events-order")
 class Order(Watched):
-    """Expects 0, 1, 2 ... and says at "done" what went wrong."""
+    """Expects 0, 1, 2 ... and at "done" sends what went wrong."""
 
     def on_open(self, ws: WebSocket, *args: Any, **kwargs: Any) -> None:
         super().on_open(ws)
@@ -70,14 +70,14 @@ class Order(Watched):
             if message != str(self.expected):
                 self.faults.append(f"{message!r} in place of {self.expected}")
             self.expected += 1
-            # Lets another thread or greenlet come in, if it could.
+            # Lets another thread or greenlet overlap, if that were possible.
             primitives.pause(0)
         self.running.release()
 
 
 @sock.route("/events/context/<room>", endpoint="events-context")
 class Context(Watched):
-    """Tells what a method sees of its request, and how often it was torn down."""
+    """Sends what a method sees of its request, and how often it was torn down."""
 
     def see(self, room: str) -> dict[str, Any]:
         seen = {
@@ -159,7 +159,7 @@ class Blocking(Watched):
 
 @sock.route("/events/stall", endpoint="events-stall", max_outbox=300_000, close_timeout=0.5)
 class Stalling(Watched):
-    """Sends to a peer that does not read, until that has consequences."""
+    """Sends to a peer that does not read, until the connection is closed."""
 
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         try:
@@ -170,7 +170,7 @@ class Stalling(Watched):
             record("stalled", code=closed.code)
 
 
-# More than the buffers of a unix socket take.
+# More than the buffers of a unix socket hold.
 @sock.route("/events/fan/<int:senders>/<int:messages>", endpoint="events-fan", max_outbox=4_000_000)
 class Fan(Watched):
     """At "go", sends from many threads at once; echoes meanwhile."""
@@ -199,7 +199,7 @@ rooms: dict[str, list[WebSocket]] = {}
 
 @sock.route("/events/room/<name>", endpoint="events-room", max_outbox=300_000, close_timeout=0.3)
 class Room(Watched):
-    """Everybody gets what anybody sends; a message that is a number is so many bytes."""
+    """Broadcasts each message to all members; for a number, that many bytes."""
 
     def on_open(self, ws: WebSocket, name: str) -> None:
         super().on_open(ws)

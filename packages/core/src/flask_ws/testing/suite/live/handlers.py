@@ -28,7 +28,7 @@ from .base import Timeout, primitives, record, released, route
 @route("/listed-origin", allowed_origins=["https://example.com"])
 @route("/forbidden")
 def echo(ws: WebSocket, name: str = "") -> None:
-    """Echo, until either side closes; what `for` swallows is raised here."""
+    """Echo until either side closes; unlike `for`, raises ConnectionClosed."""
     while True:
         ws.send(ws.receive())
 
@@ -60,7 +60,7 @@ def leave(ws: WebSocket, name: str) -> None:
 @route("/return")
 @route("/return-to-a-stone", close_timeout=0.3)
 def end_by_return(ws: WebSocket) -> None:
-    """Just return."""
+    """Return at once."""
 
 
 @route("/close/<int:code>")
@@ -76,7 +76,7 @@ def wait_then_close(ws: WebSocket) -> None:
 
 @route("/headers")
 def headers(ws: WebSocket) -> None:
-    """Tell the client what a handler sees of its request."""
+    """Send the client what a handler sees of its request."""
     ws.send_json(
         {
             "cookies": dict(request.cookies),
@@ -111,7 +111,7 @@ def fan(ws: WebSocket, senders: int, messages: int) -> None:
 
     for sender in range(senders):
         primitives.spawn(functools.partial(send_all, sender))
-    # The client says when it has everything.
+    # The client sends a message when it has received everything.
     ws.receive()
 
 
@@ -130,7 +130,7 @@ def busy(ws: WebSocket) -> None:
 
 @route("/deaf", ping_interval=0.3, ping_timeout=0.5)
 def deaf(ws: WebSocket) -> None:
-    """Never receive, and leave when there is nobody to send to."""
+    """Never receive, and return when the connection has ended."""
     while ws.connected:
         primitives.pause(0.02)
 
@@ -163,7 +163,7 @@ def compute(ws: WebSocket) -> None:
 
 @route("/until-lost")
 def until_lost(ws: WebSocket) -> None:
-    """Look at `connected` only, as a handler that waits for something else does."""
+    """Check `connected` only, as a handler that waits for something else does."""
     deadline = time.monotonic() + 10
     while ws.connected and time.monotonic() < deadline:
         primitives.pause(0.02)
@@ -172,7 +172,7 @@ def until_lost(ws: WebSocket) -> None:
 
 @route("/tidy/<seconds>")
 def tidy(ws: WebSocket, seconds: str) -> None:
-    """Have something left to do when the connection is lost, perhaps for ever."""
+    """Keep running for some time after the connection is lost, perhaps for ever."""
     while ws.connected:
         primitives.pause(0.02)
     record("tidying")
@@ -189,7 +189,7 @@ def push(ws: WebSocket) -> None:
 
 @route("/timeout")
 def receive_timeout(ws: WebSocket) -> None:
-    """Ask with a timeout, and tell how that went."""
+    """Receive with a timeout, and send the result."""
     started = time.monotonic()
     message = ws.receive(timeout=float(request.args["seconds"]))
     ws.send_json({"message": message, "seconds": time.monotonic() - started})
@@ -244,7 +244,7 @@ def other_thread(ws: WebSocket, action: str) -> None:
 
 @route("/send-after/<seconds>")
 def send_after(ws: WebSocket, seconds: str) -> None:
-    """Send again and again after the peer may have gone, with its own failure recorded."""
+    """Send repeatedly after the peer may have gone, and record the error."""
     ws.receive()
     primitives.pause(float(seconds))
     for _ in range(200):
@@ -261,6 +261,6 @@ def pong(ws: WebSocket) -> None:
 
 @route("/hold")
 def hold(ws: WebSocket) -> None:
-    """Wait in receive(): the common handler."""
+    """Wait in receive(), as most handlers do."""
     ws.send("held")
     ws.receive()

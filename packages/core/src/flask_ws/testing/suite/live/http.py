@@ -1,4 +1,4 @@
-"""HTTP views: what goes on beside WebSockets, and what the tests want to know of the process."""
+"""HTTP views: requests beside WebSockets, and facts about the process for the tests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def slow() -> str:
 
 @app.get("/smuggled")
 def smuggled() -> str:
-    """What no test asks for in a request of its own."""
+    """Record a request that no test makes by itself: only smuggled bytes reach it."""
     record("smuggled")
     return "smuggled"
 
@@ -51,13 +51,13 @@ def process() -> flask.Response:
 
 
 def count_environs() -> int:
-    """Environs of handshakes that somebody still has."""
+    """Count the environs of handshakes that are still referenced."""
     gc.collect()
     return sum(type(o) is dict and "HTTP_SEC_WEBSOCKET_KEY" in o for o in gc.get_objects())
 
 
 def count_greenlets() -> int:
-    """Greenlets that have not ended, where there are any at all."""
+    """Count the greenlets that have not ended."""
     module = sys.modules.get("greenlet")
     if module is None:
         return 0
