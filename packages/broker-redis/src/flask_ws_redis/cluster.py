@@ -1,4 +1,4 @@
-"""ClusterBroker: publications by way of a cluster, where each channel has its own server."""
+"""ClusterBroker: publications through a cluster, where each channel has its own server."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["ClusterBroker"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Stands for the cluster among the names of its servers.
+#: The cluster's own name, among the names of its servers.
 WHOLE = ""
 
-#: What redis-py raises of a cluster that is not there, or not whole.
+#: What redis-py raises for a cluster that cannot be reached, or is incomplete.
 ERRORS = (RedisError, RedisClusterException, OSError)
 
 
@@ -50,7 +50,7 @@ class ClusterBroker(Broker):
         self._connecting = threading.Lock()
         self._notices = Notices()
         self._client: SharedClient | None = None
-        # That of the cluster is about finding its servers; theirs go by their names.
+        # The cluster's is about finding its servers; theirs are kept by name.
         self._whole = self._make_health(settings.name, WHOLE)
         self._healths: dict[str, Health] = {}
         self._gone: set[str] = set()
@@ -102,7 +102,7 @@ class ClusterBroker(Broker):
         try:
             wish.wait(CONFIRM_SECONDS)
         except BaseException:
-            # Such as a greenlet's timeout: for who has asked, nothing is subscribed.
+            # Such as a greenlet's timeout: for the caller, nothing is subscribed.
             self._leave(channel, None)
             raise
 
@@ -139,7 +139,7 @@ class ClusterBroker(Broker):
         return found
 
     def went_away(self, reason: str) -> None:
-        """Do nothing: who has failed has said so before, and it may be back since.
+        """Do nothing: the failed call has reported it, and Redis may be back since.
 
         :param reason: what happened.
         """
@@ -167,7 +167,7 @@ class ClusterBroker(Broker):
             return client
         health = self._whole
         attempt = health.check()
-        # Not for ever: redis-py may log, and whoever handles the log publish.
+        # With a timeout: redis-py may log, and a log handler may publish.
         if not self._connecting.acquire(timeout=TURN_SECONDS):
             raise BrokerError(f"Redis at {health.name}: others are connecting.")
         error: Exception | None = None
@@ -192,7 +192,7 @@ class ClusterBroker(Broker):
         return client
 
     def _give_up_client(self, client: SharedClient) -> None:
-        """Begin anew with the servers that the URL names."""
+        """Drop a client; the next one begins with the servers that the URL names."""
         with self._lock:
             if self._client is client:
                 self._client = None
@@ -203,7 +203,7 @@ class ClusterBroker(Broker):
         attempt = health.check()
         try:
             with client as cluster:
-                # To a server that is named it goes once, or to the one that has its channel now.
+                # With a server named, it is sent once: there, or to where the channel is now.
                 answer = cluster.execute_command(*command, target_nodes=node)
         except ERRORS as error:
             if isinstance(error, RedisClusterException):
@@ -275,7 +275,7 @@ class ClusterBroker(Broker):
             if channel is not None:
                 self._misplaced[channel] = None
             self._has_work.set()
-        # What has been published since its server was asked may have gone elsewhere.
+        # What has been published since its server was found may have gone elsewhere.
         self.interrupted(channel)
 
     def _place_all(self) -> None:
@@ -292,7 +292,7 @@ class ClusterBroker(Broker):
             now = time.monotonic()
             refreshes = is_outdated and now >= next_time
             if refreshes:
-                # The first time at once; but a cluster that is not whole is not to be pressed.
+                # The first time at once; then with delays, to spare a cluster that is incomplete.
                 attempts = attempts + 1 if now - next_time < 2 * LONGEST_DELAY else 1
                 next_time = now + backoff(attempts)
             try:
@@ -336,8 +336,8 @@ class ClusterBroker(Broker):
         self._forget_strangers(cluster)
 
     def _give_up(self, changed: dict[str, None], error: Exception) -> None:
-        """Keep nobody waiting, and try later."""
-        # What :meth:`_connect` raises has been taken note of; again, it would be tried ever later.
+        """Release those who wait, and try again later."""
+        # What :meth:`_connect` raises has been counted; twice, the delays would grow too fast.
         if not isinstance(error, BrokerError):
             self._whole.fail_to_listen(error)
         with self._lock:
@@ -348,7 +348,7 @@ class ClusterBroker(Broker):
             wish.set()
 
     def _settle(self, wishes: list[Wish | None]) -> None:
-        """Say that the cluster was found, when all that was wanted meanwhile is there."""
+        """Report that the cluster was found, once the channels wanted meanwhile are confirmed."""
         if self._whole.is_gone:
             for wish in wishes:
                 if wish is not None:
@@ -370,7 +370,7 @@ class ClusterBroker(Broker):
             listener = self._listen_to(cluster.get_node_from_key(channel))
             self._placed[channel] = listener
             if wish.is_set() and (listener is not old or again):
-                # Somebody has waited for it in vain.
+                # A wish is set once only: the new subscription needs another.
                 with self._lock:
                     wish = Wish()
                     if channel in self._wanted:

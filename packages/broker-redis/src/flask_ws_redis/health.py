@@ -14,15 +14,15 @@ from .notices import Notices
 
 __all__ = ["Health", "backoff"]
 
-#: Seconds before the second attempt to reach a Redis that is gone, and the most there ever are.
+#: Seconds before the second attempt to reach a Redis that is gone, and before later ones at most.
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
-#: Seconds for which one who tries a Redis that was gone keeps others from it.
+#: Seconds for which an attempt to reach a Redis that was gone keeps others from trying.
 TRIAL_SECONDS = 3.0
 
 
 def backoff(attempts: int) -> float:
-    """Return the seconds to wait after so many failed attempts, never twice the same.
+    """Return the seconds to wait after so many failed attempts, with jitter.
 
     :param attempts: how many there were, at least one.
     """
@@ -41,10 +41,10 @@ class Attempt(NamedTuple):
 
 
 class Health:
-    """What those who use one Redis, to publish or to listen, know of it.
+    """The state of one Redis, shared by its publishers and its listener.
 
-    While it is known to be gone, :meth:`check` sends those who publish away at once. If there is
-    a listener, it finds out when Redis is back; else one who publishes may try, now and then.
+    While it is known to be gone, :meth:`check` raises at once. If there is a listener, it finds
+    out when Redis is back; otherwise a publisher may try from time to time.
 
     :param name: where it is, for logs and errors.
     :param went_away: called with the reason when it is gone.
@@ -60,7 +60,7 @@ class Health:
         notices: Notices,
     ) -> None:
         self.name = name
-        #: Asks the listener, if there is one, to make sure of its connection.
+        #: Asks the listener, if there is one, to check its connection.
         self.on_doubt: Callable[[], object] | None = None
         self._went_away = went_away
         self._came_back = came_back
@@ -102,13 +102,13 @@ class Health:
         """
         with self._lock:
             if attempt.began < self._succeeded:
-                # It comes late: somebody else has had success since.
+                # It comes late: another attempt has succeeded since.
                 return
-            # Those that were under way when it went count as one.
+            # Attempts that were under way when Redis went away count as one.
             if attempt.is_trial or not self._is_gone:
                 self._wait()
             if self.on_doubt is not None and not self._is_deaf:
-                # It may not have noticed yet.
+                # The listener may not have noticed yet.
                 self._is_deaf = True
                 self._notices.leave(self.on_doubt)
             self._be_gone(error)
@@ -126,7 +126,7 @@ class Health:
         self._notices.make()
 
     def lose(self, error: BaseException) -> None:
-        """Take note that the listener's connection was lost. It may still be there for others.
+        """Take note that the listener's connection was lost. Others may still reach Redis.
 
         :param error: what was raised.
         """

@@ -1,4 +1,4 @@
-"""Listener: the connection on which the messages of a Redis come, and the thread that reads it."""
+"""Listener: the connection on which messages of a Redis arrive, and the thread that reads it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["CLOSE_SECONDS", "CONFIRM_SECONDS", "Listener", "Wish"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Seconds that one who subscribes waits for the server to confirm it, at most.
+#: Seconds that a subscriber waits for the server to confirm it, at most.
 CONFIRM_SECONDS = 2.0
 #: Seconds that :meth:`Listener.close` waits for the thread, at most.
 CLOSE_SECONDS = 5.0
-#: Messages that are read before changes are seen to.
+#: Messages that are read before changes are sent.
 READ_AT_ONCE = 100
 
 MESSAGES = (b"message", b"smessage")
@@ -35,7 +35,7 @@ PONGS = (b"pong", b"PONG")
 
 
 class Wish:
-    """A wish to listen to a channel, of which there may be many: it is small once it is granted."""
+    """A request to listen to a channel. There may be many: once set, it takes little memory."""
 
     __slots__ = ("_granted", "is_confirmed")
 
@@ -45,11 +45,11 @@ class Wish:
         self.is_confirmed = False
 
     def is_set(self) -> bool:
-        """Tell whether nobody need wait for it any more."""
+        """Tell whether no thread needs to wait for it any more."""
         return self._granted is None
 
     def set(self) -> None:
-        """Keep nobody waiting: the server has confirmed it, or is away."""
+        """Wake those who wait: the server has confirmed it, or is away."""
         granted, self._granted = self._granted, None
         if granted is not None:
             granted.set()
@@ -62,10 +62,9 @@ class Wish:
 
 
 class Listener:
-    """Listens to channels on one Redis, and returns to it by itself when it was gone.
+    """Listens to channels on one Redis, and reconnects by itself.
 
-    One thread does all that is done with the connection, so that no two ever do. Others leave
-    their wishes and wake it.
+    Only one thread uses the connection. Others queue their changes and wake it.
 
     :param connect: makes a connection of redis-py's.
     :param deliver: called for each message with its channel and payload.
@@ -97,7 +96,7 @@ class Listener:
         self._changed: dict[str, None] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
-        # Whether the connection was lost, and has not all its subscriptions again.
+        # Whether the connection was lost, and its subscriptions are not all restored.
         self._is_away = False
         # What is sent into one end wakes the thread, which waits at the other.
         self._pipe: tuple[_socket.socket, _socket.socket] | None = None
@@ -109,7 +108,7 @@ class Listener:
         self._is_complete = False
         self._attempts = 0
         self._pings = 0
-        # Whether somebody has asked whether the connection is still there; and is to be told.
+        # Whether a check of the connection was requested; and whether one is under way.
         self._is_doubted = False
         self._is_asked = False
         health.on_doubt = self.doubt
@@ -146,7 +145,7 @@ class Listener:
             replaced.set()
 
     def doubt(self) -> None:
-        """Make sure of the connection, and tell :class:`Health` of it."""
+        """Have the connection checked, and the result reported to :class:`.Health`."""
         with self._lock:
             self._is_doubted = True
             self._wake()
@@ -205,11 +204,11 @@ class Listener:
                     logger.exception("Listening to Redis failed; it begins anew.")
                     self._fail(error)
                 except BaseException as error:
-                    # The end of this thread, but not of listening.
+                    # This thread ends; another one goes on listening.
                     self._fail(error)
                     raise
                 finally:
-                    # One that is lost again and again at once is not healthy either.
+                    # A connection that is lost soon after each start counts as failing, too.
                     if self._is_complete and time.monotonic() - began > LONGEST_DELAY:
                         self._attempts = 0
                     self._attempts += 1
@@ -252,7 +251,7 @@ class Listener:
         with self._lock:
             self._thread = None
             if not self._closed:
-                # Impossible at the end of the process, where nobody listens.
+                # No thread can be started, nor is needed, at interpreter shutdown.
                 with contextlib.suppress(RuntimeError):
                     self._start()
                 return
@@ -276,7 +275,7 @@ class Listener:
         heard, asked = time.monotonic(), 0.0
         while not self._closed:
             if self._send_changes() and asked <= heard:
-                # They are to be confirmed.
+                # The server is to confirm them.
                 asked = time.monotonic()
             more = self._read_some()
             now = time.monotonic()
@@ -309,7 +308,7 @@ class Listener:
 
     def _pong(self) -> None:
         self._pings -= 1
-        # Not the answer to one that was sent before.
+        # Not the answer to an earlier ping.
         if self._is_asked and not self._pings:
             self._is_asked = False
             self._health.succeed(listener=True)
@@ -326,7 +325,7 @@ class Listener:
             try:
                 name = channel.encode()
             except UnicodeEncodeError as error:
-                # Who has asked for it was told; here it must not cost the other channels anything.
+                # The caller got an exception; here it must not affect the other channels.
                 logger.error("Nobody can listen to %r: %s.", channel, error.reason)
                 if wish is not None:
                     wish.set()
@@ -340,7 +339,7 @@ class Listener:
                     continue
                 self._sent[channel] = wish
                 command = self._subscribe
-            # One for each: what the server refuses is known, and a cluster wants it so.
+            # One command for each: a refusal is about one channel, and a cluster requires it.
             commands.append((command, name))
             self._unconfirmed.append((command, channel, wish))
         if commands:
@@ -349,8 +348,8 @@ class Listener:
         return bool(commands)
 
     def _read_some(self) -> bool | None:
-        """Read what has come; ``None`` if nothing has, and whether there may be more."""
-        # TLS and redis-py may have more than the socket shows.
+        """Read what has arrived; ``None`` if nothing has, and whether there may be more."""
+        # TLS and redis-py may have buffered more than the socket shows.
         for number in range(READ_AT_ONCE):
             if not self._connection.can_read(timeout=0):
                 return None if number == 0 else False
@@ -363,7 +362,7 @@ class Listener:
         except ResponseError as error:
             self._refused(error)
             return
-        # A list, but for the answer to a ping where nothing is subscribed to.
+        # A list, except for the answer to a ping where nothing is subscribed to.
         kind = response[0] if isinstance(response, list) else response
         if kind in PONGS:
             self._pong()
@@ -383,7 +382,7 @@ class Listener:
                 wish.is_confirmed = True
                 wish.set()
         elif command == self._unsubscribe:
-            # Nobody has asked for it: the cluster has given the channel to another server.
+            # Not requested: the cluster has moved the channel to another server.
             self._misplaced(channel)
 
     def _refused(self, error: ResponseError) -> None:
@@ -413,13 +412,13 @@ class Listener:
     # Forks
 
     def leave_to_parent(self) -> None:
-        """Let go of the connection, in a child process that has inherited it."""
+        """Drop the connection, in a child process that has inherited it."""
         self._lock = threading.Lock()
         self._closed = True
         self._thread = None
         connection, self._connection = self._connection, None
         if connection is not None:
-            # redis-py knows that it is not this process's, and leaves it open for the other.
+            # redis-py knows that it is the parent's, and leaves it open there.
             with contextlib.suppress(Exception):
                 connection.disconnect()
         pipe, self._pipe = self._pipe, None
@@ -448,7 +447,7 @@ def _make_pipe() -> tuple[_socket.socket, _socket.socket]:
 
 
 def _wait_readable(fds: list[int], timeout: float) -> list[int]:
-    # Looked up here and now: gevent replaces select.poll, eventlet and Windows have none.
+    # Looked up at each call: gevent replaces select.poll, eventlet and Windows have none.
     poll = getattr(select, "poll", None)
     if poll is None:
         return select.select(fds, [], [], timeout)[0]

@@ -10,23 +10,23 @@ __all__ = ["Notices"]
 
 
 class Notices:
-    """Calls functions in the order in which they were left, one at a time.
+    """Calls functions in the order in which they were queued, one at a time.
 
-    What has happened is decided under a lock, and those who hear of it may do anything: write a
-    log, publish. So the calls are left here under the lock, and made after it.
+    What has happened is decided under a lock, and the functions may do anything: log, publish. So
+    the calls are queued here under the lock, and made after its release.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], object]] = deque()
-        # Nobody ever waits for it: whoever has it makes the calls of the others, too.
+        # Nobody waits for it: the thread that holds it also makes the calls of others.
         self._calling = threading.Lock()
 
     def leave(self, function: Callable[[], object]) -> None:
-        """Leave a call to be made; calls nothing."""
+        """Queue a call; calls nothing."""
         self._waiting.append(function)
 
     def make(self) -> None:
-        """Make the calls, unless somebody is at it."""
+        """Make the calls, unless another thread is making them."""
         while self._waiting and self._calling.acquire(False):
             try:
                 while self._waiting:

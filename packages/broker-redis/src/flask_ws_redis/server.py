@@ -1,4 +1,4 @@
-"""ServerBroker: publications by way of one Redis."""
+"""ServerBroker: publications through one Redis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .shared import SharedClient
 
 __all__ = ["ServerBroker", "decode", "escape"]
 
-#: Seconds that one who publishes waits for one of the connections, at most.
+#: Seconds that a publisher waits for one of the connections, at most.
 TURN_SECONDS = 1.0
 
 
@@ -91,7 +91,7 @@ class ServerBroker(Broker):
         try:
             wish.wait(CONFIRM_SECONDS)
         except BaseException:
-            # Such as a greenlet's timeout: for who has asked, nothing is subscribed.
+            # Such as a greenlet's timeout: for the caller, nothing is subscribed.
             listener.unsubscribe(channel)
             raise
 
@@ -126,7 +126,7 @@ class ServerBroker(Broker):
         }
 
     def went_away(self, reason: str) -> None:
-        """Do nothing: who has failed has said so before, and it may be back since.
+        """Do nothing: the failed call has reported it, and Redis may be back since.
 
         :param reason: what happened.
         """
@@ -142,10 +142,10 @@ class ServerBroker(Broker):
 
 
 def escape(prefix: str) -> bytes:
-    """Write a prefix so that Redis takes it as it is where it takes a pattern."""
+    """Escape a prefix for use in a Redis pattern."""
     return "".join(f"\\{char}" if char in "\\*?[]^" else char for char in prefix).encode()
 
 
 def decode(name: bytes) -> str:
-    """Read the name of a channel, which may be another program's."""
+    """Decode the name of a channel, which may be another program's."""
     return name.decode(errors="replace")

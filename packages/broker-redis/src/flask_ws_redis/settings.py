@@ -1,4 +1,4 @@
-"""Settings: what a URL says of a Redis, and what it leaves to us."""
+"""Settings: what a URL says about a Redis, and the defaults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Settings"]
 CLUSTER = "+cluster://"
 DEFAULT_PORT = 6379
 
-#: Seconds for a connection to be made, and for an answer: who publishes waits for it.
+#: Seconds for a connection to be made, and for an answer: the publisher waits for it.
 CONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 #: Seconds of silence after which the server is asked whether it is still there.
@@ -32,7 +32,7 @@ NOT_A_URL = (
 )
 
 #: What a URL cannot set. Messages are bytes; subscriptions are told apart from answers as
-#: RESP 2 does it; and what is tried again might arrive twice.
+#: RESP 2 does it; and a retried publication might arrive twice.
 FORCED = {"decode_responses": False, "protocol": 2}
 REFUSED = ("decode_responses", "protocol", "retry_on_timeout", "retry_on_error")
 
@@ -70,7 +70,7 @@ class Settings:
             # What is wrong with it may be a part of the password.
             raise ConfigurationError(NOT_A_URL) from None
         except ValueError as error:
-            # Of the options; it names one.
+            # It is about the options, and names one.
             raise ConfigurationError(f"SOCK_BROKER_URL: {error}") from None
         for name in REFUSED:
             if name in arguments:
@@ -95,19 +95,19 @@ class Settings:
             _check_hostnames(arguments)
         user, password = arguments.pop("username", None), arguments.pop("password", None)
         if user is not None or password is not None:
-            # redis-py shows its arguments, in the text of its objects.
+            # redis-py shows its arguments in the repr of its objects.
             provider = UsernamePasswordCredentialProvider(user, password)
             arguments["credential_provider"] = provider
         arguments = defaults | arguments | FORCED
         try:
-            # It does not connect yet, but would be surprised by a name that it does not know.
+            # This does not connect yet, but raises if it does not know an option.
             connection_class(**arguments)
         except (TypeError, ValueError, redis.RedisError) as error:
             raise ConfigurationError(f"SOCK_BROKER_URL: {error}") from None
         return cls(name, nodes, connection_class, arguments, max_connections)
 
     def make_connection(self, **arguments: Any) -> Any:
-        """Make a connection, which is not made yet.
+        """Make a connection object, which does not connect yet.
 
         :param arguments: those that differ from the URL's: a node's host and port.
         """
@@ -120,16 +120,16 @@ class Settings:
 
     @property
     def is_tls(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether TLS is used."""
         return self.connection_class is redis.SSLConnection
 
 
 class _NotAUrl(ValueError):
-    """A URL cannot be taken apart."""
+    """A URL cannot be parsed."""
 
 
 def _check_form(url: str) -> None:
-    """See that a URL can be read in one way only.
+    """Check that a URL can be read in one way only.
 
     :raises _NotAUrl: it cannot.
     """

@@ -1,4 +1,4 @@
-"""SharedClient: a client of redis-py's that is given up while others may be using it."""
+"""SharedClient: a client of redis-py's that may be given up while other threads use it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["SharedClient"]
 class SharedClient:
     """A client of redis-py's, which any thread may use, in a ``with`` statement.
 
-    redis-py closes a connection without asking whether another thread is at it, and what that
-    one then raises may be anything. So who gives a client up leaves that to its last user.
+    redis-py closes a connection even while another thread uses it, which may then raise anything.
+    So the connections of a client that is given up are closed by its last user.
 
     :param client: the client.
-    :param disconnect: closes its connections; it makes new ones if it is used once more.
+    :param disconnect: closes its connections; it makes new ones if it is used again.
     """
 
     def __init__(self, client: Any, disconnect: Callable[[], object]) -> None:
@@ -50,7 +50,7 @@ class SharedClient:
         with self._lock:
             if not self._is_given_up or self._users or self._is_disconnecting:
                 return
-            # Nobody is to take up what is being closed; and redis-py's code runs under no lock.
+            # New users are refused from here on; redis-py's code runs under no lock.
             self._is_disconnecting = True
         try:
             self._disconnect()

@@ -1,4 +1,4 @@
-"""Channels: publishing to those who are subscribed, in this process and in the others."""
+"""Channels: publishing to subscribers, in this process and in others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("flask_ws")
 
 POLICY_VIOLATION = 1008
 
-#: A publication on its way between processes begins with the version of its format, which
+#: A publication sent between processes begins with the version of its format, which
 #: process it is from, its number there, and whether it is text.
 VERSION = b"\x02"
 ORIGIN_SIZE = 8
@@ -41,7 +41,7 @@ class Opened(NamedTuple):
 
     broker: Broker
     prefix: str
-    #: Which process it is, for the others.
+    #: Identifies this process to the others.
     origin: bytes
     subscriptions: Subscriptions
     #: The numbers of its publications, each greater than those before it.
@@ -58,11 +58,11 @@ class Channels:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
         self.start_anew()
-        # The parent's broker, and its connections, are the parent's.
+        # A child must not use its parent's broker and connections.
         after_fork(self.start_anew)
 
     def start_anew(self) -> None:
-        """Forget all; in a child after a fork, nothing here is its own."""
+        """Forget all; in a child after a fork, all of it is the parent's."""
         self._opening = Once(self._open)
         self._warned = False
 
@@ -118,17 +118,17 @@ class Channels:
         data: str | BytesLike,
         excluded: Collection[Connection] = (),
     ) -> bool:
-        """Send a message to all subscribers, by the broker.
+        """Send a message to all subscribers, through the broker.
 
         Those in this process get it when the broker brings it back, so that all have one order;
-        at once, where it brings nothing back, or is away.
+        at once, where it brings nothing back, or cannot be reached.
 
         :return: whether the broker has taken it.
         """
         check_name(channel)
         first, payload = encode(data)
         if not isinstance(payload, bytes):
-            # The caller may go on to change it.
+            # The caller may change it later.
             payload = bytes(payload)
         try:
             opened = self._opening.made or self._get()
@@ -179,7 +179,7 @@ class Channels:
             opened.broker.close()
 
     def _receive(self, channel: str, payload: bytes) -> None:
-        """Take in what the broker brings."""
+        """Pass a publication from the broker on to its subscribers."""
         opened = self._opening.made
         if opened is None:
             # Nobody can have subscribed yet.
@@ -200,7 +200,7 @@ class Channels:
             subscribers.send(message)
 
     def _interrupted(self, channel: str | None) -> None:
-        """Publications may have been lost on their way here; of all channels, if none is named."""
+        """Handle a possible loss of publications; on all channels, if none is named."""
         opened = self._opening.made
         if opened is None:
             return
@@ -216,7 +216,7 @@ class Channels:
         try:
             return self._opening.get()
         except NotYetError:
-            # By whoever handles what is logged meanwhile.
+            # A log handler publishes or subscribes while the broker is being opened.
             raise BrokerError("The broker is being opened.") from None
 
     def _open(self) -> Opened:
@@ -240,7 +240,7 @@ class Channels:
 
 
 def _hand_over(opened: Opened, channel: str, first: int, payload: bytes, number: int) -> bool:
-    """Give a publication to the broker; ``False`` if it is away."""
+    """Hand a publication over to the broker; ``False`` if it cannot be reached."""
     head = VERSION, opened.origin, number.to_bytes(NUMBER_SIZE, "big"), KINDS[first]
     try:
         opened.broker.publish(opened.prefix + channel, b"".join((*head, payload)))
@@ -277,6 +277,6 @@ def close_brokers() -> None:
             logger.exception("The broker did not end well.")
 
 
-# Before the monitor registers its goodbye, and so called after it: on_close() may publish.
+# Registered before the monitor's exit function, so called after it: on_close() may publish.
 atexit.register(close_brokers)
 after_fork(_brokers.clear)

@@ -1,7 +1,7 @@
-"""Sending many connections what waits for them, so that what follows closely goes along.
+"""Flushing the outboxes of many connections, so that publications share a system call.
 
-Most of what a small message costs is the system call. So a publication to many goes into their
-outboxes first, which is cheap, and out of them a moment later, with those that came meanwhile.
+Most of what a small message costs is the system call. So a publication to many is put into their
+outboxes first, which is cheap, and sent a moment later, with those that were published meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger("flask_ws")
 
 #: Seconds after which a thread with nothing to do ends.
 PATIENCE = 0.5
-#: Messages that wait for the thread, and their bytes; the publisher of more does its work.
+#: The most messages, and bytes, that wait for the thread; the publisher of more flushes itself.
 MANY_MESSAGES = 16
 MANY_BYTES = 2**16
 
@@ -28,7 +28,7 @@ NAME = "flask_ws.Spreader"
 
 
 class Round:
-    """The connections that get a message each, again and again.
+    """Connections whose outboxes are flushed together, again and again.
 
     :param connections: the connections.
     """
@@ -37,9 +37,9 @@ class Round:
 
     def __init__(self, connections: list[Connection]) -> None:
         self.connections = connections
-        #: Whether it waits for the spreader to begin.
+        #: Whether it waits for the spreader.
         self.due = False
-        #: How much waits in each outbox, about.
+        #: Roughly how much waits in each outbox.
         self.messages = 0
         self.size = 0
 
@@ -50,15 +50,15 @@ class Round:
             try:
                 connection.sender.flush()
             except Exception:
-                # Others have done nothing to deserve that.
+                # A failure of one connection must not affect the others.
                 logger.exception("%s did not take a publication.", connection.label)
 
 
 class Spreader:
-    """Makes the rounds, on a thread of its own while there are any.
+    """Flushes the rounds, on a thread of its own while there are any.
 
     :param concurrency: the primitives of the connections.
-    :param home: the thread in which they work, if they do in one only.
+    :param home: the one thread in which they work, if any.
     """
 
     def __init__(self, concurrency: Concurrency, home: HomeThread | None = None) -> None:
@@ -69,14 +69,14 @@ class Spreader:
         )
 
     def add(self, round_: Round, size: int) -> None:
-        """Have a round made soon; a message is in the outboxes already.
+        """Have a round flushed soon; a message is in the outboxes already.
 
-        :param size: how large it is.
+        :param size: the size of the message.
         """
         round_.messages += 1
         round_.size += size
         if round_.messages >= MANY_MESSAGES or round_.size >= MANY_BYTES:
-            # The thread does not keep up. It is not to be waited for.
+            # The thread does not keep up: do its work here.
             round_.make()
         elif not round_.due:
             round_.due = True
@@ -94,7 +94,7 @@ class Spreader:
                 round_ = self._rounds.popleft()
             except IndexError:
                 return
-            # Before it is made: what is put into an outbox after this is for the next one.
+            # Before the flush: what is put into an outbox after this is for the next one.
             round_.due = False
             round_.make()
 

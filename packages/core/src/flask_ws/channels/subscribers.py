@@ -16,7 +16,7 @@ __all__ = ["Subscribers"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Seconds after which one who has a message for a channel leaves it to whoever sends there.
+#: Seconds that a publisher waits for its turn, before it leaves its message to the sending thread.
 TURN_SECONDS = 1.0
 
 #: Up to this many subscribers are sent a publication at once, and not by the spreader.
@@ -24,9 +24,9 @@ FEW = 16
 
 
 class Afterwards:
-    """What is left to do when a message has been sent in a home thread, and the turn is over.
+    """Calls to make when a message has been sent in a home thread, and the turn is over.
 
-    The thread may do its part at once, or later.
+    The home thread may send it at once, or later.
     """
 
     __slots__ = ("_calls", "_is_over")
@@ -42,7 +42,7 @@ class Afterwards:
             self.begin()
 
     def begin(self) -> None:
-        """The turn is over."""
+        """Make the calls: the turn is over."""
         self._is_over = True
         while self._calls:
             self._calls.pop(0)()
@@ -69,7 +69,7 @@ class Group:
     ) -> None:
         """Send each of them a message; waits for none.
 
-        :param later: gets what is to be called when the turn is over: it logs, or may wait.
+        :param later: gets the calls to make when the turn is over: they log, or may wait.
         """
         if self._home is None:
             self._send(message, excluded, later)
@@ -94,7 +94,7 @@ class Group:
                 if not (sender.send_shared(message) if few else sender.queue_shared(message)):
                     later.append(sender.overflow)
             except Exception as error:
-                # Others have done nothing to deserve that.
+                # A failure of one connection must not affect the others.
                 later.append(functools.partial(_report, connection, error))
         if not few:
             later.append(functools.partial(self._spreader.add, self.round, len(message.plain)))
@@ -105,7 +105,7 @@ def _report(connection: Connection, error: Exception) -> None:
 
 
 class Own:
-    """A publication of this process's that the broker is to bring back.
+    """A publication of this process that the broker is to bring back.
 
     :param message: the message.
     :param excluded: who does not get it.
@@ -124,7 +124,7 @@ class Own:
         self.taken: int | None = None
 
 
-#: The groups of a channel on which nothing has been published yet, as most of them are.
+#: The groups of a channel on which nothing has been published yet, as on most.
 NO_GROUPS: tuple[int, list[Group]] = -1, []
 
 
@@ -148,14 +148,14 @@ class Subscribers:
     )
 
     def __init__(self) -> None:
-        # A dictionary keeps the order in which they came.
+        # A dictionary keeps the order of subscription.
         self._connections: dict[Connection, None] = {}
         self._version = 0
-        # The same for publishers, who take no lock, and of which version it is.
+        # The version of a copy in groups, and the copy, for publishers, who take no lock.
         self._grouped = NO_GROUPS
-        # What has been put into outboxes and perhaps not sent, so that it is not too much, ever.
+        # Messages and bytes in the outboxes that may not be sent yet, for the spreader's limits.
         self._messages = self._size = 0
-        # Messages that wait for their turn, whose it is, and in which thread.
+        # Messages to send, the lock that the sending thread holds, and that thread's identifier.
         self._waiting: list[tuple[SharedMessage, Collection[Connection]]] = []
         self._turn = threading.Lock()
         self._sending: int | None = None
@@ -163,7 +163,7 @@ class Subscribers:
         self._owns: dict[int, Own] = {}
         self._owning = threading.Lock()
         self._interruptions = 0
-        #: Whether the broker knows of them; and set at the end of the call that tells it.
+        #: Whether the broker is subscribed; and an event for the end of a call that changes it.
         self.is_told = False
         self.call: threading.Event | None = None
 
@@ -171,18 +171,18 @@ class Subscribers:
         return len(self._connections)
 
     def add(self, connection: Connection) -> None:
-        """Take in a connection that is not here."""
+        """Add a connection that is not here yet."""
         self._connections[connection] = None
         self._change()
 
     def remove(self, connection: Connection) -> None:
-        """Let go of one that is."""
+        """Remove a connection that is here."""
         del self._connections[connection]
         self._change()
 
     def _change(self) -> None:
         self._version += 1
-        # Not until somebody publishes: those who are gone would be kept so long.
+        # Now, not at the next publication: it would keep closed connections until then.
         for group in self._grouped[1]:
             self._messages += group.round.messages
             self._size += group.round.size
@@ -198,13 +198,13 @@ class Subscribers:
         self._send_waiting()
 
     def _send_waiting(self) -> None:
-        """Send what waits, if it is not another thread's turn; or wait until it has."""
+        """Send what waits; if another thread is sending, wait until it has sent that."""
         waiting, turn, me = self._waiting, self._turn, threading.get_ident()
         later: list[Callable[[], object]] = []
         try:
             while True:
-                # Whoever has the turn sends what waits. It does nothing that could wait for this
-                # thread; should it all the same, or be this thread, it does so a little later.
+                # The thread that holds the lock sends what waits. It should not wait for this
+                # thread; if it does, or is this thread, it sends this message a little later.
                 may_wait = self._sending != me
                 if not turn.acquire(may_wait, TURN_SECONDS if may_wait else -1):
                     break
@@ -237,11 +237,11 @@ class Subscribers:
             self._owns[number] = Own(message, excluded, self._interruptions)
 
     def taken(self, number: int, next_number: int, *, is_deaf: bool) -> None:
-        """The broker has taken a publication.
+        """Note that the broker has taken a publication.
 
         :param number: the publication's number.
         :param next_number: a number that all later publications' are greater than.
-        :param is_deaf: whether the broker brings this process nothing just now.
+        :param is_deaf: whether the broker brings this process nothing at present.
         """
         own = self._owns.get(number)
         if own is not None:
@@ -250,20 +250,20 @@ class Subscribers:
                 self.send_own(number)
 
     def send_own(self, number: int) -> None:
-        """Send an own publication: the broker has brought it, or does not.
+        """Send a publication of this process: the broker has brought it back, or will not.
 
         :param number: its number; nothing is sent twice.
         """
         with self._owning:
             own = self._owns.pop(number, None)
-            # What was before it at the broker and has not arrived, is lost, or late.
+            # What the broker took before it, and has not brought back, is lost or late.
             self._send_own(lambda other: other.taken is not None and other.taken < number)
             if own is not None:
                 self._waiting.append((own.message, own.excluded))
         self._send_waiting()
 
     def interrupt(self) -> None:
-        """What the broker has taken may not arrive: send what this process has of it."""
+        """Send what this process has published and the broker may not bring back."""
         with self._owning:
             self._interruptions += 1
             self._send_own(lambda own: own.taken is not None)
@@ -276,7 +276,7 @@ class Subscribers:
                 self._waiting.append((own.message, own.excluded))
 
     def _group(self) -> list[Group]:
-        # Before the dictionary is read: what comes meanwhile is for the next look at it.
+        # Read before the dictionary: after a change meanwhile, it is read again.
         version = self._version
         found: dict[tuple[HomeThread | None, str], list[Connection]] = {}
         # A copy, which no other thread can interrupt.

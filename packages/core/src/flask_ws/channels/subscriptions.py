@@ -17,9 +17,9 @@ logger = logging.getLogger("flask_ws")
 class Subscriptions:
     """The channels of this process and their subscribers. Any thread may use them.
 
-    Those who publish, or pass on what the broker brings, take no lock. The others hold it for
-    the tables alone, never while the broker is told: that may take as long as the network does.
-    The broker hears of one channel from one thread at a time, of what is true then.
+    Publishing, and passing on what the broker brings, takes no lock. Other calls hold it for the
+    tables alone, never while they call the broker, which may wait for the network. For each
+    channel, one thread at a time calls the broker, with the state at that time.
 
     :param broker: the broker, started.
     :param prefix: goes before the channels' names there.
@@ -29,7 +29,7 @@ class Subscriptions:
         self._broker = broker
         self._prefix = prefix
         self._lock = threading.Lock()
-        # A channel is here as long as it has subscribers, or the broker thinks so.
+        # A channel is here as long as it has subscribers, or the broker is subscribed.
         self._channels: dict[str, Subscribers] = {}
         self._own: dict[Connection, set[str]] = {}
 
@@ -57,7 +57,7 @@ class Subscriptions:
         :raises ConnectionClosed: the connection is closed.
         """
         with self._lock:
-            # Under the lock: whoever releases the connection takes it next.
+            # Under the lock: the thread that releases the connection takes it afterwards.
             connection.check_connected()
             own = self._own.get(connection, ())
             subscribers = self._channels.get(channel)
@@ -75,7 +75,7 @@ class Subscriptions:
             except BaseException:
                 self.remove(connection, channel)
                 if not subscribers:
-                    # The connection may have ended meanwhile, and have left the rest to this call.
+                    # The connection may have ended meanwhile, and have left that to this thread.
                     self._tell(channel, subscribers)
                 raise
         return True
@@ -105,10 +105,10 @@ class Subscriptions:
                 self._tell(channel, subscribers)
 
     def _tell(self, channel: str, subscribers: Subscribers, *, wait: bool = False) -> None:
-        """Tell the broker what it does not know of a channel.
+        """Subscribe the broker to a channel, or unsubscribe it, if that has changed.
 
-        :param wait: whether to wait for another thread that tells it just now. It sees by itself
-            to what changes meanwhile.
+        :param wait: whether to wait for another thread that is doing so. That thread also handles
+            what changes meanwhile.
         """
         while True:
             with self._lock:
@@ -142,5 +142,5 @@ class Subscriptions:
         try:
             self._broker.unsubscribe(self._prefix + channel)
         except Exception:
-            # Whoever has left is not to blame.
+            # The caller leaves the channel in any case.
             logger.exception("The broker failed to end the subscription to %r.", channel)

@@ -1,14 +1,14 @@
-"""One open connection: its socket, what waits to be sent, who may receive, the closing handshake.
+"""One open connection: its socket, queued frames, receiving, the closing handshake.
 
 From the wire to the app:
 
-- ``transport``: a plain or a TLS socket: calls that wait, and calls that never do.
+- ``transport``: a plain or a TLS socket, with blocking and non-blocking calls.
 - ``state``: whether the connection is open, and what has ended it; its parts share this.
 - ``outbox``: frames that the kernel has not taken yet.
-- ``cork``: holds back small messages while a batch is worked off, to send them in one call.
-- ``sender``: the way out: messages, pings, pongs and the close frame, by any thread.
-- ``receiver``: the way in: who reads, and what frames ask for.
-- ``connection``: holds these, for whoever drives it: the http room, the monitor, the reactor,
+- ``cork``: holds back small messages while a batch is processed, to send them in one call.
+- ``sender``: sends messages, pings, pongs and the close frame; any thread may use it.
+- ``receiver``: reads frames, one thread at a time, and acts on them.
+- ``connection``: holds these, for the code that drives it: the http room, the monitor, the reactor,
   channels.
 - ``endpoint``: what an app calls, at either end; ``views.websocket`` has the server's.
 
@@ -33,12 +33,12 @@ call               who, and when                      what the peer sees
                    takes too long
 ``let_go``         the budget: the process holds      the same
                    too much, and this one most
-``lose``           whoever finds the peer dead, or    TCP ends, without a close frame: 1006
-                   waits for it no more
-``release``        the owner, once, at last           what waits goes out first; then the socket is
+``lose``           code that finds the peer dead, or  TCP ends, without a close frame: 1006
+                   stops waiting for it
+``release``        the owner, once, at the end        queued frames are sent; then the socket is
                                                       closed
 =================  =================================  =============================================
 
-Of the transport: ``half_close`` sends a FIN, ``abort`` ends TCP both ways and wakes who waits,
-``close`` gives the descriptor back.
+Of the transport: ``half_close`` sends a FIN, ``abort`` ends TCP in both directions and wakes
+waiting threads, ``close`` closes the file descriptor.
 """

@@ -1,4 +1,4 @@
-"""One open WebSocket connection: its parts, and what whoever drives it calls."""
+"""One open WebSocket connection: its parts, and the calls for the code that drives it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Connection"]
 
 
 class Connection:
-    """An endpoint of a WebSocket connection, server or client, for whoever drives it.
+    """An endpoint of a WebSocket connection, server or client, for the code that drives it.
 
     What an app calls is :class:`~.endpoint.Endpoint`, which holds one of these.
 
@@ -26,12 +26,12 @@ class Connection:
     :param protocol: the protocol.
     :param concurrency: the primitives that go with the socket.
     :param close_timeout: seconds that a closing handshake may take.
-    :param max_queue: messages that are let in while nobody receives.
+    :param max_queue: messages that are queued while nobody receives.
     :param max_queue_bytes: bytes of memory that these may take.
-    :param max_outbox: bytes that may wait for the peer to read, of what was sent without waiting.
+    :param max_outbox: bytes sent without waiting that may be queued until the peer reads them.
     :param label: the name of the connection in logs.
-    :param call_at: calls a function at a time; needed where nobody waits for the connection to
-        end, as with event views.
+    :param call_at: calls a function at a given time; needed where nobody waits for the
+        connection to end, as with event views.
     """
 
     __slots__ = (
@@ -65,11 +65,11 @@ class Connection:
         self._transport = transport
         #: The primitives that go with the socket.
         self.concurrency = concurrency
-        #: The thread where they work, if they do in one only.
+        #: The one thread in which they work; ``None`` if any thread may use them.
         self.home = home = concurrency.home()
         #: Whether it is open, and what has ended it.
         self.state = State(transport, close_timeout, call_at)
-        #: The way out.
+        #: Sends frames.
         self.sender = Sender(
             self.state,
             transport,
@@ -79,7 +79,7 @@ class Connection:
             max_outbox=max_outbox,
             label=label,
         )
-        #: The way in.
+        #: Receives frames.
         self.receiver = Receiver(
             self.state,
             self.sender,
@@ -100,9 +100,9 @@ class Connection:
         self.at_work = False
         #: Called once the connection is closed, when it is released.
         self.when_released: Callable[[Connection], object] | None = None
-        # How much had come when a ping went out, be it read or not.
+        # Bytes that had arrived when the last ping was sent, read or not.
         self._heard = 0
-        # The memory that the request takes, if that is worth counting.
+        # Bytes of memory that the request takes; 0 if too few to count.
         self._request_size = 0
 
     def begin(self, head: bytes, early: bytes, request_size: int = 0) -> None:
@@ -122,7 +122,7 @@ class Connection:
         except (OSError, ValueError):
             self.state.lose("the connection was lost before the handshake was answered")
 
-    # What is known of it
+    # State
 
     @property
     def connected(self) -> bool:
@@ -147,7 +147,7 @@ class Connection:
         """The reason that came with it."""
         return self.state.close_reason
 
-    # The end; the room's docstring has a table of who calls which
+    # Closing; the package's docstring has a table of who calls which
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection with a closing handshake, and wait for the peer's answer."""
@@ -166,7 +166,7 @@ class Connection:
             state.lose("no room for a close frame within close_timeout")
 
     def close_nowait(self, code: int, reason: str) -> None:
-        """Send a close frame and drop what comes; the connection ends with the peer's answer."""
+        """Send a close frame and drop what arrives; the connection ends with the peer's answer."""
         home = self.home
         if home is not None and not home.catch_up():
             home.call(functools.partial(self.close_nowait, code, reason), self.concurrency)
@@ -182,12 +182,12 @@ class Connection:
         )
 
     def go_away(self, code: int, reason: str) -> None:
-        """Send a close frame without waiting; messages that have come are still received."""
+        """Send a close frame without waiting; messages that have arrived are still received."""
         if self.state.close_code is None:
             self.sender.send_close_nowait(code, reason)
 
     def lose(self, reason: str) -> None:
-        """Count the connection as lost, unless it is closed already, and wake who waits for it."""
+        """Count the connection as lost, unless it is closed already, and wake waiting threads."""
         self.state.lose(reason)
 
     def release(self) -> None:
@@ -197,11 +197,11 @@ class Connection:
         if self.when_released is not None:
             self.when_released(self)
         if state.linger_until is not None and not state.released:
-            # The close frame, and the message that it may wait behind, go out first.
+            # The close frame, and the message that it may wait behind, are sent first.
             sender.drain(state.linger_until)
             if not state.peer_closed:
                 receiver.await_end(state.linger_until)
-        # Whoever still waits for the socket must be out before its descriptor is another's.
+        # A thread blocked on the socket must return before the file descriptor is reused.
         self._transport.abort()
         with receiver.reading, sender.writing:
             if not state.released:
@@ -211,7 +211,7 @@ class Connection:
                 if self._request_size:
                     budget.change(receiver, -self._request_size)
                 self._transport.close()
-        # The two hold each other, and would wait for the garbage collector.
+        # This breaks a reference cycle, which would wait for the garbage collector.
         sender.when_failed = None
 
     # For the monitor
@@ -222,10 +222,10 @@ class Connection:
         return self.receiver.needs_service
 
     def service(self) -> None:
-        """See to what comes and goes while nobody receives: never waits."""
+        """Flush the outbox, and read what has arrived while nobody receives; never waits."""
         linger_until = self.state.linger_until
         if linger_until is not None and time.monotonic() >= linger_until:
-            # A sender may be stuck on a peer that has closed, or was told to.
+            # A sender may be blocked by a peer that has closed, or was told to.
             self._transport.abort()
             return
         self.sender.flush()
@@ -243,15 +243,15 @@ class Connection:
         if self.receiver.bytes_received + unread != self._heard:
             return True
         if not self.receiver.is_backed_up:
-            # Nobody has had the time to read it.
+            # No thread has read it yet.
             return unread > 0
-        # The peer may have been made to wait before it could answer. Then it is enough that its
-        # system has acknowledged the ping.
+        # Backpressure may have kept the peer from answering. Then it is enough that its system has
+        # acknowledged the ping.
         return unread == MOST_UNREAD and self._transport.is_acknowledged()
 
     @property
     def is_reading(self) -> bool:
-        """Whether a thread reads just now: it may not have counted yet what has come."""
+        """Whether a thread is reading now: what has arrived may not be counted yet."""
         return self.receiver.is_reading
 
     @property
@@ -266,5 +266,5 @@ class Connection:
 
     @property
     def is_sending(self) -> bool:
-        """Whether something is on its way out, and a ping would have to wait behind it."""
+        """Whether something is being sent, so that a ping would have to wait behind it."""
         return self.sender.is_sending

@@ -1,8 +1,8 @@
-"""Holding back what a thread sends while it works off a batch of messages.
+"""Holding back what a thread sends while it processes a batch of messages.
 
-To send is a call of the kernel's, and dear; to send eight messages that belong to one connection is
-one call as well. So what the methods of an event view send, while more messages wait for them, goes
-out after the last: or earlier, when one of them takes its time.
+A system call is expensive, and one call can send many messages of a connection. So what the methods
+of an event view send, while more messages wait for them, goes out after the last, or earlier when
+one of them takes long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 __all__ = ["Cork", "corks"]
 
-#: Bytes that are not worth holding back any more.
+#: From this many bytes on, holding them back gains nothing.
 ENOUGH = 2**14
 
 
@@ -30,11 +30,11 @@ class Cork:
         self._held: dict[Held, None] = {}
 
     def hold(self, connection: Held) -> None:
-        """Take note of a connection that holds something back."""
+        """Register a connection that holds something back."""
         self._held[connection] = None
 
     def release(self) -> None:
-        """Send all of it; another thread may do so as well."""
+        """Send all of it; another thread may do so at the same time."""
         while self._held:
             try:
                 connection, _ = self._held.popitem()

@@ -91,7 +91,7 @@ class Endpoint:
         return self._connection.receiver.receive(timeout)
 
     def __iter__(self) -> Iterator[str | bytes]:
-        """Receive messages until the connection is closed, by whomever and for whatever reason."""
+        """Receive messages until the connection is closed, by either side and for any reason."""
         receive = self._connection.receiver.receive
         try:
             while True:
@@ -167,12 +167,12 @@ class Endpoint:
 
 
 def connection_of(ws: Endpoint) -> Connection:
-    """Return what drives a ``ws``, which an app is not shown."""
+    """Return the connection behind a ``ws``; not for apps."""
     return ws._connection
 
 
 def check_close(code: int, reason: str) -> None:
-    """Check what a close frame is to say, before anything is locked for it.
+    """Check the code and the reason of a close frame, before any lock is taken.
 
     :raises ValueError: ``code`` is not one that an endpoint may send, or ``reason`` cannot be
         encoded.

@@ -11,13 +11,13 @@ from ..protocol.shared import is_shared
 
 __all__ = ["Outbox"]
 
-#: Frames that wait are given to the kernel together until they have so many bytes: each call
-#: costs as much as copying these.
+#: Queued frames are joined up to this many bytes for one system call, which costs as much as
+#: copying them.
 JOINED_SIZE = 2**14
 
 
 class Outbox:
-    """Frames in their order. Any thread may put some in; one at a time may take them out.
+    """A queue of frames. Any thread may append some; one at a time may take them out.
 
     :param concurrency: the primitives of the connection.
     """
@@ -25,15 +25,15 @@ class Outbox:
     __slots__ = ("_lock", "closed", "frames", "size", "unsure")
 
     def __init__(self, concurrency: Concurrency) -> None:
-        # Nobody holds it for long.
+        # Never held for long.
         self._lock = concurrency.lock()
         #: Whether a close frame has been put in, which nothing may follow.
         self.closed = False
-        #: The frames; empty or ``None``, as with most connections for ever, if nothing waits.
+        #: The frames; empty or ``None`` if nothing waits, as on most connections.
         self.frames: deque[BytesLike] | None = None
         #: Their bytes.
         self.size = 0
-        #: Whether a signal's exception has come in the middle of a change of the first frame.
+        #: Whether a signal handler's exception has interrupted a change of the first frame.
         self.unsure = False
 
     @property
@@ -56,7 +56,8 @@ class Outbox:
     def close(self, frame: BytesLike, announce: Callable[[], object]) -> None:
         """Put a close frame in, which nothing may follow.
 
-        :param announce: called before it is in, so that whoever finds it has heard of it.
+        :param announce: called first, so that it has taken effect when another thread sees the
+            frame.
         """
         with self._lock:
             announce()
@@ -65,7 +66,7 @@ class Outbox:
             self.size += len(frame)
 
     def put_back(self, *rest: BytesLike) -> None:
-        """Put what the kernel did not take of a frame, in its parts, before everything else."""
+        """Put the parts of a frame that the kernel did not take before everything else."""
         with self._lock:
             self.unsure = True
             self._deque().extendleft(reversed(rest))
@@ -78,7 +79,7 @@ class Outbox:
             return any(other is frame for other in self.frames or ())
 
     def peek(self) -> BytesLike:
-        """Return what is to go out next: the next frame, with those behind it if it is small."""
+        """Return what to send next: the next frame, joined with those behind it if it is small."""
         frames = self._deque()
         if len(frames) > 1 and len(frames[0]) < JOINED_SIZE:
             with self._lock:
@@ -89,13 +90,13 @@ class Outbox:
                     size += len(frames[0])
                     parts.append(frames.popleft())
                 joined = b"".join(parts)
-                # What has been begun must not look as if it had not.
+                # A view marks a frame of which a part has been sent; see cut().
                 frames.appendleft(memoryview(joined) if type(parts[0]) is memoryview else joined)
                 self.unsure = False
         return frames[0]
 
     def sent(self, size: int) -> None:
-        """Take out what the kernel has taken of :meth:`peek`, in bytes."""
+        """Remove as many bytes of :meth:`peek` as the kernel has taken."""
         with self._lock:
             self.unsure = True
             frames = self._deque()
@@ -107,9 +108,9 @@ class Outbox:
             self.unsure = False
 
     def cut(self) -> None:
-        """Throw away what can be, and leave the stream whole: the rest of a frame that has begun.
+        """Drop all but the rest of a frame that is partly sent, so that the stream stays valid.
 
-        A frame begins with ``bytes``; what it goes on with, and what is left of it, are views.
+        A frame begins with ``bytes``; its further parts, and what is left of it, are views.
         """
         with self._lock:
             frames = self._deque()
@@ -126,7 +127,7 @@ class Outbox:
             return self.size, self.size - shared
 
     def clear(self) -> None:
-        """Throw it all away: it cannot be sent any more."""
+        """Drop all frames: they cannot be sent any more."""
         with self._lock:
             self.frames = None
             self.size = 0

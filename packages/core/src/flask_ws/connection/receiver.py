@@ -1,4 +1,4 @@
-"""What comes from the peer of a connection: who reads the socket, and what frames ask for."""
+"""Receiving: who reads the socket of a connection, and how frames are acted on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Receiver"]
 
 logger = logging.getLogger("flask_ws")
 
-#: After so many frames that are no messages, or reads that complete none, others get their turn.
+#: After this many frames or reads without a message, other threads or connections get to run.
 TURNS = 64
 
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
@@ -29,20 +29,20 @@ INTERRUPTED = "an exception came while a message was being read"
 
 
 class Receiver:
-    """The way in of a connection; one thread at a time reads.
+    """The receiving half of a connection; one thread at a time reads.
 
-    The thread of a handler waits in :meth:`receive`. For an event view, whoever sees that the
-    socket is readable calls :meth:`next_message`. While neither is at it, :meth:`service` does
-    what cannot wait: it answers pings and closes, and lets a few messages in.
+    The thread of a handler waits in :meth:`receive`. For an event view, the thread that finds
+    the socket readable calls :meth:`next_message`. While neither reads, :meth:`service` does what
+    cannot wait: it answers pings and close frames, and reads a few messages into the queue.
 
     :param state: the connection's state.
-    :param sender: the connection's way out.
+    :param sender: the sending half of the connection.
     :param transport: the socket.
     :param protocol: the protocol.
     :param concurrency: the primitives that go with the socket.
-    :param home: the thread where they work, if they do in one only; others have it receive.
-    :param max_queue: messages that :meth:`service` lets in.
-    :param max_queue_bytes: bytes of memory that these may take, and with the last one exceed.
+    :param home: the one thread in which they work, if any; other threads have it receive.
+    :param max_queue: messages that :meth:`service` may queue.
+    :param max_queue_bytes: bytes of memory that these may take; the last one may exceed it.
     """
 
     __slots__ = (
@@ -89,8 +89,8 @@ class Receiver:
         # Whether a caller of receive() holds the lock.
         self._receiving = False
         self._messages: deque[str | bytes] | None = None
-        # The memory that these take; what the budget knows of it, and of what has not become a
-        # message; and whether all of that is to be given up.
+        # The bytes that these take; the bytes that the budget knows of, with those of unfinished
+        # messages; and whether all of them are to be dropped.
         self._queued = 0
         self._counted = 0
         self._let_go = False
@@ -99,14 +99,14 @@ class Receiver:
         self._unread = False
         # Calls of receive(), where greenlets are to take turns.
         self._turns = 0
-        #: The thread where its primitives work, if they do in one only.
+        #: The one thread in which its primitives work; ``None`` if any thread may use them.
         self.home = home
-        #: Held by whoever reads the socket.
+        #: Held by the thread that reads the socket.
         self.reading = concurrency.lock()
         #: Whether :meth:`service` is to be called now and then: what the peer sends may not be
         #: read otherwise, while a handler or a view's method is busy with something else.
         self.needs_service = True
-        #: Whether there is more at hand for an event view, because others get their turn first.
+        #: Whether there may be more for an event view, but other connections come first.
         self.cut_short = False
         #: Whether an event view has closed the connection, and gets no more messages.
         self.dropping = False
@@ -115,7 +115,7 @@ class Receiver:
         self.bytes_received = 0
 
     def feed(self, data: bytes) -> None:
-        """Take in what was received along with the handshake."""
+        """Add what was received along with the handshake."""
         self._protocol.receive_data(data)
         self.bytes_received += len(data)
 
@@ -127,7 +127,7 @@ class Receiver:
     @overload
     def receive(self, timeout: float | None) -> str | bytes | None: ...
 
-    # All in one, because calls would cost more than the rest.
+    # One long function, because calls would cost more than the rest.
     def receive(  # noqa: C901
         self, timeout: float | None = None
     ) -> str | bytes | None:
@@ -144,7 +144,7 @@ class Receiver:
         if home is not None:
             if not home.is_here():
                 return home.call(functools.partial(self.receive, timeout), self._sender.concurrency)
-            # While there are messages at hand, neither receiving nor sending lets others run.
+            # While messages are waiting, neither receiving nor sending lets others run.
             self._turns += 1
             if self._turns % TURNS == 0:
                 self._sender.concurrency.pause()
@@ -153,7 +153,7 @@ class Receiver:
                 "Another thread is in receive() on this connection: let one thread receive and "
                 "hand the messages on."
             )
-        # Whoever else reads does so without waiting.
+        # Other readers hold it without waiting for data.
         with self.reading:
             self._receiving = True
             try:
@@ -194,12 +194,12 @@ class Receiver:
                 self._receiving = False
 
     def _is_late(self, deadline: float | None) -> bool:
-        """Let others run; whether the time is up after that."""
+        """Let other threads run; return whether the time is up after that."""
         self._sender.concurrency.pause()
         return deadline is not None and time.monotonic() >= deadline
 
     def _next_unread(self) -> str | bytes | None:
-        """Return the next message that had come when the peer had gone; ``None`` if it was all."""
+        """Return the next message that arrived before the loss; ``None`` after the last."""
         before = -1
         while self.bytes_received != before:
             before = self.bytes_received
@@ -217,7 +217,7 @@ class Receiver:
                 self.messages_received += 1
                 return event
             if isinstance(event, Close):
-                # It had said so.
+                # The peer had sent a close frame.
                 self._state.set_closed(event.code, event.reason)
                 break
             if isinstance(event, Violation):
@@ -228,9 +228,9 @@ class Receiver:
     # For an event view, whose driver sees that the socket is readable
 
     def next_message(self, *, read: bool = False, wait: bool = False) -> str | bytes | None:
-        """Return the next message of what was read, and do what other frames ask for.
+        """Return the next message of what was read, and act on other frames.
 
-        There may be more at hand where it returns ``None``, as :attr:`cut_short` says.
+        Where it returns ``None``, :attr:`cut_short` tells whether there may be more.
 
         :param read: whether to read once, if nothing is left of what was read before.
         :param wait: whether to wait for something to read.
@@ -239,7 +239,7 @@ class Receiver:
             self.needs_service = True
             self.cut_short = False
             while self._messages:
-                # What came while a method of the view ran.
+                # What arrived while a method of the view ran.
                 message = self._take_queued()
                 if not self.dropping:
                     return message
@@ -270,13 +270,13 @@ class Receiver:
                     break
             if self._counted or protocol.partial is not None:
                 self._count()
-            # From here on nobody but the caller reads.
+            # From here on only the caller reads.
             self.needs_service = False
             return None
 
     @property
     def has_more(self) -> bool:
-        """Whether another message may be at hand."""
+        """Whether another message may be waiting."""
         return not self._protocol.drained or bool(self._messages)
 
     def discard(self, *, wait: bool) -> bool:
@@ -286,7 +286,7 @@ class Receiver:
         except (OSError, ValueError):
             return False
 
-    # While neither is at it
+    # While neither of them reads
 
     def service(self) -> None:
         """Read what is there, unless a thread is receiving: never waits."""
@@ -301,7 +301,7 @@ class Receiver:
                 self.reading.release()
 
     def look(self) -> None:
-        """Read what is there, unless another thread reads: the peer may have said why it ends."""
+        """Read what is there, unless another thread reads: the peer may have sent a close frame."""
         if self.reading.acquire(False):
             try:
                 while self._pump():
@@ -312,21 +312,21 @@ class Receiver:
 
     @property
     def is_backed_up(self) -> bool:
-        """Whether nothing is read, because enough messages wait for a busy handler."""
+        """Whether reading has stopped because the queue is full (backpressure)."""
         return self._messages is not None and (
             len(self._messages) >= self._max_queue or self._queued >= self._max_queue_bytes
         )
 
     @property
     def is_reading(self) -> bool:
-        """Whether a thread reads just now: it may not have counted yet what has come."""
+        """Whether a thread is reading now: what has arrived may not be counted yet."""
         if self._receiving or not self.reading.acquire(False):
             return True
         self.reading.release()
         return False
 
     def _pump(self) -> bool:
-        """Take in what has come, if it is not too much; whether there may be more."""
+        """Queue what has arrived until the queue is full; return whether there may be more."""
         state = self._state
         more = False
         for turn in range(TURNS):
@@ -371,12 +371,12 @@ class Receiver:
 
     @property
     def is_mid_message(self) -> bool:
-        """Whether a message, or a frame, has begun and is waited for."""
+        """Whether a part of a message or a frame has arrived, and the rest is awaited."""
         protocol = self._protocol
         return (protocol.partial is not None or not protocol.drained) and not self.is_backed_up
 
     def _count(self) -> None:
-        """Tell the budget how much is held; whoever reads."""
+        """Tell the budget how much is held; called by the thread that reads."""
         if self._let_go:
             self.clear()
         held = self._queued + self._protocol.held
@@ -386,30 +386,30 @@ class Receiver:
             budget.change(self, change)
 
     def _meter(self) -> bool:
-        """Count what is held; ``False`` where it is to be given up."""
+        """Count what is held; ``False`` where it is to be dropped."""
         self._count()
         return not self._let_go
 
     def clear(self) -> None:
-        """Give up what has come and has not been received; whoever reads."""
+        """Drop what has arrived and was not received; called by the thread that reads."""
         self._messages = None
         self._queued = 0
         self._unread = False
         self._protocol.give_up()
-        # The two hold each other, and would wait for the garbage collector.
+        # This breaks a reference cycle, which would wait for the garbage collector.
         self._protocol.meter = None
         if self._counted:
             budget.change(self, -self._counted)
             self._counted = 0
 
     def let_go(self) -> int:
-        """End the connection, and give up what is held for it: the process holds too much."""
+        """End the connection, and drop what is held for it: the process holds too much."""
         code = MESSAGE_TOO_BIG if self._protocol.held > self._queued else TRY_AGAIN_LATER
         self.fail(code, TOO_MUCH_HELD)
         return code
 
     def fail(self, code: int, reason: str) -> None:
-        """Fail the connection, whoever reads just now, and give up what has come."""
+        """Fail the connection, even while a thread reads, and drop what has arrived."""
         self._let_go = True
         self._sender.fail(code, reason)
         if self.reading.acquire(False):
@@ -418,7 +418,7 @@ class Receiver:
             finally:
                 self.reading.release()
         else:
-            # Whoever waits for something to read wakes up, and does it.
+            # The thread that reads wakes up, and does it.
             self._transport.stop_reading()
 
     # At the end
@@ -438,7 +438,7 @@ class Receiver:
                     self._sender.concurrency.pause()
                 event = self._protocol.next_event()
                 if event is None:
-                    # What could not be sent yet is tried again now and then.
+                    # What could not be sent yet is retried from time to time.
                     left = max(0.0, deadline - time.monotonic())
                     try:
                         event = self._read(left if self._sender.flush() else min(left, 0.05))
@@ -450,9 +450,9 @@ class Receiver:
             self.reading.release()
 
     def await_end(self, deadline: float) -> None:
-        """Wait for the end of the stream, which the peer is told of, and drop what comes.
+        """Half-close, wait for the end of the stream, and drop what arrives.
 
-        To close a socket with unread bytes resets it, and our close frame is lost with it.
+        To close a socket with unread bytes resets the connection, and loses our close frame.
         """
         with self.reading:
             try:
@@ -463,10 +463,10 @@ class Receiver:
             except (OSError, ValueError):
                 pass
 
-    # The reading itself
+    # Reading
 
     def _read(self, timeout: float | None) -> Event | None:
-        """Read once, and return the next event, if that has brought one.
+        """Read once, and return the next event, if there is one.
 
         :param timeout: seconds to wait for something to read; ``None`` for ever.
         :raises TimeoutError: the time is up.
@@ -485,8 +485,8 @@ class Receiver:
                 data = self._transport.recv(timeout)
                 size = len(data)
             else:
-                # Released on every way out: an exception that is kept keeps this frame, and the
-                # buffer could not grow.
+                # Released in any case: a stored exception keeps this stack frame alive, and a
+                # buffer with a view of it cannot grow.
                 with buffer:
                     size = self._transport.recv_into(buffer, timeout)
         except TimeoutError as error:
@@ -505,12 +505,12 @@ class Receiver:
                 protocol.buffer_updated(size)
             return protocol.next_event(data)
         except BaseException:
-            # Some of it may have been taken in, and some not.
+            # The data may have been processed in part.
             self._state.lose(INTERRUPTED)
             raise
 
     def _handle(self, event: Event) -> None:
-        """Do what an event other than a message asks for."""
+        """Act on an event other than a message."""
         if isinstance(event, Ping):
             self._sender.answer_ping(event.payload)
         elif isinstance(event, Close):

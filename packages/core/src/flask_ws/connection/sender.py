@@ -1,4 +1,4 @@
-"""What goes to the peer of a connection: who may send it, when, and in which order."""
+"""Sending: who may write to a connection, when, and in which order."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ INTERRUPTED = "an exception interrupted a send where it left the stream broken"
 
 #: The bytes of an empty outbox.
 NOTHING = (0, 0)
-#: Bytes that wait, past which pings are not answered.
+#: Past this many queued bytes, pings are not answered.
 PONG_LIMIT = 2**16
 
 
 class Sender:
-    """The way out of a connection; any thread may use it.
+    """The sending half of a connection; any thread may use it.
 
     :param state: the connection's state.
     :param transport: the socket.
     :param protocol: the protocol.
     :param concurrency: the primitives that go with the socket.
-    :param home: the thread where they work, if they do in one only; others have it send for them.
-    :param max_outbox: bytes that may wait for the peer to read, of what was sent without waiting.
+    :param home: the one thread in which they work, if any; other threads have it send for them.
+    :param max_outbox: bytes sent without waiting that may be queued until the peer reads them.
     :param label: the name of the connection in logs.
     """
 
@@ -80,21 +80,21 @@ class Sender:
         self._transport = transport
         self._protocol = protocol
         self._max_outbox = max_outbox
-        # What others had to send meanwhile, and what the kernel did not take; goes out first.
+        # What other threads queued meanwhile, and what the kernel did not take; sent first.
         self._outbox = Outbox(concurrency)
         # Its bytes that the budget knows of: all, and those that no other outbox shares.
         self._counted = NOTHING
         # The last pong that was put into it.
         self._pong: BytesLike | None = None
-        # Taken, and kept, by the first to send a close frame.
+        # Acquired, and never released, by the first thread to send a close frame.
         self._closing = concurrency.lock()
-        #: Held by whoever writes to the socket.
+        #: Held by the thread that writes to the socket.
         self.writing = concurrency.lock()
         #: The file descriptor.
         self.fd = transport.fd
         #: The primitives that go with the socket.
         self.concurrency = concurrency
-        #: The thread where they work, if they do in one only.
+        #: The one thread in which they work; ``None`` if any thread may use them.
         self.home = home
         #: The name of the connection in logs.
         self.label = label
@@ -159,7 +159,7 @@ class Sender:
                     else:
                         self.messages_sent += ping is None
         finally:
-            # Whoever had to send something meanwhile has left it to this thread.
+            # Other threads may have queued frames meanwhile, for this thread to send.
             if outbox.frames and not failed:
                 self.flush()
         if failed:
@@ -169,7 +169,7 @@ class Sender:
             raise state.error()
 
     def _send_queued(self) -> bool:
-        """Send what goes before a message; ``False`` if the connection is lost."""
+        """Send what is queued before a message; ``False`` if the connection is lost."""
         outbox, transport = self._outbox, self._transport
         # Not a close frame, though: no message may follow one.
         while outbox.frames and self._state.sent_close is None:
@@ -185,7 +185,7 @@ class Sender:
                 raise
         return True
 
-    # What an exception leaves behind that has come while something was sent
+    # After an exception that has interrupted a send
 
     @staticmethod
     def _has_failed(error: BaseException, buffers: list[BytesLike] | None) -> bool:
@@ -196,13 +196,13 @@ class Sender:
         """
         if buffers is None or not isinstance(error, (OSError, ValueError)):
             return False
-        # A signal's handler may raise one of these, too, which the system has given no number.
+        # A signal handler may raise a TimeoutError, too; that has no errno.
         return not isinstance(error, TimeoutError) or error.errno is not None
 
     def _keep_rest(
         self, error: BaseException, buffers: list[BytesLike] | None, before: int
     ) -> None:
-        """See to it that the frame that was being sent goes out whole, or the connection is lost.
+        """Queue the rest of a frame whose sending was interrupted, or lose the connection.
 
         :param error: what has interrupted it.
         :param buffers: the frame; ``None`` if it had not been encoded.
@@ -210,7 +210,7 @@ class Sender:
         """
         taken = self._transport.sent - before
         if buffers is None:
-            # Refused, as a rule. Otherwise the compressor may know more than the peer's inflator.
+            # Usually refused data. Otherwise the compressor may hold what the peer never gets.
             if self._protocol.deflates and not isinstance(error, (TypeError, ValueError)):
                 self._lose_track()
         elif self._transport.unsure:
@@ -222,7 +222,7 @@ class Sender:
             release_views(buffers)
 
     def _take_out(self, frame: BytesLike | None, before: int) -> None:
-        """Take out of the outbox what has been sent of its first frame when that was interrupted.
+        """Remove from the outbox what was sent of its first frame before an interruption.
 
         :param frame: the frame, if it is known already.
         :param before: what had been sent before it, in bytes.
@@ -234,11 +234,11 @@ class Sender:
             outbox.sent(self._transport.sent - before)
 
     def _lose_track(self) -> None:
-        """Lose the connection: nobody knows what the peer has got."""
+        """Lose the connection: it is unknown what the peer has received."""
         self._outbox.clear()
         self._state.lose(INTERRUPTED)
 
-    # Messages that wait for nobody
+    # Messages sent without waiting
 
     def send_nowait(self, data: str | BytesLike, *, ping: bytes | None = None) -> None:
         """Send a message without waiting: what the kernel does not take goes to the outbox.
@@ -273,18 +273,18 @@ class Sender:
         if cork is not None and outbox.size < ENOUGH:
             cork.hold(self)
         elif outbox.frames:
-            # What the kernel did not take, and what others have left to this thread meanwhile.
+            # What the kernel did not take, and what other threads have queued meanwhile.
             self.send_held()
 
     def send_held(self) -> None:
-        """Send what the kernel takes of what waits; too much of that ends the connection."""
+        """Send what the kernel takes of the outbox; too large a rest ends the connection."""
         if not self.flush() and self._outbox.size > self._max_outbox:
             self.overflow()
 
-    # Messages that many connections get
+    # Messages for many connections
 
     def send_shared(self, message: SharedMessage) -> bool:
-        """Send a message that others get as well, without waiting; must be called at home.
+        """Send a message for many without waiting; must be called in the home thread.
 
         What the kernel does not take goes to the outbox. A closed connection gets nothing.
 
@@ -308,7 +308,7 @@ class Sender:
                 writing.release()
             if not self._outbox.frames:
                 return True
-            # What waits, and what others have left to this thread meanwhile.
+            # What waits, and what other threads have queued meanwhile.
         # Not compressed: what is being sent just now may have changed the compressor's history.
         elif self.queue([message.plain]):
             self.messages_sent += 1
@@ -316,7 +316,7 @@ class Sender:
         return self._outbox.size <= self._max_outbox
 
     def queue_shared(self, message: SharedMessage) -> bool:
-        """Put a message that others get as well into the outbox; :meth:`flush` must follow.
+        """Put a message for many into the outbox; :meth:`flush` must follow.
 
         Otherwise as :meth:`send_shared`.
         """
@@ -356,7 +356,7 @@ class Sender:
 
     def overflow(self) -> None:
         """End the connection with 1013: its peer does not read what waits for it."""
-        # Others may find it too full at the same time. Behind a close frame it does not grow.
+        # Other threads may call this at the same time. After a close frame it does not grow.
         if self._state.close_code is not None or not self._closing.acquire(False):
             return
         logger.warning(
@@ -368,11 +368,11 @@ class Sender:
         )
         self._fail(TRY_AGAIN_LATER, "you read too slowly", closing=True)
 
-    # What goes out without waiting
+    # Pings, pongs and the outbox
 
     @property
     def is_sending(self) -> bool:
-        """Whether something is on its way out, and a ping would have to wait behind it."""
+        """Whether something is being sent, so that a ping would have to wait behind it."""
         if self._outbox.frames or not self.writing.acquire(False):
             return True
         self.writing.release()
@@ -384,10 +384,9 @@ class Sender:
             self.post(self._protocol.send_ping())
 
     def answer_ping(self, payload: bytes) -> None:
-        """Send a pong, unless the peer does not read those that it has already asked for.
+        """Send a pong, unless an earlier one, or too much else, waits for the peer to read.
 
-        A peer that pings and does not read gets no more of them: one that waits will do (RFC 6455
-        section 5.5.3).
+        A pong for each ping is not required (RFC 6455 section 5.5.3).
         """
         outbox = self._outbox
         waits = self._pong is not None and outbox.holds(self._pong)
@@ -396,7 +395,7 @@ class Sender:
             self.post(buffers)
 
     def post(self, buffers: list[BytesLike]) -> None:
-        """Send a frame without waiting: what cannot go now goes as soon as it can."""
+        """Send a frame without waiting: what cannot be sent now is sent as soon as possible."""
         self.queue(buffers)
         self.flush()
 
@@ -405,16 +404,16 @@ class Sender:
         return self._outbox.append(*keep(buffers))
 
     def flush(self, *, later: bool = True) -> bool:
-        """Send of the outbox what the kernel takes.
+        """Send what the kernel takes of the outbox.
 
         :param later: whether the rest is to be sent when the socket is writable.
-        :return: whether nothing is left, or another thread has taken it upon itself.
+        :return: whether nothing is left, or another thread is sending it.
         """
         done = True
         outbox, transport = self._outbox, self._transport
         frame: BytesLike | None = None
         before = 0
-        # Whoever holds the lock looks into the outbox again after releasing it.
+        # The thread that holds the lock checks the outbox again after releasing it.
         while done and outbox.frames and self.writing.acquire(False):
             try:
                 while done and outbox.frames:
@@ -443,9 +442,9 @@ class Sender:
         return done
 
     def _count(self) -> tuple[int, int] | None:
-        """Measure what waits, for the budget; whoever writes.
+        """Measure what waits, for the budget; called by the thread that writes.
 
-        :return: by how much it has changed, of its own and all of it, if that is worth telling.
+        :return: the changes of its own bytes and of all; ``None`` if they are small.
         """
         known, own = self._counted
         size = self._outbox.size
@@ -455,7 +454,7 @@ class Sender:
         return self._counted[1] - own, self._counted[0] - known
 
     def let_go(self) -> int:
-        """End the connection, and give up what waits: the process holds too much."""
+        """End the connection, and drop what waits: the process holds too much."""
         if self._state.close_code is None and self._closing.acquire(False):
             if self.writing.acquire(False):
                 self._outbox.cut()
@@ -468,7 +467,7 @@ class Sender:
         return self.concurrency.wait_writable(self.fd, timeout)
 
     def drain(self, deadline: float) -> None:
-        """Wait until all that was to be sent has gone out, or the time is up."""
+        """Wait until all that was to be sent has been sent, or the time is up."""
         while self.is_sending and (left := deadline - time.monotonic()) > 0:
             if self.writing.acquire(True, left):
                 self.writing.release()
@@ -476,7 +475,7 @@ class Sender:
                 self.wait_writable(min(left, 0.05))
 
     def clear(self) -> None:
-        """Throw away what has not been sent; whoever writes."""
+        """Drop what has not been sent; called by the thread that writes."""
         self._outbox.clear()
         change = self._count()
         if change is not None:
@@ -490,7 +489,7 @@ class Sender:
         :return: ``False`` if another thread has not finished a message within ``close_timeout``.
         """
         if self._closing.acquire(False):
-            # Wait for whoever sends just now, so that the frame goes out at once.
+            # Wait for a thread that is sending, so that the frame goes out at once.
             if not self.writing.acquire(True, self._state.close_timeout):
                 return False
             try:
@@ -511,13 +510,13 @@ class Sender:
         self._state.peer_closed = True
         self._end(code, reason, closing=self._closing.acquire(False))
         if self._outbox.frames:
-            # The answer waits behind a message; whoever sends that sees to the end.
+            # The answer waits behind a message; the thread that sends it ends TCP, too.
             self._state.limit_lingering()
         else:
             self._state.linger_until = None
 
     def fail(self, code: int, reason: str) -> None:
-        """Fail the connection (section 7.1.7): tell the peer why, and hear no more of it."""
+        """Fail the connection (section 7.1.7): tell the peer why, and receive no more."""
         if self._state.close_code is None:
             self._fail(code, reason, closing=self._closing.acquire(False))
 
@@ -528,8 +527,8 @@ class Sender:
     def _end(self, code: int, reason: str, *, closing: bool) -> None:
         """Close the connection with a last frame, unless a close frame has been sent."""
         state = self._state
-        # In this order: whoever sees that the connection is closed may release it at once, and
-        # waits for what is in the outbox if the peer is to be given time.
+        # In this order: a thread that sees that the connection is closed may release it at once,
+        # and waits for the outbox only if the time to linger is set.
         state.begin_lingering()
         if closing:
             self._queue_close(code, reason)
@@ -550,7 +549,7 @@ class Sender:
 
 
 def cut(parts: list[BytesLike], taken: int) -> list[BytesLike]:
-    """Return what follows the first ``taken`` bytes, as it is now whatever becomes of the parts."""
+    """Return what follows the first ``taken`` bytes; later changes to the parts do not reach it."""
     rest: list[BytesLike] = []
     for part in parts:
         if taken < len(part):
@@ -561,7 +560,7 @@ def cut(parts: list[BytesLike], taken: int) -> list[BytesLike]:
 
 
 def keep(buffers: list[BytesLike]) -> list[BytesLike]:
-    """Return a frame in parts that stay what they are until they are sent."""
+    """Return a frame in parts that later changes to its buffers do not reach."""
     if len(buffers) == 1:
         return buffers
     header, payload = buffers

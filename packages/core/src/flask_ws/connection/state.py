@@ -14,16 +14,16 @@ __all__ = ["ABNORMAL_CLOSURE", "CallAt", "State"]
 
 ABNORMAL_CLOSURE = 1006
 
-#: Calls a function at a time of :func:`time.monotonic`.
+#: Calls a function at a given time of :func:`time.monotonic`.
 CallAt = Callable[[float, Callable[[], object]], object]
 
 
 class State:
-    """What the parts of a connection know of its end; they share it.
+    """The state of a connection, which its parts share.
 
     :param transport: the socket.
     :param close_timeout: seconds that a closing handshake may take.
-    :param call_at: calls a function at a time, where nobody waits for the connection to end.
+    :param call_at: calls a function at a given time, where nobody waits for the connection to end.
     """
 
     __slots__ = (
@@ -44,7 +44,7 @@ class State:
     ) -> None:
         self._transport = transport
         self._call_at = call_at
-        # Made for a closer that waits while another thread reads.
+        # Created when a thread that closes waits while another thread reads.
         self._ended: Event | None = None
         #: Seconds that a closing handshake may take.
         self.close_timeout = min(close_timeout, TIMEOUT_MAX)
@@ -53,11 +53,11 @@ class State:
         self.close_code: int | None = None
         #: The reason that came with it.
         self.close_reason = ""
-        #: The code and the reason of our close frame, once it is on its way.
+        #: The code and the reason of our close frame, once it is being sent.
         self.sent_close: tuple[int, str] | None = None
         #: Whether the peer has sent a close frame, after which it sends nothing.
         self.peer_closed = False
-        #: Until when the peer is given time to read our close frame.
+        #: When the peer's time to read our close frame ends.
         self.linger_until: float | None = None
         #: Whether the socket has been closed.
         self.released = False
@@ -75,7 +75,7 @@ class State:
         return ConnectionClosed(code, reason)
 
     def set_closed(self, code: int, reason: str) -> None:
-        """Note the close code, and wake who waits for it."""
+        """Set the close code, and wake waiting threads."""
         self.close_reason = reason
         self.close_code = code
         if self._ended is not None:
@@ -89,7 +89,7 @@ class State:
             self._ended.wait(max(0.0, deadline - time.monotonic()))
 
     def lose(self, reason: str) -> None:
-        """Count the connection as lost, unless it is closed already, and wake who waits for it."""
+        """Count the connection as lost, unless it is closed already, and wake waiting threads."""
         if self.close_code is None:
             self.set_closed(ABNORMAL_CLOSURE, reason)
             self._transport.abort()
@@ -99,11 +99,11 @@ class State:
         self.linger_until = time.monotonic() + self.close_timeout
 
     def limit_lingering(self) -> None:
-        """See to it that it has no more than that, where nobody waits for the connection."""
+        """Abort the connection when that time is up, where nobody waits for it to end."""
         if self.linger_until is not None:
             self.call_at(self.linger_until, self._transport.abort)
 
     def call_at(self, when: float, function: Callable[[], object]) -> None:
-        """Call a function at a time, where nobody waits for the connection to end."""
+        """Call a function at a given time, where nobody waits for the connection to end."""
         if self._call_at is not None:
             self._call_at(when, function)

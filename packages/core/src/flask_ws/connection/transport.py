@@ -23,31 +23,31 @@ __all__ = [
     "release_views",
 ]
 
-#: The most that is read at once: as a rule little more than a packet carries, because every thread
-#: that waits has a buffer of that size at hand; much while there was more to read than that.
+#: The most that is read at once: usually little more than a packet carries, because every waiting
+#: thread has a buffer of that size; the large size after a read that has filled the buffer.
 RECV_SIZE = 2**11
 LARGE_RECV_SIZE = 2**16
-#: The most that is looked at of what nobody has read.
+#: The most bytes that are counted of what is unread.
 MOST_UNREAD = 2**16
-#: After so many calls that receive something, other greenlets get their turn: where something is
-#: there to be received, a green socket does not wait, and nobody else runs.
+#: After this many calls that receive something, other greenlets get to run: a green socket that has
+#: something to receive does not switch to them.
 TURNS = 32
 #: The most that is given to the kernel at once, so that the progress of a long send is seen.
 SEND_SIZE = 2**18
 
 
 class LentSocket(_socket.socket):
-    """A C-level socket on a descriptor that another object owns, and alone closes."""
+    """A C-level socket on a file descriptor that another object owns and closes."""
 
     __slots__ = ()
 
     def __del__(self) -> None:
-        # In place of the parent's, which would close the descriptor, or another's of that number.
+        # The parent's would close the file descriptor, or a newer one with the same number.
         self.detach()
 
 
 class Transport:
-    """A stream socket: calls that wait, and calls that never do.
+    """A stream socket, with blocking and non-blocking calls.
 
     One thread may receive while another sends. End of stream is ``b""``; a connection that
     failed raises :exc:`OSError`.
@@ -74,7 +74,7 @@ class Transport:
         self, sock: socket.socket, concurrency: Concurrency, close: Callable[[], None]
     ) -> None:
         self.sock = sock
-        # At C level: once detached, a TLS socket's own fileno() is that of a dead one.
+        # At C level: once detached, a TLS socket's own fileno() is that of a closed one.
         native = isinstance(sock, _socket.socket)
         self.fd = _socket.socket.fileno(sock) if native else sock.fileno()
         self._concurrency = concurrency
@@ -83,12 +83,12 @@ class Transport:
         self._close = close
         # The same descriptor at C level: never green, and never closed here.
         self._raw = LentSocket(fileno=self.fd)
-        # Else it would wait where nobody asked for it, if the process has a default timeout.
+        # Otherwise its calls would wait if the process has a default timeout.
         self._raw.setblocking(False)
         self._recv_size = RECV_SIZE
         #: Bytes that the kernel has taken.
         self.sent = 0
-        #: Whether it may have taken more: a signal's exception came before they were counted.
+        #: Whether it may have taken more: a signal handler's exception came before the count.
         self.unsure = False
         # Absent on Unix sockets. Without it, a small message waits for the last one's ACK.
         with contextlib.suppress(OSError):
@@ -105,7 +105,7 @@ class Transport:
         raise NotImplementedError
 
     def try_send(self, data: BytesLike) -> int:
-        """Send what the kernel takes; what it took nothing of must be the next thing sent."""
+        """Send what the kernel takes; if it takes nothing, the same data must be sent next."""
         raise NotImplementedError
 
     # At C level: eventlet allows no second greenlet to wait for a socket, not even for 0 s.
@@ -115,11 +115,11 @@ class Transport:
         try:
             return len(self._raw.recv(MOST_UNREAD, DONTWAIT | socket.MSG_PEEK))
         except OSError:
-            # Nothing, or an error that recv() tells whoever reads.
+            # Nothing, or an error that the next recv() raises.
             return 0
 
     def has_gone(self) -> bool:
-        """Tell whether the peer has ended the connection, which may be behind unread bytes."""
+        """Tell whether the peer has ended the connection, even if unread bytes come before that."""
         try:
             return has_gone(self._raw)
         except OSError:
@@ -139,7 +139,7 @@ class Transport:
     # Waiting
 
     def recv(self, timeout: float | None = None) -> bytes:
-        """Receive a part of what comes.
+        """Receive a part of what arrives.
 
         :param timeout: seconds to wait for the first byte; ``None`` waits for ever, and 0 not at
             all.
@@ -171,7 +171,7 @@ class Transport:
 
     def _take_turn(self) -> None:
         self._turns += 1
-        # A peer that fills the buffer has sent what takes a while to be worked off.
+        # A buffer that the peer has filled takes a while to process.
         if self._turns % TURNS == 0 or self._recv_size == LARGE_RECV_SIZE:
             self._concurrency.pause()
 
@@ -182,7 +182,7 @@ class Transport:
         how far it has come.
         """
         if len(buffers) == 1:
-            # By far the most messages are small, and go out whole.
+            # Most messages are small, and are sent whole.
             data = buffers[0]
             sent = self.try_send(data)
             if sent != len(data):
@@ -193,7 +193,7 @@ class Transport:
             for part in parts:
                 self._send_rest(part, 0)
         finally:
-            # An exception that is kept keeps this frame, and what a view is of cannot be resized.
+            # A stored exception keeps this frame alive; a buffer with a view cannot be resized.
             release_views(parts)
 
     def _send_rest(self, data: BytesLike, start: int) -> None:
@@ -215,25 +215,25 @@ class Transport:
     def _wait_to_receive(self, deadline: float | None) -> None:
         left = LONGEST_WAIT if deadline is None else deadline - time.monotonic()
         if left >= LONGEST_WAIT:
-            # Whether anything has come or not: the caller tries again.
+            # Readable or not, the caller tries again.
             self._concurrency.wait_readable(self.fd, LONGEST_WAIT)
         elif not self._concurrency.wait_readable(self.fd, max(0.0, left)):
             raise TimeoutError
 
-    # Ending
+    # Closing
 
     def half_close(self) -> None:
-        """Tell the peer that nothing more will be sent (a FIN, after TLS's own goodbye)."""
+        """Tell the peer that nothing more will be sent (a FIN, after TLS's close_notify)."""
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_WR)
 
     def stop_reading(self) -> None:
-        """Receive no more: whoever waits for something to read wakes up, at the end of a stream."""
+        """Receive no more: a thread that waits for data wakes up, at the end of the stream."""
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_RD)
 
     def abort(self) -> None:
-        """End the connection both ways: whoever waits for it, here or there, wakes up."""
+        """Shut down both directions: threads that wait for it, at both ends, wake up."""
         with contextlib.suppress(OSError):
             self._raw.shutdown(socket.SHUT_RDWR)
 
@@ -314,7 +314,7 @@ class PlainTransport(Transport):
             sent = self.try_send(data)
             if not sent:
                 if self._native:
-                    # Not in send(): a signal's exception would leave it open how much that took.
+                    # Not in send(): after a signal handler's exception, what it took is unknown.
                     self._concurrency.wait_writable(self.fd, LONGEST_WAIT)
                 else:
                     sent = self._sock_send(data)
@@ -366,8 +366,8 @@ class TLSTransport(Transport):
     def try_send(self, data: BytesLike) -> int:
         if len(data) <= SEND_SIZE:
             return self._write(data)
-        # What OpenSSL has begun with must be offered again in the same length, or a larger one:
-        # so always as much as _send_rest() offers, too.
+        # OpenSSL requires that a write is repeated with the same length, or a larger one: so the
+        # pieces are as large as those of _send_rest().
         total = sent = 0
         with memoryview(data) as view:
             while total < len(data):
@@ -389,7 +389,7 @@ class TLSTransport(Transport):
         return sent
 
     def _wait_to_receive(self, deadline: float | None) -> None:
-        # A change of keys can make a read wait for a write.
+        # A key update can make a read wait for a write.
         if self._wants_write:
             self._concurrency.wait_writable(self.fd, 1.0)
         else:
@@ -401,7 +401,7 @@ class TLSTransport(Transport):
         super().half_close()
 
 
-#: With these a TLS object says how the connection is; they are no failures.
+#: With these a TLS object reports its state; they are no failures.
 ANSWERS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLZeroReturnError)
 _context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -424,19 +424,19 @@ def try_twice(call: Callable[..., Any], *arguments: Any) -> Any:
     except ANSWERS:
         raise
     except OSError:
-        # Others on this thread are not to find it.
+        # The next TLS call on this thread must not find it.
         forget_errors()
         raise
 
 
 def forget_errors() -> None:
-    """Empty this thread's list of OpenSSL's errors; of the ssl module's calls, this one does."""
+    """Empty this thread's list of OpenSSL errors, as ``set_ciphers()`` does."""
     with contextlib.suppress(ssl.SSLError):
         _context.set_ciphers("none")
 
 
 def release_views(buffers: list[BytesLike]) -> None:
-    """Release the memory that those among ``buffers`` refer to which are views."""
+    """Release those of ``buffers`` that are views."""
     for buffer in buffers:
         if isinstance(buffer, memoryview):
             buffer.release()

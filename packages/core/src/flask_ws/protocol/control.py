@@ -1,4 +1,4 @@
-"""Control frames (RFC 6455 section 5.5), of which nearly all that arrive are right."""
+"""Reading valid control frames (RFC 6455 section 5.5)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 50
 
 
 def read_control(first: int, payload: bytes) -> Ping | Pong | Close | None:
-    """Return what a control frame says, or ``None`` if it is a close frame that is wrong.
+    """Return the event of a control frame, or ``None`` for an invalid close frame.
 
     :param first: the first byte of the frame: that of a close frame, a ping or a pong.
     :param payload: its payload, unmasked.

@@ -26,7 +26,7 @@ THRESHOLD = 128
 WINDOW_BITS = 12
 #: zlib's memLevel to match that window.
 MEMORY_LEVEL = 5
-#: A message that comes in parts is inflated in pieces of so many bytes.
+#: A message that arrives in parts is inflated in pieces of this many bytes.
 PIECE = 2**16
 #: zlib cannot make raw deflate streams with a window of 2**8 bytes.
 SMALLEST_WINDOW_BITS = 9
@@ -231,19 +231,19 @@ class Deflate(Extension):
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
     ) -> bytes | CloseReason | None:
-        """Inflate what the end of a message sets free."""
+        """Inflate what is left at the end of a message."""
         if not (fin and self._in_data):
             return None
         compressed, self._in_compressed = self._in_compressed, None
         return self.end_message() if compressed else None
 
     def begin_message(self) -> None:
-        """Begin with a message, of which :meth:`inflate` gets the parts."""
+        """Begin a message, whose parts are given to :meth:`inflate`."""
         self._inflated = 0
         self._begun = self._final = False
 
     def inflate(self, data: bytes) -> Iterator[bytes | CloseReason]:
-        """Inflate a part of a message, in pieces that are small whatever it grows to.
+        """Inflate a part of a message, in small pieces, however large it becomes.
 
         :param data: a part of the payload.
         :return: the pieces; or, as the last of them, what is wrong.
@@ -255,12 +255,12 @@ class Deflate(Extension):
             more = False
             if not isinstance(piece, CloseReason) and self._decompressor is not None:
                 data = self._decompressor.unconsumed_tail
-                # Without any more to read, zlib may still have something to give out.
+                # zlib may have more output without more input.
                 more = len(piece) >= PIECE
 
     def end_message(self) -> bytes | CloseReason:
-        """Inflate what the end of a message sets free."""
-        # Without a byte of the message, or past a final block with nothing behind it, there is no
+        """Inflate what is left at the end of a message."""
+        # If no byte of the message has arrived, or nothing follows a final block, there is no
         # block that the tail could end.
         inflated = self._inflate(_TAIL, len(_TAIL)) if self._begun else b""
         if self._in_resets:
@@ -320,7 +320,7 @@ class Deflate(Extension):
         """
         self._decompressor = None
         if self._final:
-            # A final block may have two bytes, and a new stream takes 5 us and 7 KiB.
+            # A final block may have two bytes, but the new stream costs 5 us and 7 KiB.
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._final = True
         self._begun = False
@@ -367,7 +367,7 @@ class Deflate(Extension):
         return compressed
 
     def start_anew(self) -> int:
-        """Forget what has been sent; return the size of the window, as a power of 2."""
+        """Drop the compressor's history; return the size of the window, as a power of 2."""
         self._compressor = None
         return self._out_bits
 

@@ -1,4 +1,4 @@
-"""What a frame begins with (RFC 6455 section 5.2)."""
+"""The headers of frames (RFC 6455 section 5.2)."""
 
 from __future__ import annotations
 

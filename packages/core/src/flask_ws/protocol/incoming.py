@@ -1,8 +1,8 @@
-"""What arrives: bytes in, events out.
+"""Receiving: bytes in, events out.
 
-All that is right is read here, by the *fast lane*. wsproto is the authority on the rest (RFC 6455):
-a frame that is wrong is its to judge, and a client's endpoint, to which frames come unmasked, has
-no other reader. Tests compare the two on every kind of stream.
+Valid frames are read here, by the *fast lane*. wsproto is the authority on the rest (RFC 6455): it
+judges invalid frames, and reads all frames at a client, where they are not masked. Tests compare
+the two on every kind of stream.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COMPRESSED = (TEXT | RSV1, BINARY | RSV1)
 PLAIN_FIRSTS = frozenset({TEXT, BINARY, TEXT & ~FIN, BINARY & ~FIN, PING, PONG, CLOSE})
 COMPRESSED_FIRSTS = PLAIN_FIRSTS | {first | RSV1 for first in PLAIN_FIRSTS if not first & CONTROL}
 LATER_FIRSTS = frozenset({0, FIN, PING, PONG, CLOSE})
-#: Stands for the size of a payload in a header that is wrong.
+#: In place of the payload's size in an invalid header.
 WRONG = -1
 
 
@@ -83,30 +83,30 @@ class Incoming:
         self._limit = sys.maxsize if max_message_size is None else max_message_size
         self._deflate = deflate
         self._firsts = PLAIN_FIRSTS if deflate is None else COMPRESSED_FIRSTS
-        # What has been received and not looked at: self._buffer[self._position:].
+        # What has been received and not parsed: self._buffer[self._position:].
         self._buffer = b""
         self._position = 0
-        #: Whether it is certain, without a look, that there is no event before more bytes come.
+        #: Whether it is certain that there is no event before more bytes arrive.
         self.drained = True
         self._has_fast_lane = fast_lane and not client
         # Whether the next byte begins a frame, and no message is open.
         self._fast = self._has_fast_lane
-        #: The message that has begun and not arrived whole.
+        #: The message of which only a part has arrived.
         self.partial: PartialFrame | PartialMessage | None = None
-        #: Called as that grows where it is not read into place; ``False`` gives it up.
+        #: Called as a :class:`.PartialMessage` grows; ``False`` drops it.
         self.meter: Meter | None = None
-        # Made for a client, and for a frame that is wrong.
+        # Created for a client, and for an invalid frame.
         self._slow: SlowLane | None = None
         self._ended = False
 
     @property
     def held(self) -> int:
-        """Bytes of memory that what has arrived takes, and has not become a message."""
+        """Bytes of memory that unparsed data and unfinished messages take."""
         parts = (self.partial, self._slow)
         return len(self._buffer) + sum(part.held for part in parts if part is not None)
 
     def receive_data(self, data: bytes) -> None:
-        """Take in bytes from the peer, to be looked at later."""
+        """Add bytes from the peer, to be parsed later."""
         if self.drained or self._position >= len(self._buffer):
             self._buffer = data
         else:
@@ -115,12 +115,12 @@ class Incoming:
         self.drained = False
 
     def buffer_updated(self, size: int) -> None:
-        """Take in the ``size`` bytes that a transport has written to the buffer of ``partial``."""
+        """Count the ``size`` bytes that a transport has written to the buffer of ``partial``."""
         if isinstance(self.partial, PartialFrame):
             self.partial.filled += size
             self.drained = False
 
-    # All in one, because calls would cost more than the rest.
+    # One long function, because calls would cost more than the rest.
     def next_event(self, data: bytes = b"") -> Event | None:
         """Return the next event, or ``None`` if more bytes must come first.
 
@@ -152,7 +152,7 @@ class Incoming:
         start = position + 6
         if size >= TWO_BYTES:
             start += 2 if size == TWO_BYTES else 8
-            # A size that is wrong is wrong before the mask has come.
+            # An invalid size is found before the mask has arrived.
             if start - 4 > received:
                 return self._wait(buffer, position)
             size = int.from_bytes(buffer[position + 2 : start - 4], "big")
@@ -191,7 +191,7 @@ class Incoming:
         except UnicodeDecodeError as error:
             return self._end(Violation(INVALID_DATA, str(error)))
 
-    # What has been received and not looked at
+    # What has been received and not parsed
 
     def _keep(self, buffer: bytes, position: int) -> None:
         """Keep it: there may be an event in it."""
@@ -200,14 +200,14 @@ class Incoming:
         self.drained = False
 
     def _wait(self, buffer: bytes, position: int) -> Event | None:
-        """Keep it until more comes, without what has been read before it: there is no event."""
+        """Keep it from ``position`` on until more arrives: there is no event."""
         self._buffer = buffer[position:]
         self._position = 0
         self.drained = not self._buffer
         return None
 
     def _advance(self, position: int) -> None:
-        """Have read up to a position of it."""
+        """Mark it as read up to a position."""
         if position == len(self._buffer):
             self._buffer = b""
             self._position = 0
@@ -218,7 +218,7 @@ class Incoming:
     # Messages in one frame that has not arrived whole
 
     def _begin_partial(self, first: int, size: int, start: int) -> Event | None:
-        """Begin with a frame whose header is there.
+        """Begin a frame whose header has arrived.
 
         :param first: its first byte.
         :param size: the size of its payload.
@@ -227,7 +227,7 @@ class Incoming:
         if size > self._limit:
             return self._end(too_big(size, self._limit))
         if first & RSV1:
-            # Inflated as it comes, so that no more of it is kept than the limit.
+            # Inflated as it arrives, so that no more of it is kept than the limit.
             return self._next_piece()
         mask = self._buffer[start - 4 : start]
         self._position = start
@@ -253,7 +253,7 @@ class Incoming:
     # Fragments, compressed messages that have not arrived whole, and control frames
 
     def _next_piece(self) -> Event | None:
-        """Return the next event where it is no message that has arrived whole in one frame."""
+        """Return the next event, if it is not a message that has arrived whole in one frame."""
         while not self._ended:
             if self._slow is not None or not self._has_fast_lane:
                 return self._next_slow()
@@ -301,7 +301,7 @@ class Incoming:
         return self._end(event) if isinstance(event, Close) else event
 
     def _read_payload(self, message: PartialMessage) -> Event | None:
-        """Read what has come of a frame's payload; return the message if that is its end."""
+        """Read what has arrived of a frame's payload; return the message if that is its end."""
         start = self._position
         end = min(len(self._buffer), start + message.remaining)
         fault = 0
@@ -342,7 +342,7 @@ class Incoming:
         return event
 
     def give_up(self) -> Event | None:
-        """Receive no more, and let go of what has arrived: there is no event."""
+        """Receive no more, and drop what has arrived: there is no event."""
         self._ended = True
         self._fast = False
         self.partial = self._slow = None
@@ -356,9 +356,9 @@ def read_header(
 
     :param buffer: what has been received.
     :param position: where the frame begins.
-    :param allowed: the first bytes that are right here.
+    :param allowed: the first bytes that are valid here.
     :return: its first byte, where its payload begins, and the size of that, which is ``WRONG`` if
-        anything is; ``None`` if the header has not arrived whole.
+        the header is invalid; ``None`` if the header has not arrived whole.
     """
     received = len(buffer)
     if received - position < 2:
@@ -370,7 +370,7 @@ def read_header(
         return first, start, WRONG
     if size >= TWO_BYTES:
         start += 2 if size == TWO_BYTES else 8
-        # A size that is wrong is wrong before the mask has come.
+        # An invalid size is found before the mask has arrived.
         if start - 4 > received:
             return None
         size = int.from_bytes(buffer[position + 2 : start - 4], "big")

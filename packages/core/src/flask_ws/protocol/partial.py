@@ -1,7 +1,7 @@
 """Messages of which a part has arrived, and the memory that the parts are kept in.
 
-Their bytes are kept once. A text is checked as it comes, so that what is not UTF-8 fails at once,
-and decoded at its end: decoded characters take up to four times the memory.
+Their bytes are kept once. A text is checked as it arrives, so that invalid UTF-8 fails at once, and
+decoded at its end: decoded characters take up to four times the memory.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from .masking import apply_mask
 
 __all__ = ["GIVEN_UP", "Meter", "PartialFrame", "PartialMessage"]
 
-#: Told of what a message takes, as it grows; ``False`` if that is too much for the process.
+#: Called as a message grows; ``False`` if the process holds too much.
 Meter = Callable[[], bool]
-#: Stands for a close code where a message is too much for the process, which has seen to the rest.
+#: In place of a close code: the process holds too much, and the connection has been failed already.
 GIVEN_UP = -1
 
-#: The memory that a frame gets before its payload comes; it doubles as the payload arrives, so
-#: that a header alone, whatever it promises, costs no more than this.
+#: The memory that a frame gets before its payload arrives; it doubles as the payload arrives, so
+#: that a header alone, whatever size it announces, costs no more than this.
 FIRST_BUFFER = 2**16
-#: How many buffers are kept for later frames, and how large ones, at the most.
+#: The most buffers that are kept for later frames, and the largest size of one.
 SPARES = 4
 LARGEST_SPARE = 2**20
 
-#: Buffers of large frames that have been read, for the next: the kernel takes longer to find that
-#: much memory for a new one than to fill it.
+#: Buffers of large frames that have been read, for reuse: allocating that much memory takes longer
+#: than filling it.
 _spares: list[bytearray] = []
 
 
@@ -51,9 +51,9 @@ def _give_spare(buffer: bytearray) -> None:
 def check_utf8(begun: bytes, part: bytes) -> bytes:
     """Check a part of a text.
 
-    :param begun: the bytes of the character that the part before has begun.
-    :param part: what has come since.
-    :return: the bytes of the character that this part has begun.
+    :param begun: the incomplete character at the end of the part before.
+    :param part: the next part.
+    :return: the incomplete character at the end of this part.
     :raises UnicodeDecodeError: it is not UTF-8.
     """
     data = begun + part if begun else part
@@ -64,7 +64,7 @@ def check_utf8(begun: bytes, part: bytes) -> bytes:
 
 
 class PartialFrame:
-    """A whole message's frame, not compressed, whose payload is read into its place."""
+    """A message in one frame, not compressed, whose payload is read directly into a buffer."""
 
     __slots__ = ("begun", "buffer", "checked", "filled", "mask", "size", "text")
 
@@ -74,7 +74,7 @@ class PartialFrame:
         self.size = size
         self.buffer = _take_spare(size) or bytearray(min(size, FIRST_BUFFER))
         self.filled = 0
-        # Of a text: how much is unmasked and checked, and the character that its end has begun.
+        # Of a text: how much is unmasked and checked, and the incomplete character at its end.
         self.checked = 0
         self.begun = b""
 
@@ -84,17 +84,17 @@ class PartialFrame:
         return len(self.buffer)
 
     def make_room(self) -> None:
-        """Take more memory, if that which there is has been filled."""
+        """Enlarge the buffer, if it is full."""
         if self.filled == len(self.buffer):
             self.buffer.extend(bytes(min(self.filled, self.size - self.filled)))
 
     def get_buffer(self) -> memoryview:
-        """Return where the rest of the payload goes; the view must not outlive the reading."""
+        """Return where the rest of the payload goes; the view must be released after the read."""
         self.make_room()
         return memoryview(self.buffer)[self.filled : self.size]
 
     def add(self, data: memoryview) -> int:
-        """Take what belongs to the frame; return how much that was."""
+        """Copy what belongs to the frame; return how much that was."""
         size = min(len(data), self.size - self.filled)
         end = self.filled + size
         # Up to len(self.buffer) this fills it, past that it extends it.
@@ -103,7 +103,7 @@ class PartialFrame:
         return size
 
     def check(self) -> None:
-        """Check what has come of a text.
+        """Check what has arrived of a text.
 
         :raises UnicodeDecodeError: it is not UTF-8.
         """
@@ -125,7 +125,7 @@ class PartialFrame:
         return message
 
     def _unmask(self) -> bytes:
-        """Unmask, in its place, what has come of a text."""
+        """Unmask in place what has arrived of a text."""
         turn = self.checked % 4
         mask = self.mask[turn:] + self.mask[:turn]
         part = apply_mask(memoryview(self.buffer)[self.checked : self.filled], mask)
@@ -139,7 +139,7 @@ class PartialMessage:
 
     :param first: the first byte of its first frame.
     :param deflate: the connection's compression.
-    :param meter: told of it as it grows, if anybody wants to know.
+    :param meter: called as it grows.
     """
 
     __slots__ = (
@@ -158,7 +158,7 @@ class PartialMessage:
 
     def __init__(self, first: int, deflate: Deflate | None, meter: Meter | None = None) -> None:
         self.meter = meter
-        # How much that has been told of.
+        # The size at its last call.
         self.metered = 0
         #: The first byte of its first frame.
         self.first = first
@@ -170,7 +170,7 @@ class PartialMessage:
         self.data = bytearray()
         #: Its size so far, as its frames' headers tell.
         self.size = 0
-        # The character that the end of a text so far has begun.
+        # The incomplete character at the end of a text so far.
         self.begun = b""
         # The frame: how much of its payload is to come, masked with what, and whether it is the
         # last one.
@@ -184,13 +184,13 @@ class PartialMessage:
         return len(self.data)
 
     def make_room(self) -> None:
-        """Do nothing: its memory grows with it."""
+        """Do nothing: the memory grows with each part."""
 
     def get_buffer(self) -> None:
-        """Say that there is no place to read into."""
+        """Return ``None``: there is no buffer to read into."""
 
     def begin_frame(self, final: bool, size: int, mask: bytes) -> None:
-        """Begin with its next frame.
+        """Begin its next frame.
 
         :param final: whether it is the last one.
         :param size: the size of its payload.
@@ -202,7 +202,7 @@ class PartialMessage:
         self.mask = mask
 
     def add(self, data: bytes) -> int:
-        """Take in a part of the frame's payload.
+        """Add a part of the frame's payload.
 
         :param data: the part, masked.
         :return: 0, or the close code that says what is wrong with it, or ``GIVEN_UP``.
@@ -223,7 +223,7 @@ class PartialMessage:
         return 0
 
     def end(self) -> int:
-        """Take in what the end of a compressed message sets free; otherwise as :meth:`add`."""
+        """Inflate what is left at the end of a compressed message; otherwise as :meth:`add`."""
         return 0 if self.deflate is None else self._add(self.deflate.end_message())
 
     def _add(self, part: bytes | int) -> int:

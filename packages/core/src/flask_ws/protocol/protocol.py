@@ -41,8 +41,8 @@ class Protocol(Incoming):
 
     Give bytes from the peer to :meth:`next_event`, and call it until there is no event. Where
     there is a ``partial`` frame, a transport may write them into its buffer instead, and tell
-    :meth:`buffer_updated`. Receiving and sending share no state: one thread may do the one while
-    another does the other.
+    :meth:`buffer_updated`. Receiving and sending share no state: one thread may receive while
+    another sends.
 
     :param client: whether this endpoint is the client, which masks what it sends.
     :param max_message_size: the largest message accepted, in bytes, as received and after
@@ -76,8 +76,8 @@ class Protocol(Incoming):
     def send_shared(self, message: SharedMessage) -> bytes:
         """Return the frame of a message that other connections get as well.
 
-        What is sent after it refers to nothing that was sent before it: the peer's window has
-        moved on.
+        Compression starts anew after it: the peer's window then holds data that this connection's
+        compressor has not seen.
         """
         deflate = self._deflate
         if deflate is None or not message.worth_deflating:

@@ -11,24 +11,24 @@ from .frames import RSV1, BytesLike, header
 
 __all__ = ["SharedMessage", "is_shared"]
 
-#: A frame of so many bytes is counted once, however many outboxes it waits in; a smaller one in
-#: each, for that is less work.
+#: A frame of at least this many bytes is counted once, however many outboxes it waits in; a smaller
+#: one in each, which is less work.
 LARGE = 2**12
 
 
 class SharedFrame(bytes):
-    """A large frame that waits in the outboxes of many."""
+    """A large frame in the outboxes of many connections."""
 
     __slots__ = ()
 
-    # Bound here: at the end of the process the module may have lost its names.
+    # Bound here: at interpreter shutdown the module's globals may be gone.
     def __del__(self, forget: Callable[[int], object] = budget.forget) -> None:
-        """Count it no more, when the last outbox has let go of it."""
+        """Stop counting it, when the last outbox has dropped it."""
         forget(len(self))
 
 
 def share(frame: bytes) -> bytes:
-    """Return a frame as many outboxes may hold it."""
+    """Return a frame for many outboxes, counted once if it is large."""
     if len(frame) < LARGE:
         return frame
     shared = SharedFrame(frame)
@@ -43,7 +43,7 @@ def is_shared(frame: BytesLike) -> bool:
 
 
 class SharedMessage:
-    """A message that a server sends to many, whose frame is made once.
+    """A message that a server broadcasts; its frame is made once.
 
     :param first: the first byte of its frame: ``TEXT`` or ``BINARY``.
     :param payload: its payload.

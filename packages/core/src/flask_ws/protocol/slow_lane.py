@@ -1,4 +1,4 @@
-"""wsproto, the authority on what arrives: all of a client's frames, and a server's faults."""
+"""wsproto, which reads all frames at a client, and at a server those that are invalid."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SlowLane:
             begun = len(header) > 1 and len(header) == _header_size(header)
         self.wsproto.receive_data(chunk)
         events = list(self.wsproto.events())
-        # If wsproto has found the header wrong, there is no frame.
+        # If wsproto has found the header invalid, there is no frame.
         if begun and not any(isinstance(event, CloseConnection) for event in events):
             self._begin_frame()
         if not any(isinstance(event, Violation) for event in self.events):
@@ -125,12 +125,12 @@ class SlowLane:
             if self.wsproto.state is ConnectionState.REMOTE_CLOSING:
                 self.events.append(Close(BAD_GATEWAY if self.substituted else code, reason))
             else:
-                # wsproto says no more of a fault in an extension than that.
+                # wsproto gives no details of a fault in an extension.
                 reason = FAULTS.get(code, reason) if "extension" in reason else reason
                 self.events.append(Violation(code, reason))
 
     def _take(self, part: str | bytes | bytearray, *, finished: bool) -> None:
-        """Take in a part of a message.
+        """Add a part of a message.
 
         The parts are kept as bytes: decoded, they would take up to four times the memory.
         """
