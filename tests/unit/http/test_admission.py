@@ -150,5 +150,5 @@ def test_a_connection_not_taken_for_want_of_descriptors_is_a_503(
         raise OSError(24, "Too many open files")
 
     sock.route("/")(lambda ws: None)
-    monkeypatch.setattr(Takeover, "detach", fail)
+    monkeypatch.setattr(Takeover, "take", fail)
     assert server.refuse(app, detach=True).status == 503

@@ -617,7 +617,7 @@ class Stop(BaseException):
 
 
 STEPS = [
-    pytest.param(Takeover, "detach", id="taking it"),
+    pytest.param(Takeover, "take", id="taking it"),
     pytest.param(Protocol, "__init__", id="making the protocol"),
     pytest.param(Connection, "begin", id="sending the 101"),
     pytest.param(monitor_module.Monitor, "add", id="watching over it"),
@@ -648,7 +648,7 @@ def test_whatever_stops_a_handshake_leaves_no_descriptor_behind(
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, fail)
         call = server.call(app, pair=tls_pair(tls) if kind == "TLS" else tcp_pair(), **way)
-        if way or step != "detach":
+        if way or step != "take":
             call.ended.exception(PATIENCE)
         call.peer.sock.close()
         call.ended.exception(PATIENCE)

@@ -201,7 +201,7 @@ def test_what_a_server_has_written_before_the_end_is_swallowed_at_once(connect: 
 
 def test_a_detached_connection_lives_on_when_the_server_is_done(connect: Connect) -> None:
     connection = connect()
-    connection.takeover.detach()
+    connection.takeover.take()
     connection.serve_on()
     say(connection, b"still here")
 
@@ -210,7 +210,7 @@ def test_a_detached_connection_lives_on_when_the_server_is_done(connect: Connect
 
 def test_a_detached_connection_hears_the_peer(connect: Connect) -> None:
     connection = connect()
-    connection.takeover.detach()
+    connection.takeover.take()
     connection.serve_on()
     connection.peer.send_bytes(b"hello?")
 
@@ -219,7 +219,7 @@ def test_a_detached_connection_hears_the_peer(connect: Connect) -> None:
 
 def test_what_the_peer_sends_does_not_reach_the_server(connect: Connect) -> None:
     connection = connect()
-    connection.takeover.detach()
+    connection.takeover.take()
     connection.peer.send_bytes(b"hello?")
 
     assert connection.sock.recv(100) == b""
@@ -228,7 +228,7 @@ def test_what_the_peer_sends_does_not_reach_the_server(connect: Connect) -> None
 
 def test_what_the_server_writes_does_not_reach_the_peer(connect: Connect) -> None:
     connection = connect()
-    connection.takeover.detach()
+    connection.takeover.take()
     connection.serve_on()
     say(connection, b"mine")
 
@@ -237,7 +237,7 @@ def test_what_the_server_writes_does_not_reach_the_peer(connect: Connect) -> Non
 
 def test_a_detached_connection_ends_cleanly(connect: Connect) -> None:
     connection = connect()
-    connection.takeover.detach()
+    connection.takeover.take()
     connection.serve_on()
     connection.takeover.close()
 
@@ -246,7 +246,7 @@ def test_a_detached_connection_ends_cleanly(connect: Connect) -> None:
 
 def test_a_detached_connection_may_end_before_the_server_is_done(connect: Connect) -> None:
     connection = connect()
-    connection.takeover.detach()
+    connection.takeover.take()
     connection.takeover.close()
     connection.serve_on()
 
@@ -255,7 +255,7 @@ def test_a_detached_connection_may_end_before_the_server_is_done(connect: Connec
 
 def test_the_server_closes_its_own_socket_not_ours(connect: Connect) -> None:
     connection = connect()
-    connection.takeover.detach()
+    connection.takeover.take()
     connection.sock.close()
     connection.takeover.drain()
     say(connection, b"still here")
@@ -274,7 +274,7 @@ def test_the_server_finds_its_socket_as_blocking_as_it_was(
     before = os.get_blocking(connection.sock.fileno())
     socket.setdefaulttimeout(default)
     try:
-        connection.takeover.detach()
+        connection.takeover.take()
     finally:
         socket.setdefaulttimeout(None)
 
@@ -283,7 +283,7 @@ def test_the_server_finds_its_socket_as_blocking_as_it_was(
 
 def test_the_servers_descriptor_is_not_inherited(connect: Connect) -> None:
     connection = connect()
-    connection.takeover.detach()
+    connection.takeover.take()
 
     assert not os.get_inheritable(connection.sock.fileno())
 
@@ -355,7 +355,7 @@ def test_without_descriptors_nothing_of_the_server_reaches_the_peer(
 
 def test_to_detach_without_descriptors_changes_nothing(no_descriptors: Connection) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
-        no_descriptors.takeover.detach()
+        no_descriptors.takeover.take()
 
     say(no_descriptors, b"still here")
     assert no_descriptors.peer.take(10) == b"still here"
@@ -370,7 +370,7 @@ def test_a_detaching_that_fails_leaks_no_descriptor(free: int) -> None:
     client, server = tcp_pair()
     takeover = Takeover(server)
     with client, server, few_descriptors(free), suppress(OSError):
-        takeover.detach()
+        takeover.take()
 
     assert not open_sockets() - before
 
@@ -382,7 +382,7 @@ def test_no_descriptor_leaks(connect: Connect, detach: bool, server_first: bool)
     def one() -> None:
         connection = connect()
         if detach:
-            connection.takeover.detach()
+            connection.takeover.take()
         if detach and server_first:
             connection.serve_on()
             connection.takeover.close()

@@ -425,7 +425,7 @@ def test_connections_are_admitted_up_to_the_limit(connect: Connect, monitor: Mon
 
 def test_a_connection_that_is_dismissed_makes_room(monitor: Monitor) -> None:
     assert monitor.admit(1)
-    monitor.dismiss()
+    monitor.cancel_admission()
     assert monitor.admit(1)
 
 
@@ -815,7 +815,7 @@ def test_a_connection_without_a_monitor_is_not_kept(
     keeping.spawn = spawn  # type: ignore[method-assign]
     with pytest.raises(RuntimeError):
         monitor.add(make_watch(connect()), admitted=True)
-    monitor.dismiss()
+    monitor.cancel_admission()
 
     assert len(monitor) == 0
 

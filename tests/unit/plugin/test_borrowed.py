@@ -83,7 +83,7 @@ def test_what_is_no_socket_cannot_be_borrowed() -> None:
 def test_a_connection_taken_from_a_borrowed_socket_is_owned(fd: int) -> None:
     """So that it does not stay open when it is closed."""
     takeover = Takeover(borrow_socket(fd))
-    takeover.detach()
+    takeover.take()
     own = takeover.sock.fileno()
     assert own != fd
     takeover.close()

@@ -1011,7 +1011,7 @@ def test_the_last_place_is_not_given_twice(
     try:
         response = server.refuse(app)
     finally:
-        monitor.dismiss()
+        monitor.cancel_admission()
 
     assert response.status == 503
     assert response.get("Retry-After")

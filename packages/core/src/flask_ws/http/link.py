@@ -147,7 +147,7 @@ class Link:
         # Before anything else touches the server's socket.
         early = server_socket.take_read_ahead()
         if self.detached:
-            self._detach()
+            self._take()
             if dispatch is not None:
                 environ = dispatch.copy_environ(environ)
                 move_request(environ)
@@ -173,9 +173,9 @@ class Link:
         self._admitted = False
         logger.debug("%s open", connection.label)
 
-    def _detach(self) -> None:
+    def _take(self) -> None:
         try:
-            self.takeover.detach()
+            self.takeover.take()
         except OSError as error:
             raise no_descriptors() from error
         self._owned = True
@@ -279,7 +279,7 @@ class Link:
         """End the connection, and release what is held for it; only the first call does so."""
         if self._admitted:
             self._admitted = False
-            self._monitor.dismiss()
+            self._monitor.cancel_admission()
         if not self._owned:
             return
         self._owned = False

@@ -35,7 +35,7 @@ class Takeover:
     def __init__(
         self, server_sock: socket.socket, on_new_fileno: Callable[[], object] | None = None
     ) -> None:
-        #: The socket to use: the server's own, until :meth:`detach`.
+        #: The socket to use: the server's own, until :meth:`take`.
         self.sock = server_sock
         #: The C-level TLS object of a TLS socket.
         self.sslobj: Any = getattr(server_sock, "_sslobj", None)
@@ -48,7 +48,7 @@ class Takeover:
         # Once only: a server that has registered the dead socket must find the same one again.
         self._taken = False
 
-    def detach(self) -> None:
+    def take(self) -> None:
         """Take the connection from the server now, for use beyond the request.
 
         :raises OSError: there is no descriptor left; the server still has its connection.

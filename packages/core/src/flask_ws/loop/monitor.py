@@ -219,7 +219,7 @@ class Monitor:
             self._admitted += 1
             return True
 
-    def dismiss(self) -> None:
+    def cancel_admission(self) -> None:
         """Release a place that :meth:`admit` has reserved, and :meth:`add` has not taken."""
         with self._lock:
             self._admitted -= 1
