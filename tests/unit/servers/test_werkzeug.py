@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flask import Flask
+from tests.support.memory import PATIENCE
 from werkzeug.middleware.lint import InputStream
 from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream
 
-from flask_ws import NoSocket, ServerSocket
+from flask_ws import NoSocket, ServerSocket, Sock, WebSocket
 from flask_ws_werkzeug import flask_ws_get_socket
 
 
@@ -148,3 +151,71 @@ def test_a_length_that_was_repeated_is_said_to_be(headers: bytes, length: str | 
         server.handle_request()
 
     assert seen == [length]
+
+
+class Claims:
+    """An app that claims each of its requests, and keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.server_sockets: list[ServerSocket] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        server_socket = flask_ws_get_socket(environ)
+        assert server_socket is not None
+        self.server_sockets.append(server_socket)
+        start_response("204 No Content", [])
+        return []
+
+
+def test_a_server_is_stopping_once_it_is_closed() -> None:
+    claims = Claims()
+    server = make_server("127.0.0.1", 0, claims)
+    with server.socket, socket.create_connection(("127.0.0.1", server.server_port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.handle_request()
+        assert claims.server_sockets[0].is_stopping() is False
+    assert claims.server_sockets[0].is_stopping()
+
+
+def test_all_connections_of_a_server_and_no_other_ask_equally() -> None:
+    claims = Claims()
+    first, second = make_server("127.0.0.1", 0, claims), make_server("127.0.0.1", 0, claims)
+    with first.socket, second.socket:
+        for server in (first, first, second):
+            with socket.create_connection(("127.0.0.1", server.server_port)) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                server.handle_request()
+    one, same, other = (each.is_stopping for each in claims.server_sockets)
+    assert one == same != other
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+@pytest.mark.parametrize("detach", [None, False])
+def test_clients_are_told_of_a_shutdown(threaded: bool, detach: bool | None) -> None:
+    """Also where it waits for the handler, which is in the server's only thread."""
+    app = Flask(__name__)
+    if detach is not None:
+        app.config["SOCK_DETACH"] = detach
+    sock = Sock(app)
+
+    @sock.route("/")
+    def handle(ws: WebSocket) -> None:
+        ws.receive()
+
+    server = make_server("127.0.0.1", 0, app, threaded=threaded)
+    serving = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    serving.start()
+    with socket.create_connection(("127.0.0.1", server.server_port), PATIENCE) as client:
+        client.sendall(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        reader = client.makefile("rb")
+        while reader.readline() != b"\r\n":
+            pass
+        stopping = threading.Thread(target=server.shutdown, daemon=True)
+        stopping.start()
+        assert reader.read(4)[2:] == (1001).to_bytes(2, "big")
+    stopping.join(PATIENCE)
+    serving.join(PATIENCE)
+    assert not serving.is_alive()
