@@ -3,6 +3,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import io
+import logging
 import signal
 import socket
 import threading
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.sync import SyncWorker
 from tests.support.memory import PATIENCE
 from werkzeug.middleware.lint import InputStream
 
@@ -101,9 +104,12 @@ def request_() -> Iterator[Request]:
 @pytest.fixture(autouse=True)
 def new_process() -> Iterator[None]:
     """In which no worker has been looked for."""
-    flask_ws_gunicorn._find_is_stopping.cache_clear()
+    kept = (flask_ws_gunicorn._find_is_stopping, flask_ws_gunicorn._look_at_patched)
+    for each in kept:
+        each.cache_clear()
     yield
-    flask_ws_gunicorn._find_is_stopping.cache_clear()
+    for each in kept:
+        each.cache_clear()
 
 
 @pytest.fixture
@@ -269,3 +275,54 @@ def test_without_a_worker_nothing_is_stopping(request_: Request) -> None:
     server_socket = request_.claim()
     assert server_socket is not None
     assert not server_socket.is_stopping()
+
+
+@pytest.mark.parametrize("base", [SyncWorker, ThreadWorker])
+def test_a_worker_without_greenlets_in_a_patched_process_is_said_once(
+    request_: Request, caplog: pytest.LogCaptureFixture, base: type[Any]
+) -> None:
+    """gevent and eventlet put sockets of their own in the place of all."""
+    kind = type("Named", (base,), {"__init__": Worker.__init__, "handle_exit": Worker.handle_exit})
+    before = signal.signal(signal.SIGTERM, kind().handle_exit)
+    try:
+        for _ in range(2):
+            request_.claim(**{"gunicorn.socket": GreenSocket()})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "monkey-patched" in record.message
+    assert "Named" in record.message
+    assert "--worker-class gevent" in record.message
+
+
+def test_patched_threads_suffice_for_the_warning(
+    request_: Request, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("Named", (SyncWorker,), {"__init__": Worker.__init__})
+    monkeypatch.setattr("_thread.start_new_thread", lambda *_: None)
+    before = signal.signal(signal.SIGTERM, kind().handle_exit)
+    try:
+        request_.claim()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(caplog.records) == 1
+
+
+def test_nothing_is_said_of_a_process_that_is_not_patched(
+    request_: Request, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = type("Named", (SyncWorker,), {"__init__": Worker.__init__})
+    before = signal.signal(signal.SIGTERM, kind().handle_exit)
+    try:
+        request_.claim()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caplog.records == []
+
+
+def test_nothing_is_said_of_a_worker_with_greenlets(
+    request_: Request, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    request_.claim(**{"gunicorn.socket": GreenSocket()})
+    assert caplog.records == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import logging
 import os
 import signal
 import threading
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["flask_ws_get_socket"]
+
+logger = logging.getLogger("flask_ws")
 
 #: The signals that a worker handles itself.
 SIGNALS = ("SIGTERM", "SIGQUIT", "SIGABRT", "SIGUSR1")
@@ -51,6 +54,8 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         server_socket.is_stopping = is_stopping
         # The worker waits for its own threads and greenlets, but not for ours.
         server_socket.stop_timeout = is_stopping.graceful_timeout
+        if server_socket.concurrency.green or not native:
+            _look_at_patched(is_stopping.worker)
     return server_socket
 
 
@@ -63,11 +68,11 @@ class _IsStopping:
     """Tells whether the worker of this process was told to stop."""
 
     def __init__(self, worker: Any) -> None:
-        self._worker = worker
+        self.worker = worker
         self.graceful_timeout: float = worker.cfg.graceful_timeout
 
     def __call__(self) -> bool:
-        return not self._worker.alive
+        return not self.worker.alive
 
 
 @functools.cache
@@ -81,6 +86,21 @@ def _find_is_stopping() -> _IsStopping | None:
             _start_threads(worker)
             return _IsStopping(worker)
     return None
+
+
+@functools.cache
+def _look_at_patched(worker: Any) -> None:
+    """Say once if the process is monkey-patched, and its worker made for one that is not."""
+    from gunicorn.workers.gthread import ThreadWorker
+    from gunicorn.workers.sync import SyncWorker
+
+    if isinstance(worker, (SyncWorker, ThreadWorker)):
+        logger.warning(
+            "This process is monkey-patched, by gevent or Eventlet, and its worker (%s) runs no "
+            "greenlets: a WebSocket can keep it from serving others. Use Gunicorn's gevent worker "
+            "(--worker-class gevent) or flask_ws_eventlet.EventletWorker, or do not patch.",
+            type(worker).__name__,
+        )
 
 
 def _start_threads(worker: Any) -> None:
