@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable
 
 import pytest
+from tests.support.locks import Watch
 from tests.support.memory import PATIENCE
 from tests.support.waiting import until
 from tests.unit.conftest import KeepingThreads
@@ -195,6 +197,16 @@ def test_a_thread_that_was_started_all_the_same_finds_itself_replaced() -> None:
         interrupted.start()
     targets[0]()
     assert ran == []
+
+
+def test_a_plugin_may_log_while_it_starts_a_thread(watch: Watch) -> None:
+    class Telling(Concurrency):
+        def spawn(self, target: Callable[[], object], name: str) -> None:
+            logging.getLogger("flask_ws").warning("%s starts", name)
+            super().spawn(target, name)
+
+    assert Work(Telling()).get_done()
+    assert watch.lines == ["test.Worker starts"]
 
 
 def test_greenlets_are_started_at_home(keeping: KeepingThreads) -> None:

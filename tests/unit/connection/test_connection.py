@@ -8,9 +8,11 @@ import socket
 import struct
 import time
 import weakref
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
+from tests.support.locks import WatchedLock
 from tests.support.memory import PATIENCE, in_thread, tcp_pair
 from tests.support.raw import (
     BINARY,
@@ -29,6 +31,7 @@ from tests.support.waiting import until
 from tests.unit.conftest import MUCH, Connect, Ends, closed, closed_now, in_receive, in_send
 
 from flask_ws import ConnectionClosed
+from flask_ws.connection.connection import Connection
 from flask_ws.connection.transport import MOST_UNREAD
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
@@ -471,6 +474,42 @@ def test_a_violation_is_logged_in_one_line(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("WebSocket 192.0.2.1 /feed: the peer is at fault: 1002 ")
+
+
+WAYS_TO_READ: dict[str, Callable[[Connection], object]] = {
+    "receive": lambda connection: closed_now(connection.receiver.receive),
+    "next_message": lambda connection: connection.receiver.next_message(read=True),
+    "service": lambda connection: connection.receiver.service(),
+    "look": lambda connection: connection.receiver.look(),
+    "close": lambda connection: connection.close(1000, ""),
+}
+
+
+@pytest.mark.usefixtures("watch")
+@pytest.mark.parametrize("read", WAYS_TO_READ.values(), ids=list(WAYS_TO_READ))
+def test_a_log_handler_may_use_the_connection_at_fault(
+    connect: Connect, read: Callable[[Connection], object]
+) -> None:
+    ends = connect()
+    ends.peer.send_frame(0x3)
+    reading = cast("WatchedLock", ends.connection.receiver.reading)
+    errors: list[ConnectionClosed] = []
+
+    class Using(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # That would wait for ever if it was being read.
+            if not reading.locked():
+                errors.append(closed_now(ends.ws.receive))
+                ends.ws.close()
+
+    handler = Using()
+    logging.getLogger("flask_ws").addHandler(handler)
+    try:
+        read(ends.connection)
+    finally:
+        logging.getLogger("flask_ws").removeHandler(handler)
+
+    assert [error.code for error in errors] == [1002]
 
 
 def test_what_comes_after_a_violation_is_not_received(connect: Connect) -> None:

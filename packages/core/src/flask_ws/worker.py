@@ -69,12 +69,14 @@ class Worker:
             if self._current is not None:
                 return
             current = self._current = object()
-            try:
-                self._concurrency.spawn(functools.partial(self._run, current), self._name)
-            except BaseException:
-                # A thread that was started before a Ctrl-C ends: it is not the current one.
+        # Without the lock: a plugin's way to start one may log, or wait.
+        try:
+            self._concurrency.spawn(functools.partial(self._run, current), self._name)
+        except BaseException:
+            # A thread that was started before a Ctrl-C ends: it is not the current one.
+            if self._current is current:
                 self._current = None
-                raise
+            raise
 
     def _run(self, current: object) -> None:
         try:

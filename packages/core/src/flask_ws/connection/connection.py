@@ -211,6 +211,7 @@ class Connection:
                 if self._request_size:
                     budget.change(receiver, -self._request_size)
                 self._transport.close()
+        receiver.tell_faults()
         # This breaks a reference cycle, which would wait for the garbage collector.
         sender.when_failed = None
 

@@ -47,6 +47,7 @@ class Receiver:
 
     __slots__ = (
         "_counted",
+        "_faults",
         "_let_go",
         "_max_queue",
         "_max_queue_bytes",
@@ -95,6 +96,8 @@ class Receiver:
         self._counted = 0
         self._let_go = False
         protocol.meter = self._meter
+        # What is to be logged about the peer by whoever reads, without the lock.
+        self._faults: list[Violation] = []
         # Whether the connection was lost while something waited to be read.
         self._unread = False
         # Calls of receive(), where greenlets are to take turns.
@@ -182,9 +185,8 @@ class Receiver:
                 if self._let_go:
                     self.clear()
                 message = self._next_unread() if self._unread else None
-                if message is None:
-                    raise state.error()
-                return message
+                if message is not None:
+                    return message
             except TimeoutError:
                 if timeout is None:
                     # Not ours: a signal's handler has raised it.
@@ -192,6 +194,8 @@ class Receiver:
                 return None
             finally:
                 self._receiving = False
+        self.tell_faults()
+        raise state.error()
 
     def _is_late(self, deadline: float | None) -> bool:
         """Let other threads run; return whether the time is up after that."""
@@ -272,7 +276,9 @@ class Receiver:
                 self._count()
             # From here on only the caller reads.
             self.needs_service = False
-            return None
+        if self._faults:
+            self.tell_faults()
+        return None
 
     @property
     def has_more(self) -> bool:
@@ -299,6 +305,7 @@ class Receiver:
                         self._state.lose(NO_CLOSE_FRAME)
             finally:
                 self.reading.release()
+            self.tell_faults()
 
     def look(self) -> None:
         """Read what is there, unless another thread reads: the peer may have sent a close frame."""
@@ -309,6 +316,7 @@ class Receiver:
                 self._unread = self.is_backed_up
             finally:
                 self.reading.release()
+            self.tell_faults()
 
     @property
     def is_backed_up(self) -> bool:
@@ -448,6 +456,7 @@ class Receiver:
                     self._handle(event)
         finally:
             self.reading.release()
+        self.tell_faults()
 
     def await_end(self, deadline: float) -> None:
         """Half-close, wait for the end of the stream, and drop what arrives.
@@ -516,6 +525,17 @@ class Receiver:
         elif isinstance(event, Close):
             self._sender.answer_close(event.code, event.reason)
         elif isinstance(event, Violation):
+            self._faults.append(event)
+            self._sender.fail(event.code, event.reason)
+
+    def tell_faults(self) -> None:
+        """Log what the peer did wrong; not while reading: a log handler may use the connection."""
+        while self._faults:
+            try:
+                event = self._faults.pop()
+            except IndexError:
+                # Another thread has just done it.
+                return
             setting = " (SOCK_MAX_MESSAGE_SIZE)" if event.code == MESSAGE_TOO_BIG else ""
             logger.warning(
                 "%s: the peer is at fault: %s %s%s",
@@ -524,4 +544,3 @@ class Receiver:
                 event.reason,
                 setting,
             )
-            self._sender.fail(event.code, event.reason)
