@@ -19,7 +19,14 @@ import pytest
 from tests.support import stand_ins
 
 #: What is imported before, because it asks for more than it uses.
-IMPORTED = ("flask.cli", "flask.testing", "hypothesis", "psutil", "werkzeug.serving")
+IMPORTED = (
+    "flask.cli",
+    "flask.testing",
+    "gevent.socket",
+    "hypothesis",
+    "psutil",
+    "werkzeug.serving",
+)
 
 
 def send(self: Any, data: Any, _flags: int = 0) -> int:

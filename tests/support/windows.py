@@ -29,7 +29,14 @@ FD_SETSIZE = 512
 #: Bytes that a socket's buffers hold.
 BUFFER = 65536
 #: What is imported before, because it asks for more than it uses.
-IMPORTED = ("flask.cli", "flask.testing", "hypothesis", "psutil", "werkzeug.serving")
+IMPORTED = (
+    "flask.cli",
+    "flask.testing",
+    "gevent.socket",
+    "hypothesis",
+    "psutil",
+    "werkzeug.serving",
+)
 
 real_select = select.select
 

@@ -1195,6 +1195,7 @@ def test_a_lost_unix_peer_is_noticed_behind_a_full_queue(connect: Connect) -> No
     until(lambda: is_lost(ends))
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("how", ["close", "half"])
 def test_messages_behind_a_full_queue_survive_a_loss(connect: Connect, how: str) -> None:
     ends = connect(tcp_pair(), max_queue=FULL)
@@ -1207,6 +1208,7 @@ def test_messages_behind_a_full_queue_survive_a_loss(connect: Connect, how: str)
     assert closed_now(ends.ws.receive).code == 1006
 
 
+@pytest.mark.unix
 def test_the_close_frame_of_a_peer_that_has_gone_tells_its_code(connect: Connect) -> None:
     ends = connect(tcp_pair(), max_queue=FULL)
     fill_queue(ends, 1)

@@ -34,6 +34,9 @@ from flask_ws.protocol.protocol import Protocol
 from flask_ws.protocol.shared import SharedMessage
 from flask_ws_gevent.greenlets import greenlets as gevent_greenlets
 
+#: Greenlets on pairs of Unix sockets.
+pytestmark = pytest.mark.unix
+
 with warnings.catch_warnings():
     # Eventlet says that it is deprecated.
     warnings.simplefilter("ignore")

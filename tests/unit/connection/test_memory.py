@@ -306,6 +306,7 @@ def test_a_peer_whose_headers_are_the_largest_is_closed(connect: Connect) -> Non
     assert second.connection.connected
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("begin", BEGINNINGS)
 def test_the_worst_that_peers_can_do_is_what_the_docs_say(connect: Connect, begin: Begin) -> None:
     """Each holds as much as it can of everything, and together they stay within the bound."""

@@ -17,6 +17,7 @@ from tests.unit.conftest import TLS, tls_pair
 from flask_ws.concurrency import threads
 from flask_ws.connection import transport as transport_module
 from flask_ws.connection.transport import SEND_SIZE, PlainTransport, TLSTransport, Transport
+from flask_ws.system import LINUX
 
 MUCH = bytes(range(256)) * 20_000
 
@@ -206,6 +207,7 @@ def test_a_peer_that_closes_a_unix_socket_has_gone() -> None:
     transport.close()
 
 
+@pytest.mark.skipif(not LINUX, reason="only Linux tells")
 def test_what_was_sent_is_acknowledged_by_the_peers_system(pair: Pair) -> None:
     """Though the peer has not read it."""
     pair[1].send([b"hello"])
@@ -213,6 +215,7 @@ def test_what_was_sent_is_acknowledged_by_the_peers_system(pair: Pair) -> None:
     until(pair[1].is_acknowledged)
 
 
+@pytest.mark.skipif(not LINUX, reason="only Linux tells")
 def test_what_the_peers_system_has_no_room_for_is_not_acknowledged(pair: Pair) -> None:
     while pair[1].try_send(MUCH):
         pass
@@ -573,6 +576,7 @@ def test_the_timeout_that_the_server_has_set_does_not_count(timeout: float) -> N
     other.close()
 
 
+@pytest.mark.unix
 @pytest.mark.parametrize("kind", ["plain", "TLS"])
 def test_a_transport_that_is_forgotten_leaves_the_descriptor_to_its_owner(
     kind: str, tls: TLS

@@ -15,12 +15,16 @@ except ImportError:
     # Windows.
     resource = None  # type: ignore[assignment]
 
-if sys.platform.startswith("linux"):
+#: Asked once, here, as all that tells systems apart.
+LINUX = sys.platform.startswith("linux")
+
+if LINUX:
     import fcntl
     import termios
 
 __all__ = [
     "DONTWAIT",
+    "LINUX",
     "LONGEST_WAIT",
     "TIMEOUT_MAX",
     "WINDOWS",
@@ -116,7 +120,7 @@ def count_unacknowledged(sock: _socket.socket) -> int:
 
     :raises OSError: the connection has failed.
     """
-    if not sys.platform.startswith("linux"):
+    if not LINUX:
         return 0
     answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     return int.from_bytes(answer, sys.byteorder)
