@@ -34,6 +34,7 @@ from tests.support.raw import (
     encode_frame,
     make_accept,
 )
+from tests.support.waiting import until
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
@@ -616,7 +617,7 @@ def test_the_server_closes_tcp_first(script: Script, terminal: Terminal) -> None
         answered.append(len(peer.take((size & 0x7F) + 4)))
 
     terminal.connect(script(answer))
-    assert answered == [6]
+    until(lambda: answered == [6])
 
 
 class Pty:
