@@ -40,7 +40,7 @@ nitpick_ignore_regex = [
             r"|testing\.client\.Connecting)"
         ),
     ),
-    ("py:class", r"flask_ws\.concurrency\.(Event|Lock)"),
+    ("py:class", r"flask_ws\.concurrency\.(Event|Lock|T)"),
     ("py:class", r"BytesLike|WSGIEnvironment"),
 ]
 
