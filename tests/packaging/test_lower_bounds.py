@@ -11,7 +11,7 @@ from tests.suite.authors import make_folder
 
 from .environments import ROOT, Environment, find_lowest_python
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1300)]
 
 PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 
@@ -132,7 +132,7 @@ def test_the_unit_tests_pass(tmp_path: Path) -> None:
         # A warning of an old version is not news.
         *("-W", "default::DeprecationWarning"),
         cwd=ROOT,
-        timeout=800,
+        timeout=1200,
     )
     assert " passed" in output.splitlines()[-1]
 

@@ -151,6 +151,9 @@ class MemoryServer:
             input_stream=io.BytesIO(body),
         )
         made = builder.get_environ()
+        for name in ("HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE"):
+            # Old versions of Werkzeug make these, and no server does.
+            made.pop(name, None)
         made["REMOTE_ADDR"] = "127.0.0.1"
         client_sock, server_sock = pair or socket.socketpair()
         made[SOCKET_KEY] = ServerSocket(server_sock, **server_socket)

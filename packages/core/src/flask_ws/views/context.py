@@ -22,8 +22,9 @@ APP_LISTENERS: Mapping[Any, Any] = getattr(flask.appcontext_tearing_down, "recei
 
 #: Whether ``do_teardown_request`` takes the context as an argument: from Flask 3.2 on.
 ONE_CONTEXT = "ctx" in inspect.signature(flask.Flask.do_teardown_request).parameters
-#: Prefixes of the names of the context variables that hold Flask's own contexts.
-OWN_VARIABLES = ("flask.", "werkzeug.")
+#: Prefixes of the names of the context variables that hold Flask's own contexts;
+#: the last is Werkzeug's before version 2.2.
+OWN_VARIABLES = ("flask.", "werkzeug.", "local_storage")
 
 
 def current_context() -> Any:
