@@ -585,3 +585,21 @@ def test_a_system_without_threads_gives_503_and_says_so(
     assert response.status == 503
     assert "no more threads" in caplog.text
     assert "SOCK_MAX_THREADS" not in caplog.text
+
+
+def test_a_request_that_raises_a_runtime_error_runs_once(
+    app: Flask, sock: Sock, server: MemoryServer
+) -> None:
+    """It is not taken for a lack of threads."""
+    app.config["PROPAGATE_EXCEPTIONS"] = True
+    calls: list[str] = []
+
+    @app.before_request
+    def fail() -> None:
+        calls.append(here())
+        raise RuntimeError("of the app")
+
+    sock.route("/")(echo)
+    with pytest.raises(RuntimeError, match="of the app"):
+        server.call(app, detach=True).wait()
+    assert calls == [THREAD]

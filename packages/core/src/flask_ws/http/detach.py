@@ -197,11 +197,13 @@ class Detacher:
         if server_socket.detach:
             gateway.dispatch = dispatch = Dispatch(gateway, self._app, environ)
             try:
-                if dispatch.start(options.max_threads):
-                    return dispatch.answer(start_response)
-                gateway.no_room = too_many_threads(options)
+                started = dispatch.start(options.max_threads)
             except RuntimeError:
                 gateway.no_room = no_threads()
+            else:
+                if started:
+                    return dispatch.answer(start_response)
+                gateway.no_room = too_many_threads(options)
             # An event view needs no thread.
             gateway.dispatch = None
         if server_socket.detach or server_socket.detachable:
