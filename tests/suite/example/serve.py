@@ -46,6 +46,11 @@ class Server(ThreadingMixIn, WSGIServer):
     def is_stopping(self):
         return self.stopping
 
+    def handle_error(self, request, client_address):
+        """Log what went wrong, but not that a client has gone away."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, ssl.SSLEOFError)):
+            super().handle_error(request, client_address)
+
 
 class UnixServer(Server):
     address_family = socket.AF_UNIX
