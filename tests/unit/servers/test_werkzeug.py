@@ -121,6 +121,21 @@ def test_a_body_that_middleware_has_wrapped_is_looked_behind(request_: Request) 
     assert request_.claim(**{"wsgi.input": wrapped}).take_read_ahead() == b"frames"
 
 
+class MethodsAlone:
+    """Keeps methods of the stream that it wraps, but not the stream."""
+
+    def __init__(self, stream: Any) -> None:
+        self.read = stream.read
+        self.readline = stream.readline
+
+
+def test_wrappers_that_keep_only_methods_are_looked_behind(request_: Request) -> None:
+    request_.client.sendall(b"head\r\nframes")
+    request_.rfile.readline()
+    wrapped = MethodsAlone(InputStream(request_.rfile))
+    assert request_.claim(**{"wsgi.input": wrapped}).take_read_ahead() == b"frames"
+
+
 def test_a_body_that_cannot_be_looked_behind_is_told_so(request_: Request) -> None:
     with pytest.raises(NoSocket, match="put BytesIO in front of the server"):
         request_.claim(**{"wsgi.input": io.BytesIO()})

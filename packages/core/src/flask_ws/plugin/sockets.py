@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import ssl
+import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ __all__ = ["BorrowedSocket", "borrow_socket", "take_buffered", "unwrap_input"]
 
 #: The most streams that are searched for the server's own.
 MOST_WRAPPERS = 32
+#: What is bound to a stream.
+METHODS = (types.MethodType, types.BuiltinMethodType)
 
 
 class BorrowedSocket(socket.socket):
@@ -69,8 +72,11 @@ def unwrap_input(environ: WSGIEnvironment, is_own: Callable[[Any], bool]) -> Any
     for stream in streams:
         if is_own(stream):
             return stream
-        held = [*getattr(stream, "__dict__", {}).values(), getattr(stream, "raw", None)]
-        streams += [other for other in held if hasattr(other, "read")]
+        for held in (*getattr(stream, "__dict__", {}).values(), getattr(stream, "raw", None)):
+            # Some wrappers keep only methods of the stream, such as that of Werkzeug < 2.3.
+            other = held.__self__ if isinstance(held, METHODS) else held
+            if hasattr(other, "read") and not any(other is known for known in streams):
+                streams.append(other)
         if len(streams) > MOST_WRAPPERS:
             break
     raise NoSocket(
