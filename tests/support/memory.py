@@ -10,7 +10,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +55,11 @@ def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T
 
     threading.Thread(target=run, daemon=True).start()
     return future
+
+
+def is_waiting(future: Future[Any]) -> bool:
+    """Tell whether a call has not returned after a moment."""
+    return not wait([future], 0.1).done
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:

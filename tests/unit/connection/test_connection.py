@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import gc
@@ -916,8 +917,7 @@ class LeavesMeanwhile(Protocol):
 
     def send_close(self, code: int, reason: str = "") -> list[BytesLike]:
         leaving = in_thread(self.leave)
-        with contextlib.suppress(TimeoutError):
-            leaving.result(0.1)
+        concurrent.futures.wait([leaving], 0.1)
         return super().send_close(code, reason)
 
     def leave(self) -> None:

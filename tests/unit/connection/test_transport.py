@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread, tcp_pair
+from tests.support.memory import PATIENCE, in_thread, is_waiting, tcp_pair
 from tests.support.waiting import until
 from tests.unit.conftest import TLS, tls_pair
 
@@ -502,8 +502,7 @@ def test_what_waits_waits_longer_than_the_default_timeout(pair: Pair) -> None:
         make, one = type(server), server.sock
         again = make(one, threads, lambda: None)
         receiving = in_thread(again.recv)
-        with pytest.raises(TimeoutError):
-            receiving.result(0.1)
+        assert is_waiting(receiving)
         client.sendall(b"hello")
 
         assert receiving.result(PATIENCE) == b"hello"
@@ -540,8 +539,7 @@ def test_to_wait_in_slices_is_to_wait(
     if timeout == 0.05:
         assert isinstance(receiving.exception(PATIENCE), TimeoutError)
     else:
-        with pytest.raises(TimeoutError):
-            receiving.result(0.1)
+        assert is_waiting(receiving)
         client.sendall(b"hello")
         assert receiving.result(PATIENCE) == b"hello"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support import stand_ins
-from tests.support.memory import PATIENCE, in_thread, tcp_pair
+from tests.support.memory import PATIENCE, in_thread, is_waiting, tcp_pair
 
 from flask_ws.loop import pollers
 from flask_ws.loop.pollers import EpollPoller, KqueuePoller, Poller, WakingPoller, make_poller
@@ -128,8 +128,7 @@ def test_each_system_has_a_poller(
 
 def test_what_is_registered_while_a_thread_waits_is_reported(poller: Poller, readable: int) -> None:
     waiting = in_thread(poller.wait, 6 * PATIENCE)
-    with pytest.raises(TimeoutError):
-        waiting.result(0.1)
+    assert is_waiting(waiting)
     poller.register(readable)
 
     # To be woken is to return, perhaps with nothing yet.
@@ -142,8 +141,7 @@ def test_what_is_unmasked_while_a_thread_waits_is_reported(poller: Poller, reada
     # A hangup is news once, at the most.
     poller.wait(0.01)
     waiting = in_thread(poller.wait, 6 * PATIENCE)
-    with pytest.raises(TimeoutError):
-        waiting.result(0.1)
+    assert is_waiting(waiting)
     poller.unmask(readable)
 
     assert (waiting.result(PATIENCE) or poller.wait(1)) == [readable]

@@ -891,6 +891,8 @@ from flask_ws import Sock
 from flask_ws.testing import connect
 
 app = Flask("patched")
+# With a handler that has no logger, CPython 3.10's logging fails in greenlets as it exits.
+app.logger
 
 @Sock(app).route("/echo")
 def echo(ws):
