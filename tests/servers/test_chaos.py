@@ -74,7 +74,9 @@ class TestChaos(OurServers):
         assert crowd.counts["messages"] > 100
         assert crowd.counts["requests"] >= 3
         settle(server)
-        wait_until(lambda: server.usage().fds <= before.fds, what="descriptors to be freed")
+        wait_until(
+            lambda: server.usage().fds <= before.fds, timeout=15, what="descriptors to be freed"
+        )
         wait_until(lambda: server.threads() <= threads, what="threads to end")
         wait_until(lambda: server.greenlets() <= greenlets, what="greenlets to end")
         assert server.usage().rss - before.rss < SPARE_RSS
