@@ -42,7 +42,10 @@ OTHER_COMMANDS = [
     r"\. \.venv/bin/activate",
     r"pytest",
     r"python -m unittest \w+",
-    r"(pip install uv && )?uv run .*",
+    r"uv run .*",
+    # In tests/packaging/test_first_contact.py.
+    r"command -v uv \|\| .* uv run .*",
+    r'pip install "flask-ws @ git\+https://.*',
     # In test_cli_channels.py, as they need a broker.
     r"flask --app app ws (channels|publish .*)",
     # Tried by hand: these change the machine.
@@ -77,7 +80,7 @@ def test_no_block_is_overlooked(page: Path) -> None:
     ("block", "command"), COMMANDS, ids=[f"{block}: {command}" for block, command in COMMANDS]
 )
 def test_the_command_is_of_a_known_kind(block: Block, command: str) -> None:
-    if pip := PIP.match(command):
+    if (pip := PIP.match(command)) and "://" not in command:
         distribution, _, extras = pip[1].rstrip("]").partition("[")
         assert distribution in {"flask-ws", "pytest"}
         project = tomli.loads((ROOT / "packages/core/pyproject.toml").read_text())["project"]
