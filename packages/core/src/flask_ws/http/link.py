@@ -27,6 +27,7 @@ from ..protocol.protocol import Protocol
 from ..views.advice import SessionWatch, check_result, explain_exception, explain_foreign_end
 from ..views.context import log_exception, move_request, tear_down_with
 from ..views.conversation import Conversation
+from ..views.first_use import telling
 from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
 from ..wording import describe_close, shown_address, shown_path
@@ -37,7 +38,7 @@ from .takeover import Takeover
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["ON_EXCEPTION", "Link", "OwnThread", "Upgrade"]
+__all__ = ["ON_EXCEPTION", "ON_READY", "Link", "OwnThread", "Upgrade"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -47,6 +48,9 @@ INTERNAL_ERROR = 1011
 #: The environ key of a function that gets the exceptions of the request's handler in place of
 #: the log: tests raise them.
 ON_EXCEPTION = "flask_ws.on_exception"
+#: That of a function that gets the connection when its handler first waits for the peer, sends, or
+#: ends, or when ``on_open`` has returned: tests wait for it.
+ON_READY = "flask_ws.on_ready"
 
 
 @dataclass(slots=True)
@@ -93,6 +97,7 @@ class Link:
         "_monitor",
         "_on_reactor",
         "_owned",
+        "_ready",
         "_report",
         "_upgrade",
         "connection",
@@ -121,6 +126,8 @@ class Link:
         self._monitor = monitor_for(server_socket.concurrency)
         self._began = time.monotonic()
         self._report = report
+        # Tells that the handler waits for the peer, or that `on_open` has returned.
+        self._ready: Callable[[], object] | None = None
         # What close() has to release: a place among the connections, and the connection.
         self._admitted = self._owned = False
 
@@ -156,6 +163,9 @@ class Link:
             self._report = functools.partial(report, tell=tell)
         self._owned = True
         self.connection = connection = self._make_connection(environ)
+        ready = environ.get(ON_READY)
+        if ready is not None:
+            self._ready = functools.partial(ready, connection)
         self.ws = self._make_websocket(environ)
         connection.sender.when_blocked = flusher_for(server_socket.concurrency).watch
         budget.limit = options.max_buffered
@@ -232,7 +242,7 @@ class Link:
         conversation = None
         try:
             conversation = self._converse()
-            conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
+            self._open_view(conversation)
             more = conversation.serve(read=False)
             while more:
                 more = conversation.serve(wait=True)
@@ -248,7 +258,7 @@ class Link:
         conversation = None
         try:
             conversation = self._converse()
-            conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
+            self._open_view(conversation)
             reactor = reactor_for_process(self._upgrade.options.workers)
             # Not self.close, which would keep the objects of the handshake in memory.
             end = functools.partial(end_connection, self.connection, self._monitor, self._began)
@@ -274,6 +284,11 @@ class Link:
             self.ws.close(INTERNAL_ERROR)
         # There is no instance whose on_close could be called: an empty view takes its place.
         return Conversation(WebSocketView(), self.ws, self._report)
+
+    def _open_view(self, conversation: Conversation) -> None:
+        conversation.open(*self._upgrade.args, **self._upgrade.kwargs)
+        if self._ready is not None:
+            self._ready()
 
     def close(self) -> None:
         """End the connection, and release what is held for it; only the first call does so."""
@@ -312,7 +327,11 @@ class Link:
     def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
         # The app's provider needs no app context. Before Flask 2.2, it is that of the current app.
         provider = getattr(flask.current_app, "json", flask.json)
-        make = EventWebSocket if isinstance(self._upgrade.target, type) else WebSocket
+        make: Callable[..., WebSocket] = WebSocket
+        if isinstance(self._upgrade.target, type):
+            make = EventWebSocket
+        elif self._ready is not None:
+            make = functools.partial(telling(WebSocket), tell_use=self._ready)
         return make(
             self.connection,
             environ=environ,

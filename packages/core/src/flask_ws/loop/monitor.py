@@ -259,6 +259,16 @@ class Monitor:
         if not self._watches:
             self._wake.set()
 
+    def hand_over(self, connection: Connection) -> Watch | None:
+        """Return the watch of a connection, whose :meth:`Watch.check` only the caller calls now.
+
+        For tests, in which time passes when they say so.
+        """
+        watch = self._watches.get(connection)
+        if watch is not None:
+            watch.active = False
+        return watch
+
     def at(self, when: float, function: Callable[[], object]) -> None:
         """Call a function at a time of :func:`time.monotonic`; it must not wait or raise.
 

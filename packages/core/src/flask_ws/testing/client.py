@@ -141,6 +141,22 @@ class ClientWebSocket(Endpoint):
         except ConnectionClosed:
             return
 
+    def advance(self, seconds: float, *, silent: bool = False) -> None:
+        """Have time pass for the connection, without waiting.
+
+        The app's end does at once what would be due: it sends pings (``SOCK_PING_INTERVAL``), and
+        gives up a peer that does not answer them (``SOCK_PING_TIMEOUT``), or takes too long for a
+        message (``SOCK_MESSAGE_TIMEOUT``). From the first call on, this connection's time is the
+        test's. A handler's own timeouts, as in ``ws.receive(timeout=1)``, are not affected.
+
+        :param seconds: how much time.
+        :param silent: whether to leave pings without an answer, as a client that is gone does.
+        :raises ValueError: ``seconds`` is negative.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"advance() takes seconds to pass, not {seconds!r}.")
+        self._call.advance(seconds, None if silent else self._connection.service)
+
     def drop(self) -> None:
         """Lose the connection, without a close frame: the app sees 1006."""
         self._connection.lose("the test dropped it")
@@ -264,6 +280,7 @@ class Connecting:
         call = handover.call
         if call is None or call.early is None:
             raise HandshakeRefused(response)
+        call.wait_ready()
         self._ws = ClientWebSocket(call, response, app, self._timeout)
         return self._ws
 
@@ -320,7 +337,10 @@ def connect(
                 assert ws.receive() == "hello"
 
     Everything runs as on a server: Flask's dispatch with its hooks, the handshake, and the handler,
-    on a thread, with the real protocol in between. At the end of the ``with`` block the
+    on a thread, with the real protocol in between. The block is entered when the handler first
+    receives, sends or ends, and when an event view's ``on_open`` has returned: what it has
+    subscribed to by then can be published. A handler that waits for something else is waited for
+    one second at most. At the end of the ``with`` block the
     connection is closed, and the handler has returned. What it raised is raised there, unless
     ``app.config["PROPAGATE_EXCEPTIONS"]`` is ``False``.
 

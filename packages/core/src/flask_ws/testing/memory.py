@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flask_ws.concurrency import Concurrency
+from flask_ws.connection.connection import Connection
 from flask_ws.http.handshake import EXPLAIN
-from flask_ws.http.link import ON_EXCEPTION
+from flask_ws.http.link import ON_EXCEPTION, ON_READY
 from flask_ws.http.link import __file__ as link_file
-from flask_ws.loop.monitor import monitor_for
+from flask_ws.loop.monitor import Watch, monitor_for
 from flask_ws.plugin.hookspecs import ServerSocket, hookimpl
 from flask_ws.plugin.manager import plugins
 from flask_ws.views.view import __file__ as views_file
@@ -32,6 +33,8 @@ SOCKET = "flask_ws.testing.socket"
 END_OF_HEAD = b"\r\n\r\n"
 #: The least seconds that an app has to return, however long its connection took to close.
 SHORTEST_WAIT = 1.0
+#: The most seconds to wait for a handler that neither receives nor sends: it may wait for the test.
+PATIENCE = 1.0
 #: Stack frames that are shown of an app that does not return.
 SHOWN_FRAMES = 8
 #: The files of the functions that call the app's handlers.
@@ -104,8 +107,14 @@ class Call:
         self.error: BaseException | None = None
         self._started: tuple[str, list[tuple[str, str]]] | None = None
         self._body: list[bytes] = []
+        self._ready = threading.Event()
+        # The app's end of the connection, and what counts its time once the test does.
+        self._connection: Connection | None = None
+        self._watch: Watch | None = None
+        self._now = 0.0
         # An event view is served on the thread, too: the socket cannot be detached.
         environ[SOCKET] = ServerSocket(self._server_sock, concurrency=threads)
+        environ[ON_READY] = self._set_ready
         if propagate:
             environ[ON_EXCEPTION] = self._note
             environ[EXPLAIN] = True
@@ -134,6 +143,11 @@ class Call:
                 self.error = error
         finally:
             self._server_sock.close()
+            self._ready.set()
+
+    def _set_ready(self, connection: Connection) -> None:
+        self._connection = connection
+        self._ready.set()
 
     def _note(self, error: Exception) -> None:
         if self.error is None:
@@ -173,6 +187,43 @@ class Call:
         if self._started is None:
             raise RuntimeError("The app returned without a call of start_response().")
         return (*self._started, b"".join(self._body))
+
+    def wait_ready(self) -> None:
+        """Wait until the handler receives, sends or ends; for an event view's ``on_open``."""
+        self._ready.wait(min(self._timeout, PATIENCE))
+
+    def advance(self, seconds: float, meanwhile: Callable[[], object] | None) -> None:
+        """Have time pass for the app's end of the connection: do at once what would be due.
+
+        :param seconds: how much.
+        :param meanwhile: called at each step, for the peer to answer pings; ``None`` where it does
+            not answer.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        if self._watch is None:
+            self._watch = monitor_for(threads).hand_over(connection)
+            self._now = time.monotonic()
+        if self._watch is None:
+            return
+        end = self._now + seconds
+        while connection.close_code is None:
+            due = self._watch.check(self._now)
+            if meanwhile is not None:
+                meanwhile()
+                self._await_pong(connection, self._watch)
+            if self._now >= end:
+                break
+            self._now = min(due, end)
+
+    def _await_pong(self, connection: Connection, watch: Watch) -> None:
+        """Let the thread that reads count what it has just received."""
+        deadline = time.monotonic() + self._timeout
+        while watch.pinged_at is not None and not connection.has_been_heard:
+            if connection.close_code is not None or time.monotonic() > deadline:
+                break
+            threads.pause()
 
     def end(self, deadline: float) -> bool:
         """Wait for the app to return, and for the threads of its connection to end.

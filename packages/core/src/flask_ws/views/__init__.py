@@ -3,6 +3,7 @@
 - ``websocket``: the ``ws`` of handlers and of event views.
 - ``view``: the class that event views derive from.
 - ``conversation``: calls the methods of an event view, each in the request context.
+- ``first_use``: tells tests when a handler first uses its connection.
 - ``context``: the handshake's request context, entered again, torn down with an error.
 - ``advice``: warnings about mistakes in handlers.
 """

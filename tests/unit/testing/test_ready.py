@@ -1,0 +1,133 @@
+"""When connect() lets a test begin: what the handler does first has been done by then."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_ws import Sock, WebSocket, WebSocketView
+from flask_ws.testing import connect
+
+#: Seconds for what must come to pass.
+PATIENCE = 10.0
+#: Seconds that a handler takes for its first step: without waiting for it, each test here fails.
+STEP = 0.05
+#: How often a race is given the chance to be lost.
+TIMES = 200
+
+
+def test_what_is_published_at_once_arrives(app: Flask, sock: Sock) -> None:
+    """The example of the page on channels."""
+
+    @sock.route("/news")
+    def news(ws: WebSocket) -> None:
+        ws.subscribe("news")
+        for topic in ws:
+            ws.subscribe(f"news:{topic!r}")
+
+    for number in range(TIMES):
+        with connect(app, "/news") as ws:
+            with app.app_context():
+                sock.publish("news", str(number))
+            assert ws.receive() == str(number)
+
+
+def test_on_open_has_returned(app: Flask, sock: Sock) -> None:
+    @sock.route("/news")
+    class News(WebSocketView):
+        def on_open(self, ws: WebSocket) -> None:
+            ws.send("not enough")
+            time.sleep(STEP)
+            ws.subscribe("news")
+
+    with connect(app, "/news") as ws:
+        with app.app_context():
+            sock.publish("news", "hello")
+        assert (ws.receive(), ws.receive()) == ("not enough", "hello")
+
+
+FIRST_USES: dict[str, Any] = {
+    "receive": lambda ws: ws.receive(),
+    "receive_json": lambda ws: ws.receive_json(timeout=PATIENCE),
+    "receive with a timeout": lambda ws: ws.receive(timeout=PATIENCE),
+    "look for a message": lambda ws: ws.receive(timeout=0),
+    "iterate": list,
+    "send": lambda ws: ws.send("hello"),
+    "send_json": lambda ws: ws.send_json({}),
+    "ping": lambda ws: ws.ping(),
+    "close": lambda ws: ws.close(),
+    "return": lambda ws: None,
+}
+
+
+@pytest.mark.parametrize("use", FIRST_USES.values(), ids=FIRST_USES)
+def test_what_comes_before_the_first_use_is_done(app: Flask, sock: Sock, use: Any) -> None:
+    done = []
+
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        time.sleep(STEP)
+        done.append(True)
+        use(ws)
+
+    with connect(app, "/") as ws:
+        assert done
+        if ws.connected:
+            ws.send("{}")
+
+
+def test_a_handler_that_raises_has_done_so(app: Flask, sock: Sock) -> None:
+    done = []
+
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        time.sleep(STEP)
+        done.append(True)
+        raise LookupError
+
+    with pytest.raises(LookupError), connect(app, "/"):
+        assert done
+
+
+def test_a_thread_of_the_handlers_may_be_the_first_to_send(app: Flask, sock: Sock) -> None:
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        thread = threading.Thread(target=ws.send, args=["hello"])
+        thread.start()
+        thread.join(PATIENCE)
+
+    with connect(app, "/") as ws:
+        assert ws.receive() == "hello"
+
+
+def test_a_handler_that_waits_for_the_test_is_not_waited_for(
+    app: Flask, sock: Sock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_ws.testing.memory.PATIENCE", STEP)
+    event = threading.Event()
+
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        assert event.wait(PATIENCE)
+        ws.send("set")
+
+    with connect(app, "/") as ws:
+        event.set()
+        assert ws.receive() == "set"
+
+
+def test_the_handlers_ws_is_a_websocket_like_any(app: Flask, sock: Sock) -> None:
+    seen: list[Any] = []
+
+    @sock.route("/")
+    def handler(ws: WebSocket) -> None:
+        ws.name = "ada"  # type: ignore[attr-defined]
+        seen.extend([isinstance(ws, WebSocket), repr(ws), vars(ws)])
+
+    with connect(app, "/"):
+        pass
+    assert seen == [True, "<WebSocket / open>", {"name": "ada"}]
