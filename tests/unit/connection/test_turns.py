@@ -17,6 +17,7 @@ from flask_ws.connection import transport as transport_module
 from flask_ws.connection.receiver import TURNS, Receiver
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.protocol.events import Event
+from flask_ws.protocol.incoming import FRAGMENTS
 
 #: What a peer may send for ever without sending a message: each is a begin, more, and an end.
 FLOODS = {
@@ -45,9 +46,10 @@ class Counting(Concurrency):
         self.pauses += 1
 
 
-def make_flood(flood: Flood, number: int, message: str = "end") -> bytes:
+def make_flood(flood: Flood, turns: int) -> bytes:
     begin, more, end = flood
-    return begin + number * more + end + encode_message(message)
+    frames = TURNS * FRAGMENTS if flood is FLOODS["fragments"] else TURNS
+    return begin + turns * frames * more + end + encode_message("end")
 
 
 @pytest.fixture
@@ -69,11 +71,11 @@ def test_others_run_while_a_handler_waits_for_a_message(connect: Connect, flood:
     concurrency = Counting()
     ends = connect(concurrency=concurrency)
     # In one read, and one by one.
-    ends.connection.receiver.feed(make_flood(flood, 10 * TURNS))
+    ends.connection.receiver.feed(make_flood(flood, 10))
     message = ends.ws.receive()
 
     assert message in ("", "end")
-    assert concurrency.pauses >= (10 if flood is not FLOODS["fragments"] else 0)
+    assert concurrency.pauses >= 10
 
 
 @flood
@@ -101,7 +103,7 @@ def test_a_look_at_a_connection_takes_in_no_more_than_its_turn(
 ) -> None:
     """While a handler is busy, on behalf of the monitor."""
     ends = connect()
-    ends.connection.receiver.feed(make_flood(FLOODS["pings"], 3 * TURNS))
+    ends.connection.receiver.feed(make_flood(FLOODS["pings"], 3))
     seen: list[int] = []
     for _ in range(4):
         ends.connection.service()
@@ -113,16 +115,25 @@ def test_a_look_at_a_connection_takes_in_no_more_than_its_turn(
 
 def test_a_peer_that_is_read_from_in_turns_is_alive(connect: Connect) -> None:
     ends = connect()
-    ends.peer.send_bytes(make_flood(FLOODS["pongs"], 10_000))
+    ends.peer.send_bytes(make_flood(FLOODS["pongs"], 150))
     before = ends.connection.bytes_received
     ends.connection.service()
 
     assert ends.connection.bytes_received > before
 
 
+def test_a_look_ends_in_the_middle_of_a_flood_of_fragments(connect: Connect) -> None:
+    receiver = connect().connection.receiver
+    receiver.feed(make_flood(FLOODS["fragments"], 3))
+    receiver.service()
+
+    assert receiver.is_mid_message
+    assert not receiver._messages
+
+
 def test_an_event_view_gives_others_their_turn(connect: Connect, handled: list[Event]) -> None:
     receiver = connect().connection.receiver
-    receiver.feed(make_flood(FLOODS["pings"], 2 * TURNS))
+    receiver.feed(make_flood(FLOODS["pings"], 2))
     found: list[tuple[object, bool, int]] = []
     for _ in range(3):
         found.append((receiver.next_message(read=True), receiver.cut_short, len(handled)))
@@ -130,11 +141,42 @@ def test_an_event_view_gives_others_their_turn(connect: Connect, handled: list[E
     assert found == [(None, True, TURNS), (None, True, 2 * TURNS), ("end", False, 2 * TURNS)]
 
 
+def test_an_event_view_gives_others_their_turn_amid_fragments(connect: Connect) -> None:
+    receiver = connect().connection.receiver
+    receiver.feed(make_flood(FLOODS["fragments"], 2))
+    found = [(receiver.next_message(read=True), receiver.cut_short) for _ in range(3)]
+
+    assert found == [(None, True), (None, True), ("", False)]
+
+
+def test_messages_and_what_comes_between_them_share_one_turn(connect: Connect) -> None:
+    receiver = connect().connection.receiver
+    receiver.feed(TURNS * (encode_frame(PING) + encode_message("x")))
+    found = [receiver.next_message(read=True)]
+    while found[-1] is not None:
+        found.append(receiver.next_message())
+
+    assert found == [*["x"] * (TURNS // 2), None]
+    assert receiver.cut_short
+
+
+def test_the_reactor_alone_reads_after_a_turn_that_has_left_nothing(connect: Connect) -> None:
+    """What the monitor read into the queue would wait there for the next message."""
+    receiver = connect().connection.receiver
+    receiver.feed(TURNS * encode_message("x"))
+    receiver.next_message(read=True)
+    while receiver.next_message() is not None:
+        pass
+
+    assert not receiver.cut_short
+    assert not receiver.needs_service
+
+
 def test_what_was_read_before_is_dealt_with_before_more_is_read(connect: Connect) -> None:
     """Else a peer that sends quickly would fill the memory with what waits for its turn."""
     ends = connect()
     receiver = ends.connection.receiver
-    receiver.feed(make_flood(FLOODS["pings"], 3 * TURNS))
+    receiver.feed(make_flood(FLOODS["pings"], 3))
     ends.peer.send("more")
     before = receiver.bytes_received
     for _ in range(3):
@@ -147,7 +189,7 @@ def test_what_was_read_before_is_dealt_with_before_more_is_read(connect: Connect
 def test_others_run_while_a_close_is_awaited(connect: Connect, handled: list[Event]) -> None:
     concurrency = Counting()
     ends = connect(concurrency=concurrency)
-    ends.connection.receiver.feed(make_flood(FLOODS["pongs"], 5 * TURNS))
+    ends.connection.receiver.feed(make_flood(FLOODS["pongs"], 5))
     ends.peer.send_close(1000)
     ends.ws.close()
 
@@ -157,7 +199,7 @@ def test_others_run_while_a_close_is_awaited(connect: Connect, handled: list[Eve
 def test_others_run_while_a_loss_is_explained(connect: Connect) -> None:
     concurrency = Counting()
     ends = connect(concurrency=concurrency)
-    ends.connection.receiver.feed(make_flood(FLOODS["pongs"], 5 * TURNS))
+    ends.connection.receiver.feed(make_flood(FLOODS["pongs"], 5))
     ends.connection.receiver.look()
 
     assert concurrency.pauses >= 5

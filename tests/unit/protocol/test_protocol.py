@@ -24,7 +24,7 @@ from tests.support.raw import (
 from flask_ws.protocol import partial
 from flask_ws.protocol.control import CLOSE_CODES
 from flask_ws.protocol.deflate import Deflate, DeflateParameters
-from flask_ws.protocol.events import Close, Event, Ping, Pong, Violation
+from flask_ws.protocol.events import PROGRESS, Close, Event, Ping, Pong, Violation
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
 
@@ -47,9 +47,9 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 
 def drain(protocol: Protocol) -> list[Event]:
-    events = []
+    events: list[Event] = []
     while (event := protocol.next_event()) is not None:
-        events.append(event)
+        events += [] if event is PROGRESS else [event]
     return events
 
 
@@ -58,8 +58,8 @@ def receive(protocol: Protocol, *chunks: bytes) -> list[Event]:
     events: list[Event] = []
     for chunk in chunks:
         event = protocol.next_event(chunk)
-        if event is not None:
-            events += [event, *drain(protocol)]
+        events += [] if event in (None, PROGRESS) else [event]
+        events += drain(protocol)
     return events
 
 

@@ -22,7 +22,7 @@ from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from flask_ws.protocol.deflate import Deflate, DeflateParameters
-from flask_ws.protocol.events import Event, Violation
+from flask_ws.protocol.events import PROGRESS, Event, Violation
 from flask_ws.protocol.masking import SPEEDUPS, apply_mask, apply_mask_python
 from flask_ws.protocol.protocol import Protocol
 
@@ -222,7 +222,10 @@ def make_protocol(
 
 
 def drain(protocol: Protocol) -> list[Event]:
-    return list(iter(protocol.next_event, None))
+    events: list[Event] = []
+    while (event := protocol.next_event()) is not None:
+        events += [] if event is PROGRESS else [event]
+    return events
 
 
 def receive(
@@ -239,7 +242,7 @@ def receive(
                 rest = rest[len(rest) :]
             elif buffer is None:
                 event = protocol.next_event(bytes(rest))
-                events += [] if event is None else [event]
+                events += [] if event in (None, PROGRESS) else [event]
                 rest = rest[len(rest) :]
             else:
                 size = min(len(buffer), len(rest))

@@ -21,7 +21,7 @@ __all__ = ["Receiver"]
 
 logger = logging.getLogger("flask_ws")
 
-#: After this many frames or reads without a message, other threads or connections get to run.
+#: After this many reads or events, other threads or connections get to run.
 TURNS = 64
 
 NO_CLOSE_FRAME = "the connection was lost without a close frame"
@@ -100,7 +100,7 @@ class Receiver:
         self._faults: list[Violation] = []
         # Whether the connection was lost while something waited to be read.
         self._unread = False
-        # Calls of receive(), where greenlets are to take turns.
+        # Events of an event view's turn; calls of receive(), where greenlets are to take turns.
         self._turns = 0
         #: The one thread in which its primitives work; ``None`` if any thread may use them.
         self.home = home
@@ -231,21 +231,33 @@ class Receiver:
 
     # For an event view, whose driver sees that the socket is readable
 
-    def next_message(self, *, read: bool = False, wait: bool = False) -> str | bytes | None:
+    # One long function, because calls would cost more than the rest.
+    def next_message(  # noqa: C901
+        self, *, read: bool | None = None, wait: bool = False
+    ) -> str | bytes | None:
         """Return the next message of what was read, and act on other frames.
 
-        Where it returns ``None``, :attr:`cut_short` tells whether there may be more.
+        Where it returns ``None``, :attr:`cut_short` tells whether there may be more, for which
+        another turn is to begin.
 
-        :param read: whether to read once, if nothing is left of what was read before.
+        :param read: whether to read once, if nothing is left of what was read before; ``None``
+            goes on with the turn that the last call has begun.
         :param wait: whether to wait for something to read.
         """
         with self.reading:
             self.needs_service = True
             self.cut_short = False
+            if read is not None:
+                self._turns = 0
+            elif self._turns >= TURNS:
+                self.cut_short = self.has_more
+                self.needs_service = False
+                return None
             while self._messages:
                 # What arrived while a method of the view ran.
                 message = self._take_queued()
                 if not self.dropping:
+                    self._turns += 1
                     return message
             protocol, state = self._protocol, self._state
             event = None if protocol.drained else protocol.next_event()
@@ -255,8 +267,8 @@ class Receiver:
                 except TimeoutError:
                     # Another thread has read it.
                     pass
-            turns = 0
             while True:
+                self._turns += 1
                 if type(event) is bytes or type(event) is str:
                     if state.sent_close is None:
                         self.messages_received += 1
@@ -265,8 +277,7 @@ class Receiver:
                     self._handle(event)
                 if state.close_code is not None or protocol.drained:
                     break
-                turns += 1
-                if turns == TURNS:
+                if self._turns >= TURNS:
                     self.cut_short = True
                     break
                 event = protocol.next_event()

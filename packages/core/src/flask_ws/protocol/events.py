@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["MESSAGE_TOO_BIG", "Close", "Event", "Ping", "Pong", "Violation", "too_big"]
+__all__ = [
+    "MESSAGE_TOO_BIG",
+    "PROGRESS",
+    "Close",
+    "Event",
+    "Ping",
+    "Pong",
+    "Progress",
+    "Violation",
+    "too_big",
+]
 
 MESSAGE_TOO_BIG = 1009
 
@@ -43,8 +53,15 @@ class Violation:
     reason: str
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Some fragments of a message were read, and more are there; there is nothing to do."""
+
+
+PROGRESS = Progress()
+
 #: What the protocol returns. A message is a plain ``str`` or ``bytes``.
-Event: TypeAlias = "str | bytes | Ping | Pong | Close | Violation"
+Event: TypeAlias = "str | bytes | Ping | Pong | Progress | Close | Violation"
 
 
 def too_big(size: int, limit: int) -> Violation:

@@ -12,7 +12,7 @@ from collections.abc import Container
 
 from .control import read_control
 from .deflate import FAULTS, Deflate
-from .events import Close, Event, Violation, too_big
+from .events import PROGRESS, Close, Event, Violation, too_big
 from .frames import (
     BINARY,
     CLOSE,
@@ -42,6 +42,8 @@ COMPRESSED = (TEXT | RSV1, BINARY | RSV1)
 PLAIN_FIRSTS = frozenset({TEXT, BINARY, TEXT & ~FIN, BINARY & ~FIN, PING, PONG, CLOSE})
 COMPRESSED_FIRSTS = PLAIN_FIRSTS | {first | RSV1 for first in PLAIN_FIRSTS if not first & CONTROL}
 LATER_FIRSTS = frozenset({0, FIN, PING, PONG, CLOSE})
+#: After so many fragments the caller gets to know of them: it may have others to serve.
+FRAGMENTS = 16
 #: In place of the payload's size in an invalid header.
 WRONG = -1
 
@@ -254,6 +256,7 @@ class Incoming:
 
     def _next_piece(self) -> Event | None:
         """Return the next event, if it is not a message that has arrived whole in one frame."""
+        fragments = 0
         while not self._ended:
             if self._slow is not None or not self._has_fast_lane:
                 return self._next_slow()
@@ -282,6 +285,9 @@ class Incoming:
             event = self._read_payload(message)
             if event is not None:
                 return event
+            fragments += 1
+            if fragments == FRAGMENTS and not self.drained:
+                return PROGRESS
         return self._wait(b"", 0)
 
     def _read_control(self, first: int, start: int, end: int) -> Event | None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..connection.cork import Cork, corks
 from ..connection.endpoint import connection_of
-from ..connection.receiver import TURNS
 from ..exceptions import ConnectionClosed
 from .advice import check_result, explain_exception
 from .context import Scope, move_request
@@ -135,15 +134,9 @@ class Conversation:
 
     def _deliver(self, message: str | bytes | None) -> None:
         on_message = self.view.on_message
-        receiver = self._connection.receiver
-        next_message = receiver.next_message
-        turns = 0
+        next_message = self._connection.receiver.next_message
         while message is not None:
             self._call(on_message, message)
-            turns += 1
-            if turns == TURNS:
-                receiver.cut_short = receiver.has_more
-                return
             message = next_message()
 
     def close(self) -> None:
