@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from tests.support.memory import MemoryServer
 
-from flask_ws import Sock, system
+from flask_ws import Concurrency, Sock, system
 from flask_ws.http import admission
 from flask_ws.http.admission import Descriptors
 from flask_ws.http.takeover import Takeover
@@ -152,3 +152,28 @@ def test_a_connection_not_taken_for_want_of_descriptors_is_a_503(
     sock.route("/")(lambda ws: None)
     monkeypatch.setattr(Takeover, "take", fail)
     assert server.refuse(app, detach=True).status == 503
+
+
+class NoThreads(Concurrency):
+    """Primitives of a system that has no more threads, for now."""
+
+    name = "no threads"
+    has_some = False
+
+    def spawn(self, target: Callable[[], object], name: str) -> None:
+        if not self.has_some:
+            raise RuntimeError("can't start new thread")
+        super().spawn(target, name)
+
+
+def test_no_thread_for_the_monitor_is_a_503_and_not_a_101(
+    app: Flask, sock: Sock, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is lost by it: the next handshake may succeed."""
+    concurrency = NoThreads()
+    sock.route("/")(lambda ws: ws.send("hello"))
+    assert server.refuse(app, concurrency=concurrency).status == 503
+    assert "no more threads" in caplog.text
+
+    concurrency.has_some = True
+    assert server.connect(app, concurrency=concurrency).read() == "hello"

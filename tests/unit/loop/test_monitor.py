@@ -421,12 +421,14 @@ def test_connections_are_admitted_up_to_the_limit(connect: Connect, monitor: Mon
     assert monitor.admit(2)
     assert not monitor.admit(2)
     assert len(monitor) == 2
+    monitor.cancel_admission()
 
 
 def test_a_connection_that_is_dismissed_makes_room(monitor: Monitor) -> None:
     assert monitor.admit(1)
     monitor.cancel_admission()
     assert monitor.admit(1)
+    monitor.cancel_admission()
 
 
 # The monitor
@@ -811,13 +813,33 @@ def test_a_connection_without_a_monitor_is_not_kept(
     def spawn(target: object, name: str) -> None:
         raise RuntimeError("can't start new thread")
 
-    assert monitor.admit(1)
     keeping.spawn = spawn  # type: ignore[method-assign]
     with pytest.raises(RuntimeError):
-        monitor.add(make_watch(connect()), admitted=True)
-    monitor.cancel_admission()
+        monitor.admit(1)
 
     assert len(monitor) == 0
+
+
+def test_the_monitor_ends_when_nobody_comes_after_all(
+    monitor: Monitor, keeping: KeepingThreads
+) -> None:
+    monitor.admit(1)
+    assert monitor._worker.is_running
+    monitor.cancel_admission()
+    keeping.join()
+
+    assert not monitor._worker.is_running
+
+
+def test_an_admitted_connection_has_its_monitor_already(
+    connect: Connect, monitor: Monitor, keeping: KeepingThreads
+) -> None:
+    monitor.admit(1)
+    keeping.spawn = None  # type: ignore[method-assign, assignment]
+    ends = connect()
+    monitor.add(make_watch(ends, ping_interval=0.05), admitted=True)
+
+    assert ends.peer.read_frame() == Frame(PING, b"")
 
 
 def test_others_may_run_between_many_pings(

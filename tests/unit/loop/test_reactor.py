@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import select
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from tests.support.locks import Watch
 from tests.support.memory import PATIENCE, MemoryServer
 from tests.support.raw import Peer, encode_message
 from tests.support.waiting import until
@@ -20,6 +22,7 @@ from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
 from flask_ws.connection.cork import ENOUGH
 from flask_ws.connection.receiver import TURNS
+from flask_ws.connection.sender import Sender
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.loop import reactor as reactor_module
 from flask_ws.loop.monitor import monitor_for
@@ -290,6 +293,35 @@ def test_what_is_sent_before_a_method_blocks_goes_out_while_it_does(
     assert peer.read() == "begun one"
     gate.open.set()
     assert peer.read() == "begun two"
+
+
+def test_nothing_is_sent_for_a_method_that_blocks_under_a_lock(
+    watch: Watch,
+    make: Callable[[int], Reactor],
+    sock: Sock,
+    gate: Gate,
+    connect: Callable[..., Peer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To send may mean to log, and a log handler may do anything."""
+    send_held = Sender.send_held
+
+    def send_and_log(sender: Sender) -> None:
+        logging.getLogger("flask_ws").warning("by %s", threading.current_thread().name)
+        send_held(sender)
+
+    @sock.route("/")
+    class Slow(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            ws.send("begun")
+            gate.wait()
+
+    monkeypatch.setattr(Sender, "send_held", send_and_log)
+    make(2)
+    peer = connect()
+    peer.send_bytes(batch("one", "two"))
+    assert peer.read() == "begun"
+    assert watch.lines != [f"by {gate.await_one()}"]
 
 
 def test_much_is_not_held_back(
@@ -589,12 +621,14 @@ def test_a_system_without_threads_makes_do_with_fewer(
         assert len(reactor_threads()) == 1
 
 
-def test_a_system_without_any_thread_ends_the_connection(
+def test_a_system_without_any_thread_gives_503(
     make: Callable[[int], Reactor],
     gate: Gate,
     app: Flask,
     server: MemoryServer,
+    connect: Callable[..., Peer],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     start = threading.Thread.start
 
@@ -606,12 +640,20 @@ def test_a_system_without_any_thread_ends_the_connection(
     make(2)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
-        call = server.call(app, "/echo", detachable=True)
-        server.accepted(call)
-        assert call.peer.read_close().close_code == 1001
-        call.peer.expect_end()
-        assert isinstance(call.ended.exception(PATIENCE), RuntimeError)
-    until(lambda: not len(monitor_for(threads)))
+        assert server.refuse(app, "/echo", detachable=True).status == 503
+    assert "no more threads" in caplog.text
+    assert len(monitor_for(threads)) == 0
+    assert connect("/echo").echo("hello") == "hello"
+
+
+def test_threads_that_were_expecting_a_connection_end(
+    make: Callable[[int], Reactor], gate: Gate
+) -> None:
+    reactor = make(2)
+    reactor.expect()
+    until(lambda: len(reactor_threads()) == 2)
+    reactor.stop_expecting()
+    until(lambda: not reactor_threads())
 
 
 # Connections

@@ -29,6 +29,11 @@ class Cork:
     def __init__(self) -> None:
         self._held: dict[Held, None] = {}
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether anything is held back."""
+        return bool(self._held)
+
     def hold(self, connection: Held) -> None:
         """Register a connection that holds something back."""
         self._held[connection] = None

@@ -19,7 +19,7 @@ from ..connection.transport import PlainTransport, TLSTransport
 from ..exceptions import ConnectionClosed
 from ..loop.flusher import flusher_for
 from ..loop.monitor import Monitor, Watch, monitor_for
-from ..loop.reactor import reactor_for_process
+from ..loop.reactor import Reactor, reactor_for_process
 from ..options import Options
 from ..plugin.hookspecs import ServerSocket
 from ..protocol.deflate import Deflate
@@ -31,7 +31,7 @@ from ..views.first_use import telling
 from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
 from ..wording import describe_close, shown_address, shown_path
-from .admission import no_descriptors, too_many_connections
+from .admission import no_descriptors, no_threads, too_many_connections
 from .handshake import Handshake, head_size
 from .takeover import Takeover
 
@@ -97,6 +97,7 @@ class Link:
         "_monitor",
         "_on_reactor",
         "_owned",
+        "_reactor",
         "_ready",
         "_report",
         "_upgrade",
@@ -128,16 +129,26 @@ class Link:
         self._report = report
         # Tells that the handler waits for the peer, or that `on_open` has returned.
         self._ready: Callable[[], object] | None = None
-        # What close() has to release: a place among the connections, and the connection.
+        # What close() has to release: a place among the connections, what the reactor expects, and
+        # the connection.
         self._admitted = self._owned = False
+        self._reactor: Reactor | None = None
 
     def admit(self) -> None:
-        """Take a place among the connections.
+        """Take a place among the connections, and start the threads that serve all of them.
 
-        :raises ServiceUnavailable: the last was taken since the handshake was accepted.
+        :raises ServiceUnavailable: the last was taken since the handshake was accepted, or the
+            system has no more threads.
         """
         options = self._upgrade.options
-        self._admitted = self._monitor.admit(options.max_connections)
+        try:
+            self._admitted = self._monitor.admit(options.max_connections)
+            if self._admitted and self._on_reactor:
+                reactor = reactor_for_process(options.workers)
+                reactor.expect()
+                self._reactor = reactor
+        except RuntimeError as error:
+            raise no_threads() from error
         if not self._admitted:
             raise too_many_connections(options)
 
@@ -259,7 +270,8 @@ class Link:
         try:
             conversation = self._converse()
             self._open_view(conversation)
-            reactor = reactor_for_process(self._upgrade.options.workers)
+            reactor = self._reactor
+            assert reactor is not None
             # Not self.close, which would keep the objects of the handshake in memory.
             end = functools.partial(end_connection, self.connection, self._monitor, self._began)
             self._owned = False
@@ -295,6 +307,9 @@ class Link:
         if self._admitted:
             self._admitted = False
             self._monitor.cancel_admission()
+        if self._reactor is not None:
+            self._reactor.stop_expecting()
+            self._reactor = None
         if not self._owned:
             return
         self._owned = False

@@ -190,7 +190,7 @@ class Monitor:
         self._worker = Worker(
             "flask_ws.Monitor",
             self._run,
-            lambda: bool(self._watches),
+            lambda: len(self) > 0,
             concurrency=concurrency,
             home=home,
         )
@@ -212,24 +212,36 @@ class Monitor:
         return len(self._watches) + self._admitted
 
     def admit(self, limit: int) -> bool:
-        """Reserve a place for a connection; ``False`` if there are ``limit`` already."""
+        """Reserve a place for a connection; ``False`` if there are ``limit`` already.
+
+        The monitor runs from then on.
+
+        :raises RuntimeError: the system has no thread left for it.
+        """
         with self._lock:
             if len(self) >= limit:
                 return False
             self._admitted += 1
-            return True
+        try:
+            self._worker.start()
+        except BaseException:
+            self.cancel_admission()
+            raise
+        return True
 
     def cancel_admission(self) -> None:
         """Release a place that :meth:`admit` has reserved, and :meth:`add` has not taken."""
         with self._lock:
             self._admitted -= 1
+        if not len(self):
+            self._wake.set()
 
     def add(self, watch: Watch, *, admitted: bool = False) -> None:
         """Watch over a connection from now on.
 
         :param watch: the watch.
         :param admitted: whether :meth:`admit` has counted the connection already.
-        :raises RuntimeError: the system has no thread left for the monitor.
+        :raises RuntimeError: it has not, and the system has no thread left for the monitor.
         """
         with self._lock:
             self._watches[watch.connection] = watch
@@ -238,14 +250,12 @@ class Monitor:
             if admitted:
                 # Under the same lock: it is never counted twice.
                 self._admitted -= 1
-        try:
-            self._worker.start()
-        except BaseException:
-            self.remove(watch.connection)
-            if admitted:
-                with self._lock:
-                    self._admitted += 1
-            raise
+        if not admitted:
+            try:
+                self._worker.start()
+            except BaseException:
+                self.remove(watch.connection)
+                raise
 
     def remove(self, connection: Connection) -> None:
         """Stop watching a connection that has ended."""
@@ -256,7 +266,7 @@ class Monitor:
                 self._servers[watch.is_stopping] -= 1
                 if not self._servers[watch.is_stopping]:
                     del self._servers[watch.is_stopping]
-        if not self._watches:
+        if not len(self):
             self._wake.set()
 
     def hand_over(self, connection: Connection) -> Watch | None:
@@ -304,12 +314,12 @@ class Monitor:
             self._leaving.append(watch)
 
     def _run(self) -> None:
-        while self._watches:
+        while len(self):
             self._wake.wait(self._tick)
             self._wake.clear()
             self._look()
         with self._lock:
-            if not self._watches:
+            if not len(self):
                 self._due.clear()
                 self._leaving.clear()
                 self._timers.clear()

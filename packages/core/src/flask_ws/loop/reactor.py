@@ -78,10 +78,12 @@ class Reactor:
     def __init__(self, workers: int) -> None:
         self._lock = threading.Lock()
         self._workers = [
-            Worker(f"flask_ws.Reactor-{number}", self._work, lambda: bool(self._conversations))
+            Worker(f"flask_ws.Reactor-{number}", self._work, self._is_needed)
             for number in range(1, workers + 1)
         ]
         self._conversations: dict[int, tuple[Conversation, Callable[[], None]]] = {}
+        # How many more are expected.
+        self._expected = 0
         self._poller: Poller = make_poller()
         # When to look for connections that were ended here.
         self._look_at = 0.0
@@ -105,11 +107,33 @@ class Reactor:
         self._batches = 0
         self._served = 0
 
+    def expect(self) -> None:
+        """Have threads ready for one more conversation; :meth:`stop_expecting` must follow.
+
+        :raises RuntimeError: the system has no thread left.
+        """
+        with self._lock:
+            self._expected += 1
+        try:
+            self._start_threads()
+        except BaseException:
+            self.stop_expecting()
+            raise
+
+    def stop_expecting(self) -> None:
+        """Expect one conversation less: it was added, or will not be."""
+        with self._lock:
+            self._expected -= 1
+
+    def _is_needed(self) -> bool:
+        return bool(self._conversations) or self._expected > 0
+
     def add(self, conversation: Conversation, on_end: Callable[[], None]) -> None:
         """Serve a conversation from now on.
 
         :param conversation: the conversation, already opened.
         :param on_end: called when its connection has ended and is to be released.
+        :raises RuntimeError: it was not expected, and the system has no thread left.
         """
         fd = conversation.fd
         with self._lock:
@@ -163,29 +187,41 @@ class Reactor:
 
     def _wait_for_turn(self) -> bool:
         """Wait until this thread is needed to read; ``False`` when there are no connections."""
-        if not self._conversations:
+        if not self._is_needed():
             return False
         if self._step_up():
             return True
-        with self._deputy:
-            while True:
-                if not self._active:
-                    self._alarm.clear()
-                    if not self._active and self._conversations:
-                        self._alarm.wait(PATIENCE)
-                batches, served = self._batches, self._served
-                time.sleep(GRACE)
-                self._uncork()
-                if not self._conversations:
-                    return False
-                stuck = (
-                    self._active
-                    and not self._waiting
-                    and (self._batches == batches or len(self._ready) > 0)
-                    and self._served - served < GRACE / QUICK
-                )
-                if self._step_up(at_once=stuck):
-                    return True
+        while True:
+            with self._deputy:
+                stuck = self._watch()
+            # Not as the deputy: what sends may log, and a log handler may wait for other threads.
+            self._uncork()
+            if not self._is_needed():
+                return False
+            if self._step_up(at_once=stuck):
+                return True
+
+    def _watch(self) -> bool:
+        """Watch the threads that read until something is to be done.
+
+        :return: whether they make no progress, so that another one is to read.
+        """
+        while True:
+            if not self._active:
+                self._alarm.clear()
+                if not self._active and self._is_needed():
+                    self._alarm.wait(PATIENCE)
+            batches, served = self._batches, self._served
+            time.sleep(GRACE)
+            stuck = (
+                self._active
+                and not self._waiting
+                and (self._batches == batches or len(self._ready) > 0)
+                and self._served - served < GRACE / QUICK
+            )
+            held = any(cork.holds_back for cork in list(self._corks.values()))
+            if stuck or held or not self._readers or not self._is_needed():
+                return stuck
 
     def _read(self) -> None:
         """Serve what is readable, as long as this thread is needed for it."""
@@ -215,7 +251,7 @@ class Reactor:
                 return
             elif self._active:
                 self._active = False
-            elif not self._conversations:
+            elif not self._is_needed():
                 return
 
     def _take_at_hand(self) -> list[int]:
