@@ -25,8 +25,13 @@ TESTED = {
     "nginx": ["docs/deploying.md"],
     "apache": ["docs/deploying.md"],
     "ini": ["docs/deploying.md"],
-    # Or in test_redis.py, or test_troubleshooting.py.
-    "text": ["docs/deploying.md", "docs/redis.md", "docs/troubleshooting.md"],
+    # Or in test_operations.py, test_redis.py, or test_troubleshooting.py.
+    "text": [
+        "docs/deploying.md",
+        "docs/operations.md",
+        "docs/redis.md",
+        "docs/troubleshooting.md",
+    ],
     # In test_javascript.py.
     "js": ["docs/deploying.md", "docs/quickstart.md"],
     # In test_projects.py.

@@ -62,9 +62,10 @@ def module(request: pytest.FixtureRequest) -> Iterator[types.ModuleType]:
     sys.modules[module.__name__] = module
     # What a page configures of logging is for its own app.
     root, logger = logging.getLogger(), logging.getLogger("flask_ws")
-    handlers, level = root.handlers[:], logger.level
+    handlers, root_level, level = root.handlers[:], root.level, logger.level
     yield module
     root.handlers[:] = handlers
+    root.setLevel(root_level)
     logger.setLevel(level)
     del sys.modules[module.__name__]
 

@@ -13,6 +13,7 @@ NAMES = {
     "ConnectionClosed",
     "FlaskWSError",
     "HomeThread",
+    "LogFilter",
     "NoSocket",
     "Options",
     "ServerSocket",

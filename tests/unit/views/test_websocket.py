@@ -153,6 +153,7 @@ NAMES = {
     "close_reason",
     "connected",
     "environ",
+    "id",
     "ping",
     "receive",
     "receive_json",

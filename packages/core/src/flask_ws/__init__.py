@@ -33,6 +33,7 @@ from .plugin.brokers import Broker
 from .plugin.hookspecs import ServerSocket, hookimpl
 from .plugin.sockets import borrow_socket, take_buffered, unwrap_input
 from .routes.extension import Sock
+from .views.logs import LogFilter
 from .views.view import WebSocketView
 from .views.websocket import WebSocket
 
@@ -44,6 +45,7 @@ __all__ = [
     "ConnectionClosed",
     "FlaskWSError",
     "HomeThread",
+    "LogFilter",
     "NoSocket",
     "Options",
     "ServerSocket",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ..budget import STEP, budget
 from ..concurrency import Concurrency
+from ..label import Label
 from ..protocol.protocol import Protocol
 from .receiver import Receiver
 from .sender import Sender
@@ -15,6 +16,8 @@ from .state import CallAt, State
 from .transport import MOST_UNREAD, Transport
 
 __all__ = ["Connection"]
+
+UNNAMED = Label("WebSocket")
 
 
 class Connection:
@@ -59,7 +62,7 @@ class Connection:
         max_queue: int,
         max_queue_bytes: int = 2**20,
         max_outbox: int = 2**20,
-        label: str = "WebSocket",
+        label: Label = UNNAMED,
         call_at: CallAt | None = None,
     ) -> None:
         self._transport = transport

@@ -169,12 +169,14 @@ def refuse(request: Request, error: HTTPException, why: str = "") -> NoReturn:
 
 def log_refusal(request: Request, code: int | None, text: str | None) -> None:
     """Log the refusal of a handshake in one line."""
+    address, path = shown_address(request.environ), shown_path(request.environ)
     logger.warning(
         "WebSocket handshake from %s for %s refused: %s %s",
-        shown_address(request.environ),
-        shown_path(request.environ),
+        address,
+        path,
         code,
         one_line(text or ""),
+        extra={"ws_address": address, "ws_path": path, "ws_status": code},
     )
     request.environ[REFUSAL_LOGGED] = True
 

@@ -17,6 +17,7 @@ from ..channels.channels import Channels
 from ..connection.connection import Connection
 from ..connection.transport import PlainTransport, TLSTransport
 from ..exceptions import ConnectionClosed
+from ..label import LABEL, Label
 from ..loop.flusher import flusher_for
 from ..loop.monitor import Monitor, Watch, monitor_for
 from ..loop.reactor import Reactor, reactor_for_process
@@ -321,6 +322,7 @@ class Link:
     def _make_connection(self, environ: WSGIEnvironment) -> Connection:
         upgrade, takeover = self._upgrade, self.takeover
         options, concurrency = upgrade.options, upgrade.server_socket.concurrency
+        label = environ[LABEL] = make_label(environ)
         deflate = None
         if upgrade.handshake.deflate is not None:
             deflate = Deflate(
@@ -335,7 +337,7 @@ class Link:
             max_queue=options.max_queue,
             max_queue_bytes=options.max_queue_bytes,
             max_outbox=options.max_outbox,
-            label=f"WebSocket {shown_address(environ)} {shown_path(environ)}",
+            label=label,
             call_at=self._monitor.at if isinstance(upgrade.target, type) else None,
         )
 
@@ -372,6 +374,12 @@ def report(error: Exception, tell: Callable[[Exception], object] | None = None) 
         tell(error)
 
 
+def make_label(environ: WSGIEnvironment) -> Label:
+    """Name the connection of the current request, and give it an id."""
+    endpoint = flask.request.endpoint or "-"
+    return Label.make(shown_address(environ), shown_path(environ), endpoint)
+
+
 def end_connection(connection: Connection, monitor: Monitor, began: float) -> None:
     """Close a connection's socket, stop watching the connection, and log its end."""
     try:
@@ -380,13 +388,29 @@ def end_connection(connection: Connection, monitor: Monitor, began: float) -> No
         monitor.remove(connection)
         # After the last connection, the monitor does not run any more, and logs nothing.
         budget.tell()
-        logger.debug(
-            "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
-            connection.label,
-            describe_close(connection.close_code or 0, connection.close_reason),
-            time.monotonic() - began,
-            connection.receiver.messages_received,
-            connection.bytes_received,
-            connection.sender.messages_sent,
-            connection.bytes_sent,
-        )
+        log_end(connection, time.monotonic() - began)
+
+
+def log_end(connection: Connection, seconds: float) -> None:
+    """Log how a connection has ended.
+
+    :param connection: the connection.
+    :param seconds: how long it was open.
+    """
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    code, reason = connection.close_code or 0, connection.close_reason
+    numbers = {
+        "ws_seconds": round(seconds, 3),
+        "ws_messages_in": connection.receiver.messages_received,
+        "ws_bytes_in": connection.bytes_received,
+        "ws_messages_out": connection.sender.messages_sent,
+        "ws_bytes_out": connection.bytes_sent,
+    }
+    logger.debug(
+        "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
+        connection.label,
+        describe_close(code, reason),
+        *numbers.values(),
+        extra={**numbers, "ws_code": code, "ws_reason": reason},
+    )

@@ -26,6 +26,7 @@ __all__ = [
     "describe_unregistered",
     "explain_routing",
     "log_refusal_by_app",
+    "warn_of_silence",
     "warn_of_variables",
     "warn_of_worker",
 ]
@@ -172,6 +173,18 @@ def describe_unregistered(name: str) -> str:
         f"Blueprint {name!r} has WebSocket routes, but the app has no such blueprint: "
         "app.register_blueprint() is missing."
     )
+
+
+def warn_of_silence(environ: dict[str, Any]) -> None:
+    """Say that a configuration of logging has disabled our logger, where a server's log has it."""
+    if logger.disabled:
+        errors = environ["wsgi.errors"]
+        errors.write(
+            "The logger flask_ws is disabled, and with it all warnings of flask-ws. If that was "
+            "logging.config, call it before flask_ws is imported, or with "
+            "disable_existing_loggers=False.\n"
+        )
+        errors.flush()
 
 
 def warn_of_worker(environ: dict[str, Any], server_socket: ServerSocket, *, detached: bool) -> None:

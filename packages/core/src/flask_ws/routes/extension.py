@@ -29,7 +29,13 @@ from ..protocol.frames import BytesLike
 from ..views.advice import warn_of_handler
 from ..views.view import WebSocketView
 from ..views.websocket import WebSocket
-from .advice import explain_routing, log_refusal_by_app, warn_of_variables, warn_of_worker
+from .advice import (
+    explain_routing,
+    log_refusal_by_app,
+    warn_of_silence,
+    warn_of_variables,
+    warn_of_worker,
+)
 from .checks import check_app, check_blueprint, check_handler, check_order, check_rule
 
 __all__ = ["Sock"]
@@ -295,6 +301,7 @@ class AppState:
             # At the first request all routes have been declared.
             self._looked = True
             warn_of_variables(flask.current_app)
+            warn_of_silence(flask.request.environ)
         error = flask.request.routing_exception
         if error is not None:
             explain_routing(error, self.unregistered(flask.current_app))

@@ -22,6 +22,7 @@ from flask_ws.connection.connection import Connection
 from flask_ws.connection.endpoint import Endpoint
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.exceptions import ConnectionClosed, FlaskWSError
+from flask_ws.label import Label
 from flask_ws.protocol.deflate import Deflate, parse_agreed
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
@@ -80,7 +81,7 @@ class ClientWebSocket(Endpoint):
             concurrency=threads,
             close_timeout=timeout,
             max_queue=16,
-            label="WebSocket client",
+            label=Label("WebSocket client"),
         )
         json = getattr(app, "json", flask.json)
         super().__init__(connection, dumps=json.dumps, loads=json.loads)

@@ -10,6 +10,7 @@ from typing import Any
 from ..connection.cork import Cork, corks
 from ..connection.endpoint import connection_of
 from ..exceptions import ConnectionClosed
+from ..label import LABEL
 from .advice import check_result, explain_exception
 from .context import Scope, move_request
 from .view import WebSocketView
@@ -22,6 +23,7 @@ INTERNAL_ERROR = 1011
 
 #: Prefixes of environ keys that an idle connection need not keep: the server's own objects.
 HEAVY_KEYS = ("wsgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
+KEPT_KEYS = ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", LABEL)
 
 
 class Conversation:
@@ -190,7 +192,7 @@ class Conversation:
 def lighten(environ: dict[str, Any]) -> dict[str, Any]:
     """Copy an environ without the server's own objects."""
     light = {key: value for key, value in environ.items() if not key.startswith(HEAVY_KEYS)}
-    for key in ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess"):
+    for key in KEPT_KEYS:
         if key in environ:
             light[key] = environ[key]
     light["wsgi.run_once"] = False

@@ -60,6 +60,11 @@ class WebSocket(Endpoint):
         self._channels = channels
         self._max_subscriptions = max_subscriptions
 
+    @property
+    def id(self) -> str:
+        """What no other connection has; the log names the connection by it."""
+        return self._connection.label.id
+
     def close(
         self, code: int = NORMAL_CLOSURE, reason: str = "", message: str | None = None
     ) -> None:

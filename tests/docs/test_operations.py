@@ -1,0 +1,57 @@
+"""What the page on operations configures, and what it quotes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from .markdown import ROOT, Block, read_blocks
+from .serving import BIN
+from .test_code import APP
+
+PATH = ROOT / "docs" / "operations.md"
+BLOCKS = read_blocks(PATH)
+
+CLIENT = """
+import logging
+from flask_ws.testing import connect
+
+logging.getLogger("flask_ws").setLevel(logging.DEBUG)
+with connect(app, "/echo", environ_base={"REMOTE_ADDR": "203.0.113.7"}) as ws:
+    ws.close(1000)
+"""
+
+
+def find(text: str) -> Block:
+    (block,) = (block for block in BLOCKS if text in block.code)
+    return block
+
+
+def test_lines_of_the_log_are_as_the_page_quotes_them() -> None:
+    script = APP + find("dictConfig(").code + CLIENT
+    ran = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    )
+    quoted = find("/chat open").code.replace("/chat", "/echo").splitlines()
+    for line, expected in zip(ran.stderr.splitlines(), quoted, strict=True):
+        prefix = r"\d{4}-\d\d-\d\d [\d:,]+ \[\d+\] DEBUG flask_ws (?P<own>[0-9a-f]{12}): "
+        pattern = re.escape(expected).replace("65f28fd94b7a", "(?P=own)")
+        pattern = pattern.replace("7\\.305", r"\d+\.\d{3}").replace("…", r"\d+ .+")
+        assert re.fullmatch(prefix + pattern, line)
+
+
+def test_gunicorn_accepts_its_configuration(tmp_path: Path) -> None:
+    block = find("logconfig_dict")
+    (tmp_path / "gunicorn.conf.py").write_text(block.code)
+    (tmp_path / "app.py").write_text(APP)
+    done = subprocess.run(
+        [BIN / "gunicorn", "--check-config", "app:app"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
