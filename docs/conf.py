@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 from importlib.metadata import version as get_version
+from typing import TYPE_CHECKING
+
+from docutils import nodes
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "flask-ws"
 author = "The flask-ws developers"
@@ -10,12 +16,11 @@ version = ".".join(release.split(".")[:2])
 
 extensions = [
     "myst_parser",
-    "pallets_sphinx_themes",
     "sphinx.ext.autodoc",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "pictures"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -44,11 +49,49 @@ nitpick_ignore_regex = [
     ("py:class", r"BytesLike|WSGIEnvironment"),
 ]
 
-html_theme = "flask"
-html_theme_options = {"index_sidebar_logo": False}
-html_sidebars = {"**": ["localtoc.html", "relations.html", "searchbox.html"]}
+# Quotes become typographic, but no dashes: "--threads" is what one types.
+smartquotes_action = "qe"
+
+html_theme = "furo"
 html_title = f"flask-ws {version}"
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
+html_theme_options = {
+    "light_css_variables": {
+        "color-brand-primary": "#2f5bd7",
+        "color-brand-content": "#2f5bd7",
+        "color-brand-visited": "#2f5bd7",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#8fabff",
+        "color-brand-content": "#8fabff",
+        "color-brand-visited": "#8fabff",
+    },
+    "footer_icons": [],
+}
 html_show_sourcelink = False
+html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 toc_object_entries_show_parents = "hide"
+
+
+def put_dash(app: Sphinx, document: nodes.document) -> None:
+    """Put a dash where Sphinx writes two hyphens, between a parameter and what it is."""
+    for text in list(document.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" \u2013 "))
+
+
+def hide_constructor(
+    app: Sphinx, what: str, name: str, item: object, options: object, arguments: str, result: object
+) -> tuple[None, None] | None:
+    """Show no parentheses where a page has empty ones: what nobody makes by hand."""
+    if what in {"class", "exception"} and arguments == "()":
+        return None, None
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", hide_constructor)
+    app.connect("doctree-read", put_dash)

@@ -43,19 +43,3 @@ def test_mypy_finds_nothing() -> None:
 
 def test_imports_run_one_way() -> None:
     run("lint-imports", "--no-cache")
-
-
-@pytest.mark.timeout(240)
-def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
-    run(
-        "sphinx-build",
-        "-q",
-        "-W",
-        "--keep-going",
-        "-E",
-        "-b",
-        "html",
-        "docs",
-        str(tmp_path),
-        timeout=220,
-    )

@@ -1,0 +1,78 @@
+"""The pages as readers see them: built without a warning, on phones and on wide screens."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+
+from .markdown import ROOT
+
+# One build for all of them.
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("documentation")]
+
+SOURCES = sorted(path for path in ROOT.glob("docs/*.*") if path.suffix in {".md", ".rst"})
+WIDTHS = (390, 768, 1024, 1280, 1600)
+
+#: How far the page and each of what is in it stand out; what scrolls by itself may be wider.
+OVERFLOW = """
+const page = document.scrollingElement;
+return page.scrollWidth - page.clientWidth;
+"""
+
+
+def test_each_page_is_built_without_a_warning(documentation: Path) -> None:
+    for source in SOURCES:
+        assert (documentation / f"{source.stem}.html").is_file()
+
+
+def test_no_page_scrolls_sideways(documentation: Path, browser: WebDriver) -> None:
+    wide = []
+    for source in SOURCES:
+        browser.get((documentation / f"{source.stem}.html").as_uri())
+        for width in WIDTHS:
+            browser.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride",
+                {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+            )
+            if over := browser.execute_script(OVERFLOW):
+                wide.append(f"{source.stem} at {width}: {over} px")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert wide == []
+
+
+def read_text(page: Path) -> str:
+    return re.sub(r"<[^>]+>", "", page.read_text())
+
+
+def test_an_option_of_a_command_keeps_its_two_dashes(documentation: Path) -> None:
+    pages = [read_text(path) for path in documentation.glob("*.html")]
+    assert any("--threads" in text for text in pages)
+    for text in pages:
+        assert re.findall(r"[\u2013\u2014][a-z]{3,}\b", text) == []
+
+
+def test_a_page_has_a_logo_and_an_icon_and_a_dark_mode(documentation: Path) -> None:
+    page = (documentation / "index.html").read_text()
+    assert re.search(r'rel="[^"]*icon" href="_static/logo\.svg', page)
+    assert re.search(r'<img class="sidebar-logo" src="_static/logo\.svg', page)
+    assert 'class="theme-toggle"' in page
+
+
+def test_charts_show_what_the_tables_say() -> None:
+    """Draw them again with `python docs/pictures/charts.py`."""
+    charts = runpy.run_path(str(ROOT / "docs/pictures/charts.py"))["draw_all"]()
+    assert len(charts) == 6
+    for name, text in charts.items():
+        assert (ROOT / "docs/_static" / name).read_text() == text, name
+
+
+def test_what_nobody_makes_by_hand_is_shown_without_a_constructor(documentation: Path) -> None:
+    text = read_text(documentation / "api.html")
+    for name in ("WebSocket", "Options", "ConnectionClosed"):
+        assert re.search(rf"(class|exception)\s+flask_ws\.{name}[^(\w]", text), name
+    for key in ("SOCK_BROKER_URL", "SOCK_BROKER_PREFIX"):
+        assert key in text
