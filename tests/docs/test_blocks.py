@@ -25,11 +25,12 @@ TESTED = {
     "nginx": ["docs/deploying.md"],
     "apache": ["docs/deploying.md"],
     "ini": ["docs/deploying.md"],
-    # Or in test_operations.py, test_redis.py, or test_troubleshooting.py.
+    # Or in test_operations.py, test_projects.py, test_redis.py, or test_troubleshooting.py.
     "text": [
         "docs/deploying.md",
         "docs/operations.md",
         "docs/redis.md",
+        "docs/testing.md",
         "docs/troubleshooting.md",
     ],
     # In test_javascript.py.

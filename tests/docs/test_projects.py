@@ -24,7 +24,7 @@ each_project = pytest.mark.parametrize("page", PROJECTS, ids=name)
 def write_project(page: Path, folder: Path) -> None:
     """Write the files of a page; what belongs at the end of one is put there."""
     for block in read_blocks(page):
-        if block.language == "console":
+        if block.language in ("console", "text"):
             continue
         assert block.caption is not None, block
         file, _, rest = block.caption.partition(", ")
@@ -74,6 +74,31 @@ def test_the_tests_of_the_page_pass(page: Path, tmp_path: Path) -> None:
         assert number is not None, output
         assert int(number[1] or number[2]) >= 2
         assert "warning" not in output.lower(), output
+
+
+FAILING = """
+from app import app
+from flask_ws.testing import connect
+
+def test():
+    with connect(app, "/echo") as ws:
+        ws.send("hello")
+        assert ws.receive() == "hello"
+        assert ws.receive(timeout=0.1) is not None
+"""
+
+
+def test_a_failed_tests_report_is_as_the_page_shows_it(tmp_path: Path) -> None:
+    def lines(text: str) -> list[str]:
+        found = re.findall(r"^-+ (WebSocket .+?) -+$|^ +[\d.]+ s  (.+)$", text, re.MULTILINE)
+        return [heading or entry for heading, entry in found]
+
+    (shown,) = [block.code for block in read_blocks(TESTING) if block.language == "text"]
+    write_project(TESTING, tmp_path)
+    (tmp_path / "test_failing.py").write_text(FAILING)
+    command = [str(BIN / "pytest"), "test_failing.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert lines(done.stdout) == lines(shown) != []
 
 
 @pytest.fixture(scope="module", params=read_start_commands(CHAT))

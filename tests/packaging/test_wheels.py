@@ -29,8 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 #: The folders of the packages, by the names of their modules.
 PACKAGES = {
-    next((path.parent / "src").iterdir()).name: path.parent
-    for path in sorted(ROOT.glob("packages/*/pyproject.toml"))
+    path.parent.name: path.parents[2] for path in sorted(ROOT.glob("packages/*/src/*/py.typed"))
 }
 CORE = tomli.loads((ROOT / "packages/core/pyproject.toml").read_text())["project"]
 #: The extras that bring a package of ours, and its module.

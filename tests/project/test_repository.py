@@ -45,8 +45,7 @@ def test_a_package_has_the_license(package: Path) -> None:
 
 @each_package
 def test_a_package_is_typed(package: Path) -> None:
-    (module,) = (package / "src").iterdir()
-    assert (module / "py.typed").is_file()
+    assert len(list((package / "src").glob("*/py.typed"))) == 1
 
 
 @each_package

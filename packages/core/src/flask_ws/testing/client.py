@@ -27,8 +27,10 @@ from flask_ws.protocol.deflate import Deflate, parse_agreed
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
 from flask_ws.system import TIMEOUT_MAX
+from flask_ws.wording import describe_close
 
 from .memory import Call, threads
+from .transcript import Transcript
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -92,6 +94,9 @@ class ClientWebSocket(Endpoint):
         self._patient = transport
         self._call = call
         self._timeout = timeout
+        # Whether the transcript has its end; whether the app has returned.
+        self._ended = self._finished = False
+        self._transcript = Transcript(response.request.path)
         connection.begin(b"", call.early or b"")
 
     @overload
@@ -110,7 +115,16 @@ class ClientWebSocket(Endpoint):
         :raises TimeoutError: no ``timeout`` was given, and no message came within that of
             :func:`connect`.
         """
-        message = super().receive(self._timeout if timeout is None else timeout)
+        patience = self._timeout if timeout is None else timeout
+        try:
+            message = super().receive(patience)
+        except ConnectionClosed as closed:
+            self._note_end(closed.code, closed.reason)
+            raise
+        if message is None:
+            self._transcript.add("received", f"nothing within {patience:g} s")
+        else:
+            self._transcript.add_message("received", message)
         if message is None and timeout is None:
             raise TimeoutError(
                 f"The app sent no message within {self._timeout} s{self._call.whereabouts()}"
@@ -127,12 +141,14 @@ class ClientWebSocket(Endpoint):
         """
         try:
             super().send(data)
-        except ConnectionClosed:
+        except ConnectionClosed as closed:
+            self._note_end(closed.code, closed.reason)
             if self._patient.stalled:
                 raise TimeoutError(
                     f"The app read nothing within {self._timeout} s{self._call.whereabouts()}"
                 ) from None
             raise
+        self._transcript.add_message("sent", data)
 
     def __iter__(self) -> Iterator[str | bytes]:
         """Receive messages until the connection is closed, each within the timeout."""
@@ -156,10 +172,12 @@ class ClientWebSocket(Endpoint):
         """
         if not seconds >= 0:
             raise ValueError(f"advance() takes seconds to pass, not {seconds!r}.")
+        self._transcript.add("time", f"{seconds:g} s passed" + ", silent" * silent)
         self._call.advance(seconds, None if silent else self._connection.service)
 
     def drop(self) -> None:
         """Lose the connection, without a close frame: the app sees 1006."""
+        self._transcript.add("dropped")
         self._connection.lose("the test dropped it")
 
     def finish(self) -> BaseException | None:
@@ -181,6 +199,44 @@ class ClientWebSocket(Endpoint):
                 f"{self._timeout} s{self._call.whereabouts()}"
             )
         return self._call.error
+
+    def __enter__(self) -> ClientWebSocket:  # noqa: PYI034
+        """Return itself: the connection is open already."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection, and raise what its handler raised."""
+        if self._finished:
+            return
+        self._finished = True
+        error = self.finish()
+        self._note_end(self.close_code or 0, self.close_reason)
+        if error is not None:
+            self._transcript.add("raised", f"{type(error).__name__}: {error}")
+        if error is None:
+            return
+        if exc is not None and not isinstance(exc, Exception):
+            # An interrupt, or an outcome such as a skip: it stays, with the other as context.
+            _append(exc, error)
+            return
+        if exc is not None:
+            _append(error, exc)
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            # Raising it here has replaced the handler's own context with `exc`.
+            error.__context__ = context
+
+    def _note_end(self, code: int, reason: str) -> None:
+        if not self._ended:
+            self._ended = True
+            self._transcript.add("closed", describe_close(code, reason))
 
     def __repr__(self) -> str:
         state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
@@ -280,7 +336,9 @@ class Connecting:
         response = client.open(self._path, headers=self._headers, **self._kwargs)
         call = handover.call
         if call is None or call.early is None:
-            raise HandshakeRefused(response)
+            refused = HandshakeRefused(response)
+            Transcript(response.request.path).add("refused", str(refused))
+            raise refused
         call.wait_ready()
         self._ws = ClientWebSocket(call, response, app, self._timeout)
         return self._ws
@@ -293,21 +351,7 @@ class Connecting:
     ) -> None:
         """Close the connection, and raise what its handler raised."""
         assert self._ws is not None
-        error = self._ws.finish()
-        if error is None:
-            return
-        if exc is not None and not isinstance(exc, Exception):
-            # An interrupt, or an outcome such as a skip: it stays, with the other as context.
-            _append(exc, error)
-            return
-        if exc is not None:
-            _append(error, exc)
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # Raising it here has replaced the handler's own context with `exc`.
-            error.__context__ = context
+        self._ws.__exit__(exc_type, exc, traceback)
 
 
 def _append(error: BaseException, earlier: BaseException) -> None:
