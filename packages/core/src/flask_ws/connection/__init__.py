@@ -4,6 +4,7 @@ From the wire to the app:
 
 - ``transport``: a plain or a TLS socket, with blocking and non-blocking calls.
 - ``state``: whether the connection is open, and what has ended it; its parts share this.
+- ``locks``: how locks are taken where a signal handler may raise.
 - ``outbox``: frames that the kernel has not taken yet.
 - ``cork``: holds back small messages while a batch is processed, to send them in one call.
 - ``sender``: sends messages, pings, pongs and the close frame; any thread may use it.

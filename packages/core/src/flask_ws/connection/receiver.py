@@ -13,6 +13,7 @@ from ..budget import STEP, budget
 from ..concurrency import Concurrency, HomeThread
 from ..protocol.events import MESSAGE_TOO_BIG, Close, Event, Ping, Violation
 from ..protocol.protocol import Protocol
+from .locks import attempts, is_held
 from .sender import TOO_MUCH_HELD, TRY_AGAIN_LATER, Sender
 from .state import State
 from .transport import Transport
@@ -307,27 +308,35 @@ class Receiver:
 
     def service(self) -> None:
         """Read what is there, unless a thread is receiving: never waits."""
-        if self.needs_service and self.reading.acquire(False):
-            try:
-                if self.needs_service:
-                    self._pump()
-                    if self.is_backed_up and self._transport.has_gone():
-                        self._unread = True
-                        self._state.lose(NO_CLOSE_FRAME)
-            finally:
+        held = False
+        try:
+            if self.needs_service:
+                for held in attempts(self.reading):
+                    break
+            if held and self.needs_service:
+                self._pump()
+                if self.is_backed_up and self._transport.has_gone():
+                    self._unread = True
+                    self._state.lose(NO_CLOSE_FRAME)
+        finally:
+            if held:
                 self.reading.release()
-            self.tell_faults()
+        self.tell_faults()
 
     def look(self) -> None:
         """Read what is there, unless another thread reads: the peer may have sent a close frame."""
-        if self.reading.acquire(False):
-            try:
+        held = False
+        try:
+            for held in attempts(self.reading):
+                break
+            if held:
                 while self._pump():
                     self._sender.concurrency.pause()
                 self._unread = self.is_backed_up
-            finally:
+        finally:
+            if held:
                 self.reading.release()
-            self.tell_faults()
+        self.tell_faults()
 
     @property
     def is_backed_up(self) -> bool:
@@ -339,10 +348,7 @@ class Receiver:
     @property
     def is_reading(self) -> bool:
         """Whether a thread is reading now: what has arrived may not be counted yet."""
-        if self._receiving or not self.reading.acquire(False):
-            return True
-        self.reading.release()
-        return False
+        return self._receiving or is_held(self.reading)
 
     def _pump(self) -> bool:
         """Queue what has arrived until the queue is full; return whether there may be more."""
@@ -431,27 +437,32 @@ class Receiver:
         """Fail the connection, even while a thread reads, and drop what has arrived."""
         self._let_go = True
         self._sender.fail(code, reason)
-        if self.reading.acquire(False):
-            try:
+        held = False
+        try:
+            for held in attempts(self.reading):
+                break
+            if held:
                 self.clear()
-            finally:
+            else:
+                # The thread that reads wakes up, and does it.
+                self._transport.stop_reading()
+        finally:
+            if held:
                 self.reading.release()
-        else:
-            # The thread that reads wakes up, and does it.
-            self._transport.stop_reading()
 
     # At the end
 
     def await_close(self, deadline: float) -> None:
         """Wait for the peer's close frame, and drop the messages before it."""
         state = self._state
-        if not self.reading.acquire(False):
-            # Another thread reads: it will see the answer.
-            state.wait_closed(self._sender.concurrency, deadline)
-            return
-        turns = 0
+        held, turns = False, 0
         try:
-            while state.close_code is None and time.monotonic() < deadline:
+            for held in attempts(self.reading):
+                break
+            if not held:
+                # Another thread reads: it will see the answer.
+                state.wait_closed(self._sender.concurrency, deadline)
+            while held and state.close_code is None and time.monotonic() < deadline:
                 turns += 1
                 if turns % TURNS == 0:
                     self._sender.concurrency.pause()
@@ -466,7 +477,8 @@ class Receiver:
                 if event is not None:
                     self._handle(event)
         finally:
-            self.reading.release()
+            if held:
+                self.reading.release()
         self.tell_faults()
 
     def await_end(self, deadline: float) -> None:

@@ -14,6 +14,7 @@ from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
 from ..protocol.shared import SharedMessage
 from .cork import ENOUGH, corks
+from .locks import attempts, is_held
 from .outbox import Outbox
 from .state import State
 from .transport import Transport, coalesce, release_views
@@ -47,6 +48,7 @@ class Sender:
     """
 
     __slots__ = (
+        "_attempts",
         "_closing",
         "_counted",
         "_max_outbox",
@@ -90,6 +92,7 @@ class Sender:
         self._closing = concurrency.lock()
         #: Held by the thread that writes to the socket.
         self.writing = concurrency.lock()
+        self._attempts = attempts(self.writing)
         #: The file descriptor.
         self.fd = transport.fd
         #: The primitives that go with the socket.
@@ -290,22 +293,26 @@ class Sender:
 
         :return: ``False`` if too much waits there now: :meth:`overflow` must follow.
         """
-        state, writing = self._state, self.writing
-        if writing.acquire(False):
-            try:
-                if state.sent_close is None and state.close_code is None:
-                    # Within the lock: a compressed message builds on the one sent before it.
-                    frame = self._protocol.send_shared(message)
-                    if self._outbox.frames:
-                        self.queue([frame])
-                    else:
-                        self._send_or_queue([frame])
-                    self.messages_sent += 1
-            except BaseException:
+        state, writing, held = self._state, self.writing, False
+        try:
+            for held in self._attempts:
+                break
+            if held and state.sent_close is None and state.close_code is None:
+                # Within the lock: a compressed message builds on the one sent before it.
+                frame = self._protocol.send_shared(message)
+                if self._outbox.frames:
+                    self.queue([frame])
+                else:
+                    self._send_or_queue([frame])
+                self.messages_sent += 1
+        except BaseException:
+            if held:
                 self._lose_track()
-                raise
-            finally:
+            raise
+        finally:
+            if held:
                 writing.release()
+        if held:
             if not self._outbox.frames:
                 return True
             # What waits, and what other threads have queued meanwhile.
@@ -320,19 +327,19 @@ class Sender:
 
         Otherwise as :meth:`send_shared`.
         """
-        frame = message.plain
-        writing = self.writing
-        if message.worth_deflating and self._protocol.deflates and writing.acquire(False):
-            try:
-                frame = self._protocol.send_shared(message)
-                self._queue_shared(frame)
-            except BaseException:
+        writing, held = self.writing, False
+        try:
+            if message.worth_deflating and self._protocol.deflates:
+                for held in self._attempts:
+                    break
+            self._queue_shared(self._protocol.send_shared(message) if held else message.plain)
+        except BaseException:
+            if held:
                 self._lose_track()
-                raise
-            finally:
+            raise
+        finally:
+            if held:
                 writing.release()
-        else:
-            self._queue_shared(frame)
         if self._outbox.size > self._max_outbox:
             self.flush()
             return self._outbox.size <= self._max_outbox
@@ -373,10 +380,7 @@ class Sender:
     @property
     def is_sending(self) -> bool:
         """Whether something is being sent, so that a ping would have to wait behind it."""
-        if self._outbox.frames or not self.writing.acquire(False):
-            return True
-        self.writing.release()
-        return False
+        return bool(self._outbox.frames) or is_held(self.writing)
 
     def post_ping(self) -> None:
         """Send a ping without waiting."""
@@ -413,9 +417,14 @@ class Sender:
         outbox, transport = self._outbox, self._transport
         frame: BytesLike | None = None
         before = 0
-        # The thread that holds the lock checks the outbox again after releasing it.
-        while done and outbox.frames and self.writing.acquire(False):
+        while done and outbox.frames:
+            change, held = None, False
             try:
+                for held in self._attempts:
+                    break
+                if not held:
+                    # The thread that holds it checks the outbox again after releasing it.
+                    break
                 while done and outbox.frames:
                     frame, before = None, transport.sent
                     frame = outbox.peek()
@@ -427,14 +436,19 @@ class Sender:
                     if self._state.peer_closed:
                         transport.abort()
             except BaseException as error:
+                if not held:
+                    raise
                 if not self._has_failed(error, [b""]):
                     self._take_out(frame, before)
                     raise
                 outbox.clear()
                 self._state.lose(LOST_WHILE_SENDING)
             finally:
-                change = None if done and self._counted is NOTHING else self._count()
-                self.writing.release()
+                if held:
+                    try:
+                        change = None if done and self._counted is NOTHING else self._count()
+                    finally:
+                        self.writing.release()
             if change is not None:
                 budget.change(self, *change)
         if later and not done and self.when_blocked is not None:
@@ -456,9 +470,15 @@ class Sender:
     def let_go(self) -> int:
         """End the connection, and drop what waits: the process holds too much."""
         if self._state.close_code is None and self._closing.acquire(False):
-            if self.writing.acquire(False):
-                self._outbox.cut()
-                self.writing.release()
+            held = False
+            try:
+                for held in self._attempts:
+                    break
+                if held:
+                    self._outbox.cut()
+            finally:
+                if held:
+                    self.writing.release()
             self._fail(TRY_AGAIN_LATER, TOO_MUCH_HELD, closing=True)
         return TRY_AGAIN_LATER
 
@@ -469,8 +489,7 @@ class Sender:
     def drain(self, deadline: float) -> None:
         """Wait until all that was to be sent has been sent, or the time is up."""
         while self.is_sending and (left := deadline - time.monotonic()) > 0:
-            if self.writing.acquire(True, left):
-                self.writing.release()
+            is_held(self.writing, left)
             if not self.flush(later=False):
                 self.wait_writable(min(left, 0.05))
 
@@ -489,13 +508,17 @@ class Sender:
         :return: ``False`` if another thread has not finished a message within ``close_timeout``.
         """
         if self._closing.acquire(False):
-            # Wait for a thread that is sending, so that the frame goes out at once.
-            if not self.writing.acquire(True, self._state.close_timeout):
-                return False
+            held = False
             try:
+                # Wait for a thread that is sending, so that the frame goes out at once.
+                for held in map(self.writing.acquire, (True,), (self._state.close_timeout,)):
+                    break
+                if not held:
+                    return False
                 self._queue_close(code, reason)
             finally:
-                self.writing.release()
+                if held:
+                    self.writing.release()
             self.flush()
         return True
 
