@@ -110,10 +110,12 @@ class Crowd:
             self.reset_often,
             self.vanish,
             self.flood,
+            self.flood_with_control_frames,
             self.stall,
             self.dribble,
             self.bomb,
             self.break_frames,
+            self.spoil_headers,
             self.name_badly,
             self.fill_and_vanish,
         )
@@ -261,6 +263,26 @@ class Crowd:
                     client.writer.write(frame)
                     await asyncio.wait_for(client.writer.drain(), 0.3)
             client.reset()
+
+    async def flood_with_control_frames(self, chance: random.Random) -> None:
+        """Send what is never a message, as fast as it goes, and read what comes back."""
+        begin, more = chance.choice(
+            [
+                (b"", encode_frame(PING)),
+                (b"", encode_frame(PONG)),
+                (encode_frame(TEXT, fin=False), encode_frame(CONTINUATION, fin=False)),
+            ]
+        )
+        async with self.connect(chance.choice(ECHO)) as client:
+            reading = asyncio.ensure_future(client.reader.read(-1))
+            client.writer.write(begin)
+            until = min(self.deadline, time.monotonic() + 1.0)
+            try:
+                while time.monotonic() < until:
+                    await client.send(more * 2000)
+            finally:
+                client.reset()
+                reading.cancel()
 
     async def stall(self, chance: random.Random) -> None:
         """Be sent to without reading; the reader's own buffer is small."""
