@@ -33,7 +33,16 @@ from .plugin.brokers import Broker
 from .plugin.hookspecs import ServerSocket, hookimpl
 from .plugin.sockets import borrow_socket, take_buffered, unwrap_input
 from .routes.extension import Sock
+from .tally import RouteStats, Stats
 from .views.logs import LogFilter
+from .views.signals import (
+    broker_away,
+    broker_back,
+    connection_closed,
+    connection_opened,
+    handshake_refused,
+    slow_reader,
+)
 from .views.view import WebSocketView
 from .views.websocket import WebSocket
 
@@ -48,12 +57,20 @@ __all__ = [
     "LogFilter",
     "NoSocket",
     "Options",
+    "RouteStats",
     "ServerSocket",
     "Sock",
+    "Stats",
     "WebSocket",
     "WebSocketView",
     "borrow_socket",
+    "broker_away",
+    "broker_back",
+    "connection_closed",
+    "connection_opened",
+    "handshake_refused",
     "hookimpl",
+    "slow_reader",
     "take_buffered",
     "unwrap_input",
 ]

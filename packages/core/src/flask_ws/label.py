@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from .tally import Tally
+
 __all__ = ["FIELD", "LABEL", "Label"]
 
 #: The environ key of a connection's label.
@@ -30,7 +32,7 @@ class Label(str):
     :param endpoint: the route's endpoint.
     """
 
-    __slots__ = ("address", "endpoint", "id", "path")
+    __slots__ = ("address", "endpoint", "id", "path", "tally")
 
     def __new__(
         cls, text: str, own: str = "-", address: str = "-", path: str = "-", endpoint: str = "-"
@@ -41,6 +43,7 @@ class Label(str):
         label.address = address
         label.path = path
         label.endpoint = endpoint
+        label.tally = None
         return label
 
     #: Set by ``__new__``, because a ``str`` has its value from there.
@@ -48,6 +51,8 @@ class Label(str):
     address: str
     path: str
     endpoint: str
+    #: The numbers of its route; ``None`` where nobody counts, as at a client's end.
+    tally: Tally | None
 
     @classmethod
     def make(cls, address: str, path: str, endpoint: str) -> Label:
@@ -63,7 +68,16 @@ class Label(str):
 
     def fields(self) -> dict[str, str]:
         """Return the parts, by the names that they have in a log record."""
-        return {FIELD + name: getattr(self, name) for name in Label.__slots__}
+        return {FIELD + name: value for name, value in self.parts().items()}
+
+    def parts(self) -> dict[str, str]:
+        """Return the parts by their names."""
+        return {
+            "id": self.id,
+            "address": self.address,
+            "path": self.path,
+            "endpoint": self.endpoint,
+        }
 
 
 def add_fields(record: logging.LogRecord) -> bool:

@@ -6,7 +6,8 @@ import atexit
 import itertools
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..connection.connection import Connection
@@ -53,10 +54,16 @@ class Channels:
 
     :param config: the app's configuration; what it says about the broker is read when it is
         first needed.
+    :param on_change: called with a reason when the broker is away, and with ``None`` when it is
+        back.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], on_change: Callable[[str | None], object] | None = None
+    ) -> None:
         self._config = config
+        self._on_change = on_change
+        self._counting = threading.Lock()
         self.start_anew()
         # A child must not use its parent's broker and connections.
         after_fork(self.start_anew)
@@ -65,6 +72,7 @@ class Channels:
         """Forget all; in a child after a fork, all of it is the parent's."""
         self._opening = Once(self._open)
         self._warned = False
+        self._publications = 0
 
     @property
     def subscriptions(self) -> Subscriptions | None:
@@ -126,6 +134,8 @@ class Channels:
         :return: whether the broker has taken it.
         """
         check_name(channel)
+        with self._counting:
+            self._publications += 1
         first, payload = encode(data)
         if not isinstance(payload, bytes):
             # The caller may change it later.
@@ -156,6 +166,24 @@ class Channels:
             else:
                 subscribers.send_own(number)
         return is_taken
+
+    def stats(self) -> dict[str, Any]:
+        """Return the numbers of the channels in this process, by the names of :class:`Stats`."""
+        opened = self._opening.made
+        if opened is None:
+            return dict.fromkeys(("channels", "subscribers", "publications", "deliveries"), 0) | {
+                "publications": self._publications,
+                "broker": "unused",
+            }
+        broker = "away" if opened.broker.is_away else "connected"
+        subscriptions = opened.subscriptions
+        return {
+            "channels": len(subscriptions.all()),
+            "subscribers": len(subscriptions),
+            "publications": self._publications,
+            "deliveries": subscriptions.count_deliveries(),
+            "broker": "memory" if isinstance(opened.broker, MemoryBroker) else broker,
+        }
 
     def list_all(self) -> dict[str, int] | None:
         """Ask the broker which channels have subscribers, and in how many processes."""
@@ -223,6 +251,7 @@ class Channels:
         url, prefix = read_broker(self._config)
         broker = plugins.open_broker(url)
         broker.on_interruption = self._interrupted
+        broker.on_change = self._on_change
         broker.start(self._receive)
         if not isinstance(broker, MemoryBroker):
             _brokers.add(broker)

@@ -78,6 +78,13 @@ class Group:
             later.append(afterwards.begin)
             self._home.run(functools.partial(self._send, message, excluded, afterwards))
 
+    def count(self, excluded: Collection[Connection]) -> int:
+        """Count those that are sent a message."""
+        connections = self.round.connections
+        if not excluded:
+            return len(connections)
+        return sum(connection not in excluded for connection in connections)
+
     def _send(
         self,
         message: SharedMessage,
@@ -144,6 +151,7 @@ class Subscribers:
         "_version",
         "_waiting",
         "call",
+        "deliveries",
         "is_told",
     )
 
@@ -166,6 +174,8 @@ class Subscribers:
         #: Whether the broker is subscribed; and an event for the end of a call that changes it.
         self.is_told = False
         self.call: threading.Event | None = None
+        #: Messages that were sent, each as often as there were subscribers.
+        self.deliveries = 0
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -217,6 +227,8 @@ class Subscribers:
                             groups = self._group()
                         for group in groups:
                             group.send(message, excluded, later)
+                            # By one thread at a time.
+                            self.deliveries += group.count(excluded)
                 finally:
                     self._sending = None
                     turn.release()

@@ -32,6 +32,8 @@ class Subscriptions:
         # A channel is here as long as it has subscribers, or the broker is subscribed.
         self._channels: dict[str, Subscribers] = {}
         self._own: dict[Connection, set[str]] = {}
+        # Of channels that are not here any more.
+        self._deliveries = 0
 
     def __len__(self) -> int:
         """Count the connections that are subscribed to anything."""
@@ -44,6 +46,12 @@ class Subscriptions:
     def all(self) -> list[Subscribers]:
         """Return the subscribers of each channel."""
         return list(self._channels.values())
+
+    def count_deliveries(self) -> int:
+        """Count the messages that were sent to subscribers in this process."""
+        with self._lock:
+            channels = self._channels.values()
+            return self._deliveries + sum(subscribers.deliveries for subscribers in channels)
 
     def connections(self) -> list[Connection]:
         """Return the connections that are subscribed to anything."""
@@ -117,6 +125,7 @@ class Subscriptions:
                 if call is None:
                     if is_wanted == subscribers.is_told:
                         if not is_wanted and self._channels.get(channel) is subscribers:
+                            self._deliveries += subscribers.deliveries
                             del self._channels[channel]
                         return
                     mine = subscribers.call = threading.Event()

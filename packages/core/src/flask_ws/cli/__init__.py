@@ -7,6 +7,7 @@ import click
 from .channels import list_channels, publish
 from .client import connect
 from .listing import list_routes, list_servers
+from .stats import show_stats
 
 __all__ = ["ws"]
 
@@ -21,3 +22,4 @@ ws.add_command(list_routes)
 ws.add_command(connect)
 ws.add_command(list_channels)
 ws.add_command(publish)
+ws.add_command(show_stats)

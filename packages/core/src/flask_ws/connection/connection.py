@@ -42,6 +42,7 @@ class Connection:
         "_request_size",
         "_transport",
         "at_work",
+        "busy",
         "concurrency",
         "fd",
         "home",
@@ -99,8 +100,10 @@ class Connection:
         self.label = label
         #: The file descriptor.
         self.fd = transport.fd
-        #: Whether a handler, or a method of an event view, is running.
-        self.at_work = False
+        #: When the handler, or a method of an event view, has begun; 0 if none is running.
+        self.at_work = 0.0
+        #: Seconds for which methods of an event view have run.
+        self.busy = 0.0
         #: Called once the connection is closed, when it is released.
         self.when_released: Callable[[Connection], object] | None = None
         # Bytes that had arrived when the last ping was sent, read or not.
@@ -267,6 +270,19 @@ class Connection:
     def bytes_sent(self) -> int:
         """Bytes sent so far."""
         return self._transport.sent
+
+    @property
+    def counts(self) -> tuple[int, int, int, int, int, float]:
+        """Messages in and out, bytes in and out, bytes that wait, and seconds in callbacks."""
+        receiver, sender = self.receiver, self.sender
+        return (
+            receiver.messages_received,
+            sender.messages_sent,
+            receiver.bytes_received,
+            self._transport.sent,
+            sender.waiting,
+            self.busy,
+        )
 
     @property
     def is_sending(self) -> bool:

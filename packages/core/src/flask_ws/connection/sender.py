@@ -13,6 +13,7 @@ from ..exceptions import ConnectionClosed
 from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
 from ..protocol.shared import SharedMessage
+from ..tally import READS_TOO_SLOWLY
 from .cork import ENOUGH, corks
 from .locks import attempts, is_held
 from .outbox import Outbox
@@ -107,6 +108,11 @@ class Sender:
         self.when_failed: Callable[[], None] | None = None
         #: Messages so far.
         self.messages_sent = 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the kernel to take them."""
+        return self._outbox.size
 
     @property
     def released(self) -> bool:
@@ -373,7 +379,7 @@ class Sender:
             self._outbox.size,
             self._max_outbox,
         )
-        self._fail(TRY_AGAIN_LATER, "you read too slowly", closing=True)
+        self._fail(*READS_TOO_SLOWLY, closing=True)
 
     # Pings, pongs and the outbox
 

@@ -16,7 +16,6 @@ from werkzeug.exceptions import HTTPException
 
 from ..exceptions import NoSocket
 from ..plugin.manager import plugins
-from .handshake import log_refusal
 from .head import (
     NO_LENGTH,
     SWITCHING,
@@ -27,6 +26,7 @@ from .head import (
     spoilt,
 )
 from .link import Link
+from .register import log_refusal
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo

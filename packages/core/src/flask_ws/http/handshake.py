@@ -26,6 +26,7 @@ from werkzeug.wrappers import Request
 from ..options import Options
 from ..protocol.deflate import DeflateParameters, negotiate
 from ..wording import one_line, shown_address, shown_path
+from .register import log_refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -53,8 +54,6 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 #: The environ key by which a test client asks to be told what the log says of a refusal.
 EXPLAIN = "flask_ws.explain"
-#: The environ key that says that the refusal of a handshake has been logged.
-REFUSAL_LOGGED = "flask_ws.refusal_logged"
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -165,20 +164,6 @@ def refuse(request: Request, error: HTTPException, why: str = "") -> NoReturn:
     if EXPLAIN in request.environ:
         error.description = text
     raise error
-
-
-def log_refusal(request: Request, code: int | None, text: str | None) -> None:
-    """Log the refusal of a handshake in one line."""
-    address, path = shown_address(request.environ), shown_path(request.environ)
-    logger.warning(
-        "WebSocket handshake from %s for %s refused: %s %s",
-        address,
-        path,
-        code,
-        one_line(text or ""),
-        extra={"ws_address": address, "ws_path": path, "ws_status": code},
-    )
-    request.environ[REFUSAL_LOGGED] = True
 
 
 def accept_value(key: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
 import typing
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from ..channels.channels import Channels
 from ..connection.connection import Connection
 from ..connection.transport import PlainTransport, TLSTransport
 from ..exceptions import ConnectionClosed
-from ..label import LABEL, Label
+from ..label import LABEL
 from ..loop.flusher import flusher_for
 from ..loop.monitor import Monitor, Watch, monitor_for
 from ..loop.reactor import Reactor, reactor_for_process
@@ -31,17 +30,15 @@ from ..views.conversation import Conversation
 from ..views.first_use import telling
 from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
-from ..wording import describe_close, shown_address, shown_path
 from .admission import no_descriptors, no_threads, too_many_connections
 from .handshake import Handshake, head_size
+from .register import make_label, note_end, note_start
 from .takeover import Takeover
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["ON_EXCEPTION", "ON_READY", "Link", "OwnThread", "Upgrade"]
-
-logger = logging.getLogger("flask_ws")
 
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
@@ -193,7 +190,7 @@ class Link:
         )
         self._monitor.add(watch, admitted=True)
         self._admitted = False
-        logger.debug("%s open", connection.label)
+        note_start(connection, self.ws)
 
     def _take(self) -> None:
         try:
@@ -216,12 +213,12 @@ class Link:
         ws = self.ws
         handler: Callable[..., object] = self._upgrade.target
         session = SessionWatch()
-        self.connection.at_work = True
+        self.connection.at_work = time.monotonic()
         try:
             try:
                 result = handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
             finally:
-                self.connection.at_work = False
+                self.connection.at_work = 0.0
             check_result(handler, result)
         except ConnectionClosed as error:
             tear_down_with(error)
@@ -374,12 +371,6 @@ def report(error: Exception, tell: Callable[[Exception], object] | None = None) 
         tell(error)
 
 
-def make_label(environ: WSGIEnvironment) -> Label:
-    """Name the connection of the current request, and give it an id."""
-    endpoint = flask.request.endpoint or "-"
-    return Label.make(shown_address(environ), shown_path(environ), endpoint)
-
-
 def end_connection(connection: Connection, monitor: Monitor, began: float) -> None:
     """Close a connection's socket, stop watching the connection, and log its end."""
     try:
@@ -388,29 +379,4 @@ def end_connection(connection: Connection, monitor: Monitor, began: float) -> No
         monitor.remove(connection)
         # After the last connection, the monitor does not run any more, and logs nothing.
         budget.tell()
-        log_end(connection, time.monotonic() - began)
-
-
-def log_end(connection: Connection, seconds: float) -> None:
-    """Log how a connection has ended.
-
-    :param connection: the connection.
-    :param seconds: how long it was open.
-    """
-    if not logger.isEnabledFor(logging.DEBUG):
-        return
-    code, reason = connection.close_code or 0, connection.close_reason
-    numbers = {
-        "ws_seconds": round(seconds, 3),
-        "ws_messages_in": connection.receiver.messages_received,
-        "ws_bytes_in": connection.bytes_received,
-        "ws_messages_out": connection.sender.messages_sent,
-        "ws_bytes_out": connection.bytes_sent,
-    }
-    logger.debug(
-        "%s closed: %s, %.3f s, %d messages (%d bytes) in, %d messages (%d bytes) out",
-        connection.label,
-        describe_close(code, reason),
-        *numbers.values(),
-        extra={**numbers, "ws_code": code, "ws_reason": reason},
-    )
+        note_end(connection, time.monotonic() - began)

@@ -23,9 +23,10 @@ from ..budget import budget
 from ..concurrency import Concurrency, HomeThread
 from ..connection.connection import Connection
 from ..process import PerProcess
+from ..tally import PING_UNANSWERED
 from ..worker import Worker
 
-__all__ = ["Monitor", "monitor_for"]
+__all__ = ["Monitor", "count_connections", "monitor_for"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -171,7 +172,7 @@ class Watch:
                 self.last_look = True
                 return now + SECOND_LOOK
             else:
-                connection.lose("the peer did not answer a ping within ping_timeout")
+                connection.lose(PING_UNANSWERED[1])
         if self.pinged_at is not None and self.timeout is not None:
             return self.pinged_at + self.timeout
         return min(now + self.interval / 4, max(self.quiet_since + self.interval, now + 0.001))
@@ -411,6 +412,11 @@ def monitor_for(concurrency: Concurrency) -> Monitor:
     """Return this process's monitor for connections that use these primitives in this thread."""
     home = concurrency.home()
     return _monitors.get((concurrency.name, home), lambda: Monitor(concurrency, home))
+
+
+def count_connections() -> int:
+    """Count the connections of this process."""
+    return sum(map(len, _monitors.values()))
 
 
 def _say_goodbye() -> None:

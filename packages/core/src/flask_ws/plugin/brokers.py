@@ -40,6 +40,9 @@ class Broker:
 
     #: Set by flask-ws: called by :meth:`interrupted`.
     on_interruption: Callable[[str | None], object] | None = None
+    #: Set by flask-ws: called with a reason by :meth:`went_away`, and with ``None`` by
+    #: :meth:`came_back`.
+    on_change: Callable[[str | None], object] | None = None
 
     def __init__(self) -> None:
         self._state_lock = threading.Lock()
@@ -130,6 +133,8 @@ class Broker:
         logger.warning(
             "The broker is away: publications reach this process's subscribers only. %s", reason
         )
+        if self.on_change is not None:
+            self.on_change(reason)
 
     def interrupted(self, channel: str | None = None) -> None:
         """Report that publications may have been lost on their way to this process.
@@ -148,6 +153,8 @@ class Broker:
                 return
             self._away = False
         logger.warning("The broker is back: publications reach all processes again.")
+        if self.on_change is not None:
+            self.on_change(None)
 
 
 class MemoryBroker(Broker):

@@ -15,7 +15,8 @@ import flask
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
 
-from ..http.handshake import REFUSAL_LOGGED, is_upgrade, log_refusal
+from ..http.handshake import is_upgrade
+from ..http.register import REFUSAL_LOGGED, log_refusal
 from ..views.advice import name_of, warn_once
 from ..wording import shown_path, shown_url
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import weakref
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Concatenate, TypeAlias, TypeVar
@@ -13,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import NotImplemented as NotImplementedResponse
 from werkzeug.routing import Rule
 
+from ..budget import budget
 from ..channels.channels import Channels
 from ..channels.settings import read_broker
 from ..connection.connection import Connection
@@ -23,10 +25,15 @@ from ..http.detach import Detacher
 from ..http.gateway import GATEWAY, Gateway, switching
 from ..http.handshake import check, refuse
 from ..http.link import Upgrade
+from ..http.register import tallies_of
+from ..loop.monitor import count_connections
+from ..loop.pool import thread_pool
 from ..options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
 from ..plugin.manager import hint, plugins
 from ..protocol.frames import BytesLike
+from ..tally import Stats
 from ..views.advice import warn_of_handler
+from ..views.signals import broker_away, broker_back, tell
 from ..views.view import WebSocketView
 from ..views.websocket import WebSocket
 from .advice import (
@@ -238,6 +245,23 @@ class Sock:
         """
         return AppState.of(flask.current_app).channels.count(channel)
 
+    def stats(self, app: flask.Flask | None = None) -> Stats:
+        """Return the numbers of an app's WebSockets in this process, since it began.
+
+        They are exact: a message is in them as soon as it was received or sent.
+
+        :param app: the app; the current one by default, for which an app context is needed.
+        """
+        found = flask.current_app if app is None else app
+        return Stats(
+            pid=os.getpid(),
+            connections=count_connections(),
+            handler_threads=len(thread_pool()),
+            buffered=budget.total,
+            routes=tallies_of(found).read(),
+            **AppState.of(found).channels.stats(),
+        )
+
 
 class AppState:
     """What flask-ws keeps of an app: its options, and its channels.
@@ -259,7 +283,7 @@ class AppState:
         # A wrong URL is reported now; each process opens a broker of its own later.
         plugins.open_broker(read_broker(app.config)[0])
         #: The app's channels.
-        self.channels = Channels(app.config)
+        self.channels = Channels(app.config, functools.partial(tell_of_broker, app))
 
     @classmethod
     def of(cls, app: flask.Flask) -> AppState:
@@ -305,6 +329,14 @@ class AppState:
         error = flask.request.routing_exception
         if error is not None:
             explain_routing(error, self.unregistered(flask.current_app))
+
+
+def tell_of_broker(app: flask.Flask, reason: str | None) -> None:
+    """Send the signal for a broker that is away, or back."""
+    if reason is None:
+        tell(broker_back, app)
+    else:
+        tell(broker_away, app, reason=reason)
 
 
 def accept_answer(response: flask.Response) -> flask.Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from ..connection.cork import Cork, corks
@@ -150,12 +151,14 @@ class Conversation:
         self._scope.leave()
 
     def _run(self, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
-        self._connection.at_work = True
+        connection = self._connection
+        connection.at_work = began = monotonic()
         try:
             context = self._scope.entered or self._scope.enter()
             context.run(function, *args, **kwargs)
         finally:
-            self._connection.at_work = False
+            connection.at_work = 0.0
+            connection.busy += monotonic() - began
 
     def _call(self, method: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
         error: BaseException | None = None
