@@ -96,6 +96,14 @@ def test_each_introduction_has_the_same_first_example(page: Path) -> None:
     assert APP.strip() == CODE[page][0].code.strip()
 
 
+def test_quickstarts_page_has_the_url_of_the_echo(module: types.ModuleType) -> None:
+    (page,) = (page for page in CODE if page.name == "quickstart.md")
+    run([block for block in CODE[page] if "create_app" not in block.code], module)
+    for url, expected in (("http://a.example", "ws://"), ("https://a.example", "wss://")):
+        text = module.app.test_client().get("/", base_url=url).text
+        assert f'new WebSocket("{expected}a.example/echo")' in text
+
+
 def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
     """Both ways to refuse before the handshake answer 401; its error handler gets a 426, too."""
     (page,) = (page for page in CODE if page.name == "quickstart.md")

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import copy
+import json
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from wsproto.frame_protocol import CloseReason
 
 from flask_ws import ConnectionClosed, FlaskWSError
 
@@ -34,3 +39,45 @@ def test_a_closed_connection_can_be_pickled() -> None:
     error = pickle.loads(pickle.dumps(ConnectionClosed(4000, "enough")))
 
     assert (error.code, error.reason) == (4000, "enough")
+
+
+# As in code for simple_websocket, whose reason is the code
+
+
+@pytest.fixture
+def closed() -> Any:
+    return ConnectionClosed(1001, "bye")
+
+
+def test_the_message_is_the_text(closed: Any) -> None:
+    assert (closed.message, type(closed.message)) == ("bye", str)
+
+
+def test_the_reason_equals_the_text_and_the_code(closed: Any) -> None:
+    assert closed.reason == "bye"
+    assert closed.reason == 1001
+    assert closed.reason in (1000, CloseReason.GOING_AWAY)
+    assert int(closed.reason) == 1001
+
+
+def test_it_equals_nothing_else(closed: Any) -> None:
+    assert closed.reason != "good-bye"
+    assert closed.reason != 1000
+    assert closed.reason not in (1000, None, b"bye")
+    assert not closed.reason != "bye"  # noqa: SIM202
+
+
+def test_it_is_a_text_like_any_other(closed: Any) -> None:
+    assert f"{closed.reason}" == "bye"
+    assert {closed.reason: 1}["bye"] == 1
+    assert json.dumps(closed.reason) == '"bye"'
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
+def test_a_copy_has_both(closed: ConnectionClosed, again: Callable[[Any], Any]) -> None:
+    reason = again(closed).reason
+    assert reason == 1001
+    assert reason == "bye"
+    assert again(closed.reason) == 1001

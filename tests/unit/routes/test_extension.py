@@ -212,11 +212,22 @@ def test_url_for_knows_a_route(app: Flask, sock: Sock, server: MemoryServer) -> 
     assert read_all(server, app, "/chat/attic") == ["ws://localhost/chat/cellar"]
 
 
-def test_url_for_makes_the_url_of_a_websocket(app: Flask, sock: Sock) -> None:
+@pytest.mark.parametrize(
+    ("base_url", "expected"),
+    [
+        ("http://localhost", "ws://localhost/hello"),
+        ("https://example.com", "wss://example.com/hello"),
+        ("http://example.com:8080/mounted", "ws://example.com:8080/mounted/hello"),
+    ],
+)
+@pytest.mark.parametrize("values", [{}, {"_external": True}, {"_external": False}])
+def test_url_for_makes_the_whole_url_of_a_websocket(
+    app: Flask, sock: Sock, base_url: str, expected: str, values: dict[str, Any]
+) -> None:
     sock.route("/hello")(hello)
 
-    with app.test_request_context():
-        assert url_for("hello", _external=True) == "ws://localhost/hello"
+    with app.test_request_context(base_url=base_url):
+        assert url_for("hello", **values) == expected
 
 
 def test_an_unknown_url_is_not_found(app: Flask, sock: Sock, server: MemoryServer) -> None:

@@ -19,6 +19,36 @@ class BrokerError(FlaskWSError):
     """The broker, and through it the other processes, cannot be reached now."""
 
 
+class Reason(str):
+    """The text of a close frame, which equals the close code as well.
+
+    Where simple_websocket's exception has a text in ``message``, its ``reason`` is the code:
+    code that compares that with a number goes on working.
+    """
+
+    __slots__ = ("_code",)
+    __hash__ = str.__hash__
+
+    _code: int
+
+    def __new__(cls, text: str, code: int) -> Reason:  # noqa: PYI034
+        reason = super().__new__(cls, text)
+        reason._code = code
+        return reason
+
+    def __getnewargs__(self) -> tuple[str, int]:  # type: ignore[override]
+        return str(self), self._code
+
+    def __int__(self) -> int:
+        return self._code
+
+    def __eq__(self, other: object) -> bool:
+        return self._code == other if isinstance(other, int) else str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
 class ConnectionClosed(FlaskWSError):
     """The WebSocket connection is closed: nothing more can be sent or received.
 
@@ -34,8 +64,13 @@ class ConnectionClosed(FlaskWSError):
         super().__init__(code, reason)
         #: The close code.
         self.code = code
-        #: The reason that came with it.
-        self.reason = reason
+        #: The reason that came with it: a text, which equals the code, too.
+        self.reason: str = Reason(reason, code)
+
+    @property
+    def message(self) -> str:
+        """The reason, by the name that it has in simple_websocket."""
+        return str(self.reason)
 
     def __str__(self) -> str:
         return f"The WebSocket is closed: {describe_close(self.code, self.reason)}"
