@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ CI = os.environ.get("FLASK_WS_CI") == "1"
 
 #: What CI cannot always have: no distribution has the first any more, and the second needs Wine.
 EXCUSES = ("CPython 2.7", "CPython for Windows")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without job control ignores Ctrl-C for what it runs in the background, and servers
+    # that tests start would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).resolve().parent
 #: Parameters that stand for a server, which is started once for all tests that have it.

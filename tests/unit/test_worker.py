@@ -123,6 +123,8 @@ def test_an_error_is_logged_and_the_work_goes_on(
     assert "ZeroDivisionError" in caplog.text
 
 
+# Older versions of pytest report the exception with a hook of their own.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("end", [SystemExit, GeneratorExit])
 def test_the_end_of_a_thread_is_not_the_end_of_the_work(
     keeping: KeepingThreads, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
@@ -142,6 +144,7 @@ def test_the_end_of_a_thread_is_not_the_end_of_the_work(
     assert len(keeping.spawned) == 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_ended_thread_is_replaced_by_the_next_start(
     keeping: KeepingThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:

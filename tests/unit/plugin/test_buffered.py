@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -65,6 +66,17 @@ def test_nothing_is_taken_at_the_end_of_the_stream(request_: Request) -> None:
     request_.client.shutdown(socket.SHUT_WR)
 
     assert request_.take() == b""
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, ssl.SSLEOFError, ssl.SSLError])
+def test_a_lost_connection_is_no_error_yet(request_: Request, error: type[OSError]) -> None:
+    """The handshake goes on, and finds it; it would be a 500 that the operator has to read."""
+
+    class Lost:
+        def peek(self, size: int) -> bytes:
+            raise error
+
+    assert take_buffered(Lost(), request_.sock) == b""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("timeout", [None, 0.0, 5.0])

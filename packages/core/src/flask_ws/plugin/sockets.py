@@ -94,7 +94,8 @@ def take_buffered(reader: io.BufferedReader, sock: socket.socket) -> bytes:
 
     :param reader: the server's reader of ``sock``.
     :param sock: the server's socket.
-    :return: the bytes, which the reader does not hold any more.
+    :return: the bytes, which the reader does not hold any more; none if the connection is lost,
+        which whoever reads next will find.
     :raises ValueError: ``reader`` reads another socket, for which it would wait.
     """
     try:
@@ -111,7 +112,7 @@ def take_buffered(reader: io.BufferedReader, sock: socket.socket) -> bytes:
     # Not settimeout(0): with it eventlet's TLS socket times out instead of saying "not now".
     sock.setblocking(False)
     try:
-        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+        with contextlib.suppress(BlockingIOError, ConnectionError, ssl.SSLError):
             size = len(reader.peek(1))
             if size:
                 return reader.read1(size)

@@ -285,6 +285,9 @@ class Server:
         try:
             if self.process.poll() is None:
                 if not self.told:
+                    with suppress(Timeout):
+                        # Python ignores a KeyboardInterrupt that is raised in a __del__.
+                        self.settle(timeout=0.5)
                     self.signal(self.setup.stop_signal)
                 self.wait()
         finally:
