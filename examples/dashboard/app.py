@@ -1,32 +1,32 @@
-"""A live dashboard: the server measures, and pushes to everyone who looks.
+"""A live dashboard: the server measures, and publishes to everyone who looks.
 
 Nobody's thread waits for a viewer: an idle connection of an event view costs next to nothing,
-and sending to one does not wait for a slow reader.
+and publishing does not wait for a slow reader.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import deque
 
 import psutil
 from flask import Flask, render_template
-from flask_ws import ConnectionClosed, Sock, WebSocket, WebSocketView
+from flask_ws import Sock, WebSocket, WebSocketView
 
 #: Seconds from one sample to the next.
 INTERVAL = 0.5
+CHANNEL = "samples"
 
 app = Flask(__name__)
 sock = Sock(app)
 
-#: Who looks, and what was measured while somebody did. Both are this process's own.
-viewers: set[WebSocket] = set()
+#: What was measured while somebody looked.
 history: deque[dict[str, float]] = deque(maxlen=120)
+#: Is there a thread that measures?
+measuring = threading.Event()
+# A viewer begins between two samples: none is missing, and none comes twice.
 lock = threading.Lock()
-# Of the time since the last call: so there is one before the first sample.
-psutil.cpu_percent()
 
 
 @app.get("/")
@@ -46,44 +46,37 @@ class Live(WebSocketView):
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         """Pause and resume, as the page's button says."""
         if message == "pause":
-            viewers.discard(ws)
+            ws.unsubscribe(CHANNEL)
         elif message == "resume":
             begin(ws)
         else:
             ws.close(1008, 'Say "pause" or "resume".')
 
-    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
-        """Forget the viewer."""
-        viewers.discard(ws)
-
 
 def begin(ws: WebSocket) -> None:
     """Let a viewer look, the first of whom starts the thread that measures."""
     with lock:
-        if not history:
-            history.append(measure())
-            threading.Thread(target=push, name="dashboard", daemon=True).start()
         ws.send_json({"interval": INTERVAL, "samples": list(history)})
-        viewers.add(ws)
+        ws.subscribe(CHANNEL)
+        if not measuring.is_set():
+            measuring.set()
+            threading.Thread(target=push, name="dashboard", daemon=True).start()
 
 
 def push() -> None:
     """Measure, and tell everyone, for as long as somebody looks."""
-    while True:
-        time.sleep(INTERVAL)
-        with lock:
-            if not viewers:
-                history.clear()
-                return
-            sample = measure()
-            history.append(sample)
-            looking = list(viewers)
-        text = json.dumps({"samples": [sample]})
-        for ws in looking:
-            try:
-                ws.send(text)
-            except ConnectionClosed:
-                viewers.discard(ws)
+    # Of the time since the last call, of this thread: so there is one before the first sample.
+    psutil.cpu_percent()
+    with app.app_context():
+        while True:
+            time.sleep(INTERVAL)
+            with lock:
+                if not sock.subscribers(CHANNEL):
+                    history.clear()
+                    measuring.clear()
+                    return
+                history.append(measure())
+                sock.publish_json(CHANNEL, {"samples": [history[-1]]})
 
 
 def measure() -> dict[str, float]:
@@ -92,5 +85,5 @@ def measure() -> dict[str, float]:
         "time": time.time(),
         "cpu": psutil.cpu_percent(),
         "memory": psutil.virtual_memory().percent,
-        "viewers": len(viewers),
+        "viewers": sock.subscribers(CHANNEL),
     }

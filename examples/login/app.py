@@ -88,7 +88,9 @@ def logout() -> Response:
     # A login is checked at the handshake, and not again: its end must be told to the handlers.
     # Each on a thread of its own, because close() waits for the browser's answer.
     for ws in list(screens[current_user.name]):
-        threading.Thread(target=ws.close, args=(4401, "You have logged out.")).start()
+        threading.Thread(
+            target=ws.close, args=(4401, "You have logged out on another screen.")
+        ).start()
     logout_user()
     return redirect(url_for("index"))
 

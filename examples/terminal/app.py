@@ -61,8 +61,7 @@ def index() -> str:
 def terminal(ws: WebSocket) -> None:
     """Run the command for as long as it or the connection lives."""
     ours, theirs = pty.openpty()
-    size = request.args.get("rows", 24, int), request.args.get("columns", 80, int)
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *(n % 1000 for n in size), 0, 0))
+    resize(ours, request.args.get("rows", 24, int), request.args.get("columns", 80, int))
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE_TERMINAL, *shlex.split(app.config["COMMAND"])],
         stdin=theirs,
@@ -76,8 +75,13 @@ def terminal(ws: WebSocket) -> None:
     reader = threading.Thread(target=show, args=(ws, ours), daemon=True)
     reader.start()
     try:
-        for keys in ws:
-            os.write(ours, keys.encode() if isinstance(keys, str) else keys)
+        for message in ws:
+            if isinstance(message, str):
+                # Keys.
+                os.write(ours, message.encode())
+            elif len(message) == 4:
+                # The page has another size: rows and columns.
+                resize(ours, *struct.unpack("!HH", message))
     except OSError as error:
         # The command has ended.
         if error.errno != errno.EIO:
@@ -92,6 +96,12 @@ def terminal(ws: WebSocket) -> None:
             process.wait()
         reader.join(1)
         os.close(ours)
+
+
+def resize(terminal: int, rows: int, columns: int) -> None:
+    """Tell a terminal its size; what runs in it is sent SIGWINCH."""
+    size = (max(1, min(n, 999)) for n in (rows, columns))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
 
 
 def show(ws: WebSocket, ours: int) -> None:

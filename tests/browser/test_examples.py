@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from tests.support.server import wait_until
@@ -13,7 +14,7 @@ from .tabs import OpenTab, Tab
 
 def test_echo(open_tab: OpenTab) -> None:
     tab = open_tab("echo")
-    tab.await_text("status", "Connected.")
+    tab.await_state("open")
     tab.write("text", Keys.END, " <i>Anybody?</i>\n")
     tab.await_text("log", "Hello! <i>Anybody?</i>")
 
@@ -51,6 +52,7 @@ def test_a_note_is_on_every_screen_until_its_owner_logs_out(open_tab: OpenTab) -
     desk.page.find_element(By.TAG_NAME, "button").click()
     for tab in (desk, phone):
         tab.await_field("password")
+    assert phone.text("reason") == "You have logged out on another screen."
 
 
 def test_keys_that_are_pressed_reach_a_shell(open_tab: OpenTab) -> None:
@@ -80,3 +82,65 @@ def test_what_is_said_in_a_room_stays_there(open_tab: OpenTab) -> None:
     assert "Milk?" not in tab.text("messages")
     tab.page.find_element(By.LINK_TEXT, "tea").click()
     tab.await_text("messages", "Milk?")
+
+
+KEEP_END = """
+const [done] = arguments;
+for (let n = 0; n < 60; n += 1) {
+  receive({ id: `line ${n}`, name: "Ada", text: `line ${n}`, time: 0 });
+}
+const end = () => list.scrollHeight - list.clientHeight - list.scrollTop;
+document.body.style.height = "20rem";
+// Twice: the first frame may have begun.
+requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(end()), 50)));
+"""
+
+
+def test_the_end_of_the_chat_stays_when_the_window_shrinks(open_tab: OpenTab) -> None:
+    """As it does when a phone shows its keyboard."""
+    tab = open_tab("chat")
+    tab.await_text("people", "1 person")
+    assert tab.await_script(KEEP_END) <= 1
+
+
+COUNT_DOWN = """
+const [done] = arguments;
+const said = [];
+new MutationObserver(() => {
+  said.push(status.textContent);
+  if (status.dataset.state === "open") {
+    done(said);
+  }
+}).observe(status, { childList: true });
+delay = 1600;
+Math.random = () => 0.5;
+socket.close();
+"""
+
+
+def test_the_chat_counts_the_seconds_until_it_tries_again(open_tab: OpenTab) -> None:
+    tab = open_tab("chat")
+    tab.await_state("open")
+    expected = [f"Disconnected. Next try in {seconds} s" for seconds in (2, 1)]
+    assert tab.await_script(COUNT_DOWN) == [*expected, "Connecting\u2026", "Connected"]
+
+
+def test_the_terminal_has_the_size_of_its_page(open_tab: OpenTab, browser: Chrome) -> None:
+    """On a phone, too, and when it is turned."""
+    override = "Emulation.setDeviceMetricsOverride"
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    tab = open_tab("terminal")
+    browser.execute_cdp_cmd(override, phone)
+    try:
+        tab.reload()
+        tab.await_state("open")
+        upright = tab.run("return size")
+        assert 38 <= upright["columns"] <= 55
+        assert 30 <= upright["rows"] <= 50
+        browser.execute_cdp_cmd(override, {**phone, "width": 844, "height": 390})
+        wait_until(lambda: tab.run("return size.columns") > upright["columns"], timeout=10)
+        size = tab.run("return size")
+        tab.write("keys", "stty size", Keys.ENTER)
+        tab.await_text("screen", f"{size['rows']} {size['columns']}")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,14 @@ def test_two_tabs_of_the_chat_talk_to_each_other(browser: WebDriver, tmp_path: P
         browser.switch_to.new_window("tab")
         browser.get(url)
         wait_for("state", "2 in lobby")
+        name = browser.find_element(By.ID, "name").get_property("value")
+        assert re.fullmatch(r"Guest \d{3}", str(name))
         browser.find_element(By.ID, "text").send_keys("Hello <b>there</b>!\n")
-        wait_for("said", "me: Hello <b>there</b>!")
+        wait_for("said", f"{name}: Hello <b>there</b>!")
+        # Another room, in the same tab.
+        browser.get(f"{url}#kitchen")
+        wait_for("state", "1 in kitchen")
         browser.close()
         browser.switch_to.window(first)
-        wait_for("said", "me: Hello <b>there</b>!")
+        wait_for("said", f"{name}: Hello <b>there</b>!")
         wait_for("state", "1 in lobby")

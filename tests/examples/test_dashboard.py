@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from examples.dashboard import app as dashboard
 from tests.support.server import wait_until
@@ -25,8 +26,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def receive_samples(ws: ClientWebSocket) -> list[dict[str, Any]]:
-    samples: list[dict[str, Any]] = ws.receive_json()["samples"]
+    """Those of the next message that has some."""
+    samples: list[dict[str, Any]] = []
+    while not samples:
+        samples = ws.receive_json()["samples"]
     return samples
+
+
+def count_viewers() -> int:
+    with dashboard.app.app_context():
+        return dashboard.sock.subscribers(dashboard.CHANNEL)
 
 
 def test_a_viewer_is_sent_one_sample_after_the_other() -> None:
@@ -48,7 +57,7 @@ def test_a_viewer_who_pauses_is_sent_nothing() -> None:
     with connect(dashboard.app, "/live") as other, connect(dashboard.app, "/live") as ws:
         receive_samples(ws)
         ws.send("pause")
-        wait_until(lambda: len(dashboard.viewers) == 1)
+        wait_until(lambda: count_viewers() == 1)
         # Whatever was on its way: the first sample that counts one viewer follows it.
         while receive_samples(other)[-1]["viewers"] != 1:
             pass
@@ -58,6 +67,19 @@ def test_a_viewer_who_pauses_is_sent_nothing() -> None:
         assert ws.receive(timeout=0) is None
         ws.send("resume")
         assert "interval" in ws.receive_json()
+
+
+def test_the_first_sample_is_no_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that measures is the one that has a baseline."""
+    callers: list[int] = []
+
+    def cpu_percent() -> float:
+        callers.append(threading.get_ident())
+        return 0.0 if callers.count(threading.get_ident()) == 1 else 50.0
+
+    monkeypatch.setattr(psutil, "cpu_percent", cpu_percent)
+    with connect(dashboard.app, "/live") as ws:
+        assert receive_samples(ws)[0]["cpu"] == 50.0
 
 
 def test_nothing_is_measured_for_nobody() -> None:

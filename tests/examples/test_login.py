@@ -57,7 +57,8 @@ def test_a_logout_closes_every_screen() -> None:
         assert client.post("/logout").status_code == 302
         for screen in (desk, phone):
             assert list(screen) == []
-            assert (screen.close_code, screen.close_reason) == (4401, "You have logged out.")
+            assert screen.close_code == 4401
+            assert screen.close_reason == "You have logged out on another screen."
     for each in (client, other):
         with pytest.raises(HandshakeRefused), connect(each, "/note"):
             pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import psutil
 import pytest
 from examples.terminal.app import app
@@ -31,6 +33,17 @@ def test_a_command_has_a_terminal_of_the_size_of_the_page(command: None) -> None
     with connect(app, "/terminal?rows=12&columns=34", base_url=BASE) as ws:
         assert b"".join(bytes(piece) for piece in ws if isinstance(piece, bytes)) == b"12 34\r\n"
         assert (ws.close_code, ws.close_reason) == (1000, "The command has ended.")
+
+
+RESIZED = "sh -c 'trap \"stty size; exit\" WINCH; echo ready; while :; do sleep 0.02; done'"
+
+
+@pytest.mark.parametrize("command", [RESIZED], indirect=True)
+def test_a_command_is_told_when_the_page_has_another_size(command: None) -> None:
+    with connect(app, "/terminal?rows=12&columns=34", base_url=BASE) as ws:
+        read_until(ws, b"ready\r\n")
+        ws.send(struct.pack("!HH", 56, 78))
+        read_until(ws, b"56 78\r\n")
 
 
 @pytest.mark.parametrize("command", ["cat"], indirect=True)

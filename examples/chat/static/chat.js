@@ -14,6 +14,10 @@ const button = document.getElementById("send");
 let socket = null;
 let delay = FIRST_DELAY;
 let timer = null;
+// When the page tries again, by performance.now().
+let due = 0;
+// Is the end of the list in sight? Then it stays there.
+let atEnd = true;
 // What was said after the connection opened but before the history came; null once it came.
 let waiting = [];
 // What is shown, by id: what is said while the history is read can come twice.
@@ -29,6 +33,17 @@ function show(state, text) {
   status.dataset.state = state;
   status.textContent = text;
   button.disabled = state !== "open";
+}
+
+function countDown() {
+  const left = Math.ceil((due - performance.now()) / 1000);
+  if (left <= 0) {
+    connect();
+    return;
+  }
+  show("closed", `Disconnected. Next try in ${left} s`);
+  // At the next whole second.
+  timer = setTimeout(countDown, due - performance.now() - (left - 1) * 1000 + 1);
 }
 
 function connect() {
@@ -49,8 +64,8 @@ function connect() {
     const wait = delay * (0.75 + Math.random() / 2);
     delay = Math.min(delay * 2, LONGEST_DELAY);
     people.textContent = "";
-    show("closed", `Disconnected. Next try in ${Math.ceil(wait / 1000)} s`);
-    timer = setTimeout(connect, wait);
+    due = performance.now() + wait;
+    countDown();
   });
 }
 
@@ -69,21 +84,40 @@ function receive(message) {
   if ("history" in message) {
     shown = new Set();
     list.replaceChildren(...[...message.history, ...waiting].filter(isNew).map(entry));
-    list.scrollTop = list.scrollHeight;
+    showEnd();
     waiting = null;
   } else if ("people" in message) {
     people.textContent = message.people === 1 ? "1 person" : `${message.people} people`;
   } else if (waiting !== null) {
     waiting.push(message);
   } else if (isNew(message)) {
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
     list.append(entry(message));
     // Whoever has scrolled up to read is left in peace.
     if (atEnd || message.name === nameBox.value.trim()) {
-      list.scrollTop = list.scrollHeight;
+      showEnd();
     }
   }
 }
+
+function showEnd() {
+  list.scrollTop = list.scrollHeight;
+  atEnd = true;
+}
+
+let height = list.clientHeight;
+list.addEventListener("scroll", () => {
+  // While the window changes, nobody has scrolled.
+  if (list.clientHeight === height) {
+    atEnd = list.scrollHeight - list.scrollTop - height < 40;
+  }
+});
+// A phone's keyboard takes half of the window: what was said last stays in sight.
+new ResizeObserver(() => {
+  height = list.clientHeight;
+  if (atEnd) {
+    showEnd();
+  }
+}).observe(list);
 
 function isNew(message) {
   const before = shown.size;

@@ -12,6 +12,8 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 let socket = null;
 let delay = FIRST_DELAY;
+// When the page tries again, by performance.now().
+let due = 0;
 let paused = false;
 let interval = 1;
 let samples = [];
@@ -22,6 +24,17 @@ function show(state, text) {
   status.dataset.state = state;
   status.textContent = text;
   button.disabled = state !== "open";
+}
+
+function countDown() {
+  const left = Math.ceil((due - performance.now()) / 1000);
+  if (left <= 0) {
+    connect();
+    return;
+  }
+  show("closed", `Disconnected. Next try in ${left} s`);
+  // At the next whole second.
+  setTimeout(countDown, due - performance.now() - (left - 1) * 1000 + 1);
 }
 
 function connect() {
@@ -40,8 +53,8 @@ function connect() {
     // Not all pages come back in the same moment after the server has restarted.
     const wait = delay * (0.75 + Math.random() / 2);
     delay = Math.min(delay * 2, LONGEST_DELAY);
-    show("closed", `Disconnected. Next try in ${Math.ceil(wait / 1000)} s`);
-    setTimeout(connect, wait);
+    due = performance.now() + wait;
+    countDown();
   });
 }
 
@@ -58,9 +71,15 @@ button.addEventListener("click", () => {
 function receive(message) {
   if ("interval" in message) {
     interval = message.interval;
-    samples = [];
+    // The server has nothing where nobody has looked; the page may.
+    if (message.samples.length > 0) {
+      samples = [];
+    }
   }
   samples.push(...message.samples);
+  if (samples.length === 0) {
+    return;
+  }
   const last = samples[samples.length - 1];
   ahead = last.time - Date.now() / 1000;
   while (samples.length > 2 && samples[1].time < last.time - SPAN - 2 * interval) {
@@ -114,8 +133,12 @@ function draw() {
   for (const name of ["memory", "cpu"]) {
     context.strokeStyle = colour.getPropertyValue(`--${name}`);
     context.beginPath();
+    let before = -Infinity;
     for (const sample of samples) {
-      context.lineTo(x(sample.time), y(sample[name]));
+      // Nothing is known of a time in which nothing was measured.
+      const step = sample.time - before > 3 * interval ? "moveTo" : "lineTo";
+      context[step](x(sample.time), y(sample[name]));
+      before = sample.time;
     }
     context.stroke();
   }

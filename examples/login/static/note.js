@@ -29,6 +29,8 @@ function connect() {
   });
   socket.addEventListener("close", (event) => {
     if (event.code === LOGGED_OUT) {
+      // The form that comes instead says why.
+      sessionStorage.setItem("reason", event.reason);
       location.reload();
     } else if (opened) {
       show("closed", "Disconnected");

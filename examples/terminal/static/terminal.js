@@ -55,18 +55,25 @@ function draw() {
   main.scrollTop = main.scrollHeight;
 }
 
-function size() {
+// How many characters the page has room for.
+function measure() {
   const probe = document.createElement("span");
+  probe.id = "probe";
   probe.textContent = "0".repeat(100);
   screen.append(probe);
   const box = probe.getBoundingClientRect();
   probe.remove();
-  const columns = Math.floor((screen.clientWidth * 100) / box.width) - 1;
-  return { columns, rows: Math.floor(main.clientHeight / box.height) };
+  const style = getComputedStyle(main);
+  const height = main.clientHeight - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom);
+  return {
+    columns: Math.floor((screen.clientWidth * 100) / box.width),
+    // The field for keys is below the last line.
+    rows: Math.floor((height - keys.offsetHeight) / box.height),
+  };
 }
 
-const { columns, rows } = size();
-const url = new URL(`terminal?columns=${columns}&rows=${rows}`, location.href);
+let size = measure();
+const url = new URL(`terminal?columns=${size.columns}&rows=${size.rows}`, location.href);
 url.protocol = url.protocol.replace("http", "ws");
 const socket = new WebSocket(url);
 socket.binaryType = "arraybuffer";
@@ -88,11 +95,25 @@ function show(state, text) {
   interrupt.disabled = state !== "open";
 }
 
-function send(text) {
+function send(data) {
   if (socket.readyState === WebSocket.OPEN) {
-    socket.send(text);
+    socket.send(data);
   }
 }
+
+// Keys are text, and sizes are binary: rows and columns, two bytes each.
+new ResizeObserver(() => {
+  const { columns, rows } = measure();
+  if (columns === size.columns && rows === size.rows) {
+    return;
+  }
+  size = { columns, rows };
+  const data = new DataView(new ArrayBuffer(4));
+  data.setUint16(0, rows);
+  data.setUint16(2, columns);
+  send(data);
+  main.scrollTop = main.scrollHeight;
+}).observe(main);
 
 keys.addEventListener("keydown", (event) => {
   const letter = event.key.length === 1 && event.key.toLowerCase();
