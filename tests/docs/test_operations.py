@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .markdown import ROOT, Block, read_blocks
 from .serving import BIN
 from .test_code import APP
+from .test_troubleshooting import TEXTS
 
 PATH = ROOT / "docs" / "operations.md"
 BLOCKS = read_blocks(PATH)
@@ -22,6 +25,13 @@ logging.getLogger("flask_ws").setLevel(logging.DEBUG)
 with connect(app, "/echo", environ_base={"REMOTE_ADDR": "203.0.113.7"}) as ws:
     ws.close(1000)
 """
+
+
+def read_quoted(page: str) -> list[str]:
+    """What the first column of the table of warnings quotes."""
+    _, _, table = page.partition("| in the log |")
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    return [text for row in rows for text in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
 
 
 def find(text: str) -> Block:
@@ -55,3 +65,8 @@ def test_gunicorn_accepts_its_configuration(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("quoted", read_quoted(PATH.read_text()))
+def test_a_quoted_warning_is_one(quoted: str) -> None:
+    assert any(quoted in text for text in TEXTS)

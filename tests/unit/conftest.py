@@ -14,7 +14,7 @@ from tests.support.locks import Watch, watching
 from tests.support.memory import PATIENCE, MemoryPlugin, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import Peer
 
-from flask_ws import Concurrency, ConnectionClosed, Sock
+from flask_ws import Concurrency, ConnectionClosed, Sock, sparing
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
 from flask_ws.connection.endpoint import Endpoint
@@ -31,6 +31,11 @@ def app() -> Flask:
     app = Flask("app")
     app.config["SECRET_KEY"] = "not secret"
     return app
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparing, "_due", {})
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
 import select
 import socket
 import threading
@@ -24,8 +25,10 @@ from flask_ws.connection.cork import ENOUGH
 from flask_ws.connection.receiver import TURNS
 from flask_ws.connection.sender import Sender
 from flask_ws.connection.transport import PlainTransport
+from flask_ws.label import Label
 from flask_ws.loop import reactor as reactor_module
 from flask_ws.loop.monitor import monitor_for
+from flask_ws.loop.patrol import Patrol
 from flask_ws.loop.reactor import Reactor, reactor_for_process
 from flask_ws.protocol.frames import BytesLike
 
@@ -460,7 +463,8 @@ class Quiet:
     """A conversation that has nothing to say."""
 
     fd = 5
-    label = "quiet"
+    label = Label("quiet")
+    at_work = 0.0
     has_more = False
     served = 0
     ended = False
@@ -751,3 +755,24 @@ def test_a_forked_process_has_a_reactor_of_its_own(
                 os._exit(0)
         assert mine.recv(100) == b"own"
         os.waitpid(child, 0)
+
+
+def test_it_is_told_of_methods_that_hold_all_threads(
+    make: Callable[[int], Reactor],
+    gate: Gate,
+    connect: Callable[..., Peer],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the line of the app that they stand on."""
+    reactor, now = make(2), time.monotonic()
+    one, other = connect("/blocking"), connect("/blocking")
+    one.send("hello")
+    gate.await_one()
+    Patrol().look_at_reactor(now + 10, reactor)
+    assert not caplog.records
+    other.send("hello")
+    gate.await_one()
+    Patrol().look_at_reactor(now + 10, reactor)
+    (record,) = caplog.records
+    assert "a method of Blocking has held its thread for " in record.getMessage()
+    assert re.search(r"test_reactor\.py:\d+ in wait; all 2 SOCK_WORKERS", record.getMessage())

@@ -6,6 +6,7 @@ import io
 import logging
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType, SimpleNamespace
@@ -326,3 +327,9 @@ def test_nothing_is_said_of_a_worker_with_greenlets(
 ) -> None:
     request_.claim(**{"gunicorn.socket": GreenSocket()})
     assert caplog.records == []
+
+
+def test_the_tornado_worker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gunicorn.workers.gtornado", object())
+    with pytest.raises(NoSocket, match="tornado worker"):
+        flask_ws_get_socket({"SERVER_PROTOCOL": "HTTP/1.1"})

@@ -837,3 +837,69 @@ def test_connect_is_used_without_with(app: Flask, sock: Sock) -> None:
 def test_connect_is_given_no_app() -> None:
     with pytest.raises(TypeError, match="takes an app or a test client of it, not '/feed'"):
         connect("/feed", Flask("app"))  # type: ignore[arg-type]
+
+
+# What a handler does at the end
+
+
+def test_a_handler_sends_after_close(app: Flask, sock: Sock, log: Log) -> None:
+    @sock.route("/feed")
+    def feed(ws: WebSocket) -> None:
+        ws.close(4000)
+        ws.send("more")
+
+    with connect(app, "/feed") as peer:
+        list(peer)
+    assert log.line() == (
+        f"{feed.__qualname__} calls send() after close(), which raises ConnectionClosed and ends "
+        "it: send before that, or return."
+    )
+
+
+def test_a_method_sends_after_close(app: Flask, sock: Sock, log: Log) -> None:
+    @sock.route("/feed")
+    class Feed(WebSocketView):
+        def on_open(self, ws: WebSocket) -> None:
+            ws.close(4000)
+            ws.send_json({})
+
+    with connect(app, "/feed") as peer:
+        list(peer)
+    assert "Feed.on_open calls send" in log.line()
+
+
+@pytest.mark.parametrize("ending", ["receive", "other thread"])
+def test_other_ends_of_a_handler_are_no_mistakes(
+    app: Flask, sock: Sock, log: Log, ending: str
+) -> None:
+    @sock.route("/feed")
+    def feed(ws: WebSocket) -> None:
+        if ending == "receive":
+            ws.close(4000)
+            ws.receive()
+        in_thread(ws.close).result(PATIENCE)
+        ws.send("more")
+
+    with connect(app, "/feed") as peer:
+        list(peer)
+    assert log.lines() == []
+
+
+def test_a_sock_has_never_been_given_an_app(app: Flask, log: Log) -> None:
+    lost = Sock()
+    lost.route("/feed")(echo)
+    with pytest.raises(HandshakeRefused), connect(app, "/feed"):
+        pass
+    assert log.line() == (
+        "WebSocket handshake from 127.0.0.1 for /feed finds no route, and there are WebSocket "
+        "routes that no app has: /feed. Call init_app(app) of their Sock."
+    )
+
+
+def test_a_sock_that_is_given_an_app_later_is_no_mistake(app: Flask, log: Log) -> None:
+    late = Sock()
+    late.route("/feed")(echo)
+    late.init_app(app)
+    with pytest.raises(HandshakeRefused), connect(app, "/nowhere"):
+        pass
+    assert "init_app" not in log.line()

@@ -8,10 +8,11 @@ import functools
 import logging
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from flask_ws import ServerSocket, hookimpl, unwrap_input
+from flask_ws import NoSocket, ServerSocket, hookimpl, unwrap_input
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -29,6 +30,11 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     """Take the socket that the worker puts into the environ."""
     sock = environ.get("gunicorn.socket")
     # With HTTP/2 the socket is shared by all streams: no request can take it.
+    if sock is None and "gunicorn.workers.gtornado" in sys.modules:
+        raise NoSocket(
+            "Gunicorn's tornado worker gives a WSGI application no socket. Use another: "
+            "--worker-class gthread, gevent, or leave the option out."
+        )
     if sock is None or environ.get("SERVER_PROTOCOL") not in ("HTTP/1.1", "HTTP/1.0"):
         return None
     native = type(sock).__module__ in ("socket", "ssl")

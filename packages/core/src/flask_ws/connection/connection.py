@@ -10,6 +10,7 @@ from ..budget import STEP, budget
 from ..concurrency import Concurrency
 from ..label import Label
 from ..protocol.protocol import Protocol
+from ..whereabouts import Whereabouts
 from .receiver import Receiver
 from .sender import Sender
 from .state import CallAt, State
@@ -51,6 +52,7 @@ class Connection:
         "sender",
         "state",
         "when_released",
+        "work",
     )
 
     def __init__(
@@ -102,6 +104,8 @@ class Connection:
         self.fd = transport.fd
         #: When the handler, or a method of an event view, has begun; 0 if none is running.
         self.at_work = 0.0
+        #: Where the handler is found, while one runs.
+        self.work: Whereabouts | None = None
         #: Seconds for which methods of an event view have run.
         self.busy = 0.0
         #: Called once the connection is closed, when it is released.

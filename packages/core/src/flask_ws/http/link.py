@@ -24,12 +24,19 @@ from ..options import Options
 from ..plugin.hookspecs import ServerSocket
 from ..protocol.deflate import Deflate
 from ..protocol.protocol import Protocol
-from ..views.advice import SessionWatch, check_result, explain_exception, explain_foreign_end
+from ..views.advice import (
+    SessionWatch,
+    check_result,
+    explain_exception,
+    explain_foreign_end,
+    explain_late_send,
+)
 from ..views.context import log_exception, move_request, tear_down_with
 from ..views.conversation import Conversation
 from ..views.first_use import telling
 from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
+from ..whereabouts import Whereabouts
 from .admission import no_descriptors, no_threads, too_many_connections
 from .handshake import Handshake, head_size
 from .register import make_label, note_end, note_start
@@ -214,16 +221,19 @@ class Link:
         handler: Callable[..., object] = self._upgrade.target
         session = SessionWatch()
         self.connection.at_work = time.monotonic()
+        self.connection.work = Whereabouts()
         try:
             try:
                 result = handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
             finally:
                 self.connection.at_work = 0.0
+                self.connection.work = None
             check_result(handler, result)
         except ConnectionClosed as error:
             tear_down_with(error)
             if ws.connected:
                 explain_foreign_end(handler)
+            explain_late_send(handler, ws, error)
             ws.close()
         except Exception as error:
             tear_down_with(error)

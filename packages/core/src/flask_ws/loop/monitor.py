@@ -25,6 +25,8 @@ from ..connection.connection import Connection
 from ..process import PerProcess
 from ..tally import PING_UNANSWERED
 from ..worker import Worker
+from .patrol import Patrol
+from .reactor import running_reactor
 
 __all__ = ["Monitor", "count_connections", "monitor_for"]
 
@@ -205,6 +207,7 @@ class Monitor:
         self._due: list[tuple[float, int, weakref.ref[Watch]]] = []
         self._number = itertools.count()
         self._tick = TICK
+        self._patrol = Patrol()
         self._leaving: list[Watch] = []
         self._failed: list[Callable[[], bool]] = []
         self._timers: deque[tuple[float, Callable[[], object]]] = deque()
@@ -331,9 +334,13 @@ class Monitor:
         budget.tell()
         self._welcome(now)
         self._ask_servers()
+        lingering = []
         for connection in list(self._watches):
             if connection.needs_service:
                 self._see_to(connection, connection.service)
+            if connection.work is not None and connection.close_code is not None:
+                lingering.append(connection)
+        self._patrol_for(lingering, now)
         self._check_those_due(now)
         # Other threads may add timers meanwhile.
         for _ in range(len(self._timers)):
@@ -354,6 +361,18 @@ class Monitor:
                 for watch in self._leaving
                 if watch.active and watch.connection.close_code is None
             ]
+
+    def _patrol_for(self, lingering: list[Connection], now: float) -> None:
+        watches = [self._watches.get(connection) for connection in lingering]
+        stopping = {
+            watch.connection
+            for watch in watches
+            if watch is not None and watch.goodbye_until is not None
+        }
+        self._patrol.look_at_handlers(now, lingering, stopping)
+        reactor = running_reactor()
+        if reactor is not None:
+            self._patrol.look_at_reactor(now, reactor)
 
     def _see_to(self, connection: Connection, function: Callable[[], T]) -> T | None:
         """Call a function for a connection; an exception ends only that connection."""

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..connection.cork import Cork
+from ..label import Label
 from ..process import PerProcess
 from ..system import LONGEST_WAIT
 from ..worker import Worker
 from .pollers import Poller, make_poller
 
-__all__ = ["Conversation", "Reactor", "reactor_for_process"]
+__all__ = ["Conversation", "Reactor", "reactor_for_process", "running_reactor"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -39,8 +40,12 @@ class Conversation(Protocol):
         """The file descriptor of the connection's socket."""
 
     @property
-    def label(self) -> str:
+    def label(self) -> Label:
         """The connection's name in logs."""
+
+    @property
+    def at_work(self) -> float:
+        """When the method has begun that is running; 0 if none is."""
 
     @property
     def ended(self) -> bool:
@@ -63,6 +68,15 @@ class Conversation(Protocol):
 
     def stop_lingering(self) -> None:
         """Give the peer no more time to read the close frame."""
+
+
+class Claim:
+    """A thread's claim to a socket, which no other serves meanwhile."""
+
+    __slots__ = ("thread",)
+
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
 
 
 class Reactor:
@@ -163,6 +177,22 @@ class Reactor:
     def serves(self, conversation: Conversation) -> bool:
         """Tell whether the reactor serves a conversation, also where :meth:`add` has raised."""
         return self._conversations.get(conversation.fd, (None, None))[0] is conversation
+
+    def find_held(self, since: float) -> list[tuple[Conversation, int]]:
+        """Find what holds all threads; nothing, if there is a thread that is free.
+
+        :param since: when the methods have begun, of :func:`time.monotonic`.
+        :return: the conversations, and the identifiers of their threads.
+        """
+        found = []
+        for fd, claim in list(self._claimed.items()):
+            conversation, _ = self._conversations.get(fd, (None, None))
+            # Claimed by a thread of the reactor, and not by one that hands it over.
+            if conversation is None or not isinstance(claim, Claim):
+                continue
+            if 0 < conversation.at_work <= since:
+                found.append((conversation, claim.thread))
+        return found if len(found) >= len(self._workers) else []
 
     def _start_threads(self) -> None:
         for worker in self._workers:
@@ -311,7 +341,7 @@ class Reactor:
     def _serve_all(self, cork: Cork | None) -> bool:
         """Serve what is ready; return whether that was quick."""
         # A thread serves one socket at a time, so one claim is enough for all.
-        began, number, claim = time.monotonic(), 0, object()
+        began, number, claim = time.monotonic(), 0, Claim(threading.get_ident())
         while True:
             try:
                 fd = self._ready.popleft()
@@ -402,6 +432,11 @@ class Reactor:
 
 
 _reactors: PerProcess[None, Reactor] = PerProcess()
+
+
+def running_reactor() -> Reactor | None:
+    """Return this process's reactor, if there is one."""
+    return next(iter(_reactors.values()), None)
 
 
 def reactor_for_process(workers: int) -> Reactor:

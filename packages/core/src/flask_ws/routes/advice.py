@@ -5,10 +5,11 @@ Each is one line in the log; a mistake that is repeated is logged once.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -17,14 +18,17 @@ from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
 
 from ..http.handshake import is_upgrade
 from ..http.register import REFUSAL_LOGGED, log_refusal
+from ..sparing import warn_sparingly
 from ..views.advice import name_of, warn_once
-from ..wording import shown_path, shown_url
+from ..wording import shown_address, shown_path, shown_url
 
 if TYPE_CHECKING:
     from ..plugin.hookspecs import ServerSocket
 
 __all__ = [
+    "await_requests",
     "describe_unregistered",
+    "explain_lost_routes",
     "explain_routing",
     "log_refusal_by_app",
     "warn_of_silence",
@@ -76,6 +80,29 @@ def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
             log_refusal(request, error.code, text)
     elif isinstance(error, HTTPException) and is_upgrade(request.environ):
         log_refusal(request, error.code, error.description)
+
+
+def await_requests(receiver: Callable[..., object]) -> None:
+    """Have a function called at each request of any app."""
+    # Before Flask 2.3, there are signals only if blinker is installed.
+    with contextlib.suppress(RuntimeError):
+        flask.request_started.connect(receiver)
+
+
+def explain_lost_routes(rules: list[str]) -> None:
+    """Say that there are routes which no app has.
+
+    :param rules: their URL rules.
+    """
+    shown = ", ".join(rules[:SHOWN_ROUTES])
+    warn_sparingly(
+        "lost routes",
+        "WebSocket handshake from %s for %s finds no route, and there are WebSocket routes that no "
+        "app has: %s. Call init_app(app) of their Sock.",
+        shown_address(flask.request.environ),
+        shown_path(flask.request.environ),
+        shown + (f" and {len(rules) - SHOWN_ROUTES} more" if len(rules) > SHOWN_ROUTES else ""),
+    )
 
 
 def warn_of_variables(app: flask.Flask) -> None:

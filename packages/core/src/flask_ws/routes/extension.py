@@ -23,7 +23,7 @@ from ..exceptions import ConfigurationError
 from ..http.admission import check_room
 from ..http.detach import Detacher
 from ..http.gateway import GATEWAY, Gateway, switching
-from ..http.handshake import check, refuse
+from ..http.handshake import check, is_upgrade, refuse
 from ..http.link import Upgrade
 from ..http.register import tallies_of
 from ..loop.monitor import count_connections
@@ -37,6 +37,8 @@ from ..views.signals import broker_away, broker_back, tell
 from ..views.view import WebSocketView
 from ..views.websocket import WebSocket
 from .advice import (
+    await_requests,
+    explain_lost_routes,
     explain_routing,
     log_refusal_by_app,
     warn_of_silence,
@@ -97,6 +99,7 @@ class Sock:
         if app in self._apps:
             return
         self._apps.add(app)
+        _without_app.discard(self)
         if not state.socks:
             app.before_request(state.explain_routing)
             app.after_request(log_refusal_by_app)
@@ -143,6 +146,9 @@ class Sock:
                 bp.add_url_rule(rule, view_func=view, **rule_options)
             else:
                 self._routes.append((rule, view, rule_options))
+                if not self._apps:
+                    _without_app.add(self)
+                    await_requests(look_for_lost_routes)
                 for app in list(self._apps):
                     app.add_url_rule(rule, view_func=view, **rule_options)
             return handler
@@ -261,6 +267,19 @@ class Sock:
             routes=tallies_of(found).read(),
             **AppState.of(found).channels.stats(),
         )
+
+
+#: Those that have routes, and have not been given an app.
+_without_app: weakref.WeakSet[Sock] = weakref.WeakSet()
+
+
+def look_for_lost_routes(_app: flask.Flask, **_: Any) -> None:
+    """Say that a handshake finds no route because its ``Sock`` was given no app."""
+    if not _without_app:
+        flask.request_started.disconnect(look_for_lost_routes)
+    elif flask.request.routing_exception is not None and is_upgrade(flask.request.environ):
+        rules = [rule for sock in list(_without_app) for rule, *_ in sock._routes]
+        explain_lost_routes(rules)
 
 
 class AppState:

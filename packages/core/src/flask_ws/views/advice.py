@@ -11,13 +11,19 @@ import inspect
 import logging
 import sys
 import textwrap
+import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
+
+from ..sparing import warn_sparingly
+
+if TYPE_CHECKING:
+    from .websocket import WebSocket
 
 __all__ = [
     "ASYNC",
@@ -26,6 +32,7 @@ __all__ = [
     "check_result",
     "explain_exception",
     "explain_foreign_end",
+    "explain_late_send",
     "has_lost_decorator",
     "name_of",
     "warn_of_handler",
@@ -51,6 +58,10 @@ GENERATOR = (
 
 #: Decorators that declare a route: one written above them has no effect on the route.
 ROUTE_DECORATORS = frozenset({"route", "get", "post", "put", "delete", "patch"})
+
+#: The methods that send, and the modules that they are in.
+SENDING = frozenset({"send", "send_json", "ping"})
+ENDPOINTS = frozenset({"flask_ws.connection.endpoint", "flask_ws.views.websocket"})
 
 _told: set[Hashable] = set()
 #: Handlers that were checked already.
@@ -213,3 +224,22 @@ def explain_foreign_end(handler: Callable[..., object]) -> None:
         "publish.",
         name_of(handler),
     )
+
+
+def explain_late_send(handler: Callable[..., object], ws: WebSocket, error: Exception) -> None:
+    """Say that a handler sends on a connection that it has closed itself."""
+    if ws._closed_by != threading.get_ident():
+        return
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if code.co_name in SENDING and traceback.tb_frame.f_globals["__name__"] in ENDPOINTS:
+            warn_sparingly(
+                ("late", name_of(handler)),
+                "%s calls %s() after close(), which raises ConnectionClosed and ends it: send "
+                "before that, or return.",
+                name_of(handler),
+                code.co_name,
+            )
+            return
+        traceback = traceback.tb_next

@@ -11,8 +11,8 @@ from typing import Any
 from ..connection.cork import Cork, corks
 from ..connection.endpoint import connection_of
 from ..exceptions import ConnectionClosed
-from ..label import LABEL
-from .advice import check_result, explain_exception
+from ..label import LABEL, Label
+from .advice import check_result, explain_exception, explain_late_send
 from .context import Scope, move_request
 from .view import WebSocketView
 from .websocket import EventWebSocket
@@ -57,9 +57,14 @@ class Conversation:
         return self._connection.fd
 
     @property
-    def label(self) -> str:
+    def label(self) -> Label:
         """The connection's name in logs."""
         return self._connection.label
+
+    @property
+    def at_work(self) -> float:
+        """When the method has begun that is running; 0 if none is."""
+        return self._connection.at_work
 
     @property
     def ended(self) -> bool:
@@ -168,6 +173,7 @@ class Conversation:
                 check_result(method, result)
         except ConnectionClosed as raised:
             error = raised
+            explain_late_send(method, self.ws, raised)
         except Exception as raised:
             error = raised
             self._fail(raised)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,14 @@ class WebSocket(Endpoint):
     """
 
     # Python makes the ``__dict__`` only when a handler sets an attribute.
-    __slots__ = ("__dict__", "_channels", "_max_subscriptions", "environ", "subprotocol")
+    __slots__ = (
+        "__dict__",
+        "_channels",
+        "_closed_by",
+        "_max_subscriptions",
+        "environ",
+        "subprotocol",
+    )
 
     def __init__(
         self,
@@ -58,6 +66,8 @@ class WebSocket(Endpoint):
         #: The subprotocol that was agreed on, or ``None``.
         self.subprotocol = subprotocol
         self._channels = channels
+        # The thread that has called close().
+        self._closed_by: int | None = None
         self._max_subscriptions = max_subscriptions
 
     @property
@@ -80,6 +90,7 @@ class WebSocket(Endpoint):
             encoded.
         :raises TypeError: ``reason`` is no text.
         """
+        self._closed_by = threading.get_ident()
         super().close(*_read_close(code, reason, message))
 
     def subscribe(self, channel: str) -> None:
@@ -160,6 +171,7 @@ class EventWebSocket(WebSocket):
         """
         code, reason = _read_close(code, reason, message)
         check_close(code, reason)
+        self._closed_by = threading.get_ident()
         self._connection.close_nowait(code, reason)
 
 
