@@ -8,7 +8,7 @@ from tests.support.raw import BINARY, PING, PONG, Frame, encode_frame
 from tests.support.waiting import until
 from tests.unit.conftest import MUCH, Connect, closed, closed_now, in_receive, in_send
 
-from flask_ws.connection.sender import Sender
+from flask_ws.connection.writer import Writer
 from flask_ws.protocol.deflate import Deflate, DeflateParameters
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
@@ -262,7 +262,7 @@ def test_the_rest_of_a_frame_goes_first(connect: Connect) -> None:
 
 def test_what_the_kernel_does_not_take_is_somebodys_business(connect: Connect) -> None:
     ends = connect()
-    blocked: list[Sender] = []
+    blocked: list[Writer] = []
     ends.connection.sender.when_blocked = blocked.append
     ends.connection.sender.post([encode_frame(BINARY, MUCH, mask=None)])
 
@@ -271,7 +271,7 @@ def test_what_the_kernel_does_not_take_is_somebodys_business(connect: Connect) -
 
 def test_a_small_frame_is_nobodys_business(connect: Connect) -> None:
     ends = connect()
-    blocked: list[Sender] = []
+    blocked: list[Writer] = []
     ends.connection.sender.when_blocked = blocked.append
     ends.connection.post_ping()
 

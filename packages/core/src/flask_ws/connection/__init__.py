@@ -7,8 +7,10 @@ From the wire to the app:
 - ``locks``: how locks are taken where a signal handler may raise.
 - ``outbox``: frames that the kernel has not taken yet.
 - ``cork``: holds back small messages while a batch is processed, to send them in one call.
-- ``sender``: sends messages, pings, pongs and the close frame; any thread may use it.
-- ``receiver``: reads frames, one thread at a time, and acts on them.
+- ``writer``: who writes to the socket, the queue of what goes out next, and the close frame.
+- ``sender``: sends messages, pings and pongs; any thread may use it.
+- ``reader``: who reads the socket, how frames are acted on, and what waits to be received.
+- ``receiver``: gives messages to a handler or an event view, and does what cannot wait for either.
 - ``connection``: holds these, for the code that drives it: the http room, the monitor, the reactor,
   channels.
 - ``endpoint``: what an app calls, at either end; ``views.websocket`` has the server's.

@@ -11,7 +11,7 @@ import time
 from collections import deque
 
 from ..concurrency import Concurrency, HomeThread
-from ..connection.sender import Sender
+from ..connection.writer import Writer
 from ..process import PerProcess
 from ..worker import Worker
 from .monitor import monitor_for
@@ -46,16 +46,16 @@ class Flusher:
         self._concurrency = concurrency
         self._home = home
         # The worker that flushes each connection.
-        self._watched: dict[Sender, Worker] = {}
+        self._watched: dict[Writer, Worker] = {}
         self._worker = Worker(NAME, self._run, lambda: bool(self._watched), concurrency=concurrency)
-        self._arrived: deque[Sender] = deque()
+        self._arrived: deque[Writer] = deque()
         # While the thread runs: a byte sent here wakes it. The lock keeps it open meanwhile.
         self._lock = concurrency.lock()
         self._waker: socket.socket | None = None
         # Whether a worker is to be started when the system has threads again.
         self._waits_for_threads = False
 
-    def watch(self, connection: Sender) -> None:
+    def watch(self, connection: Writer) -> None:
         """Flush a connection's outbox as its socket becomes writable."""
         worker = self._watched.get(connection)
         if worker is None:
@@ -80,7 +80,7 @@ class Flusher:
         for worker in set(self._watched.values()):
             self._start(worker)
 
-    def _flush(self, connection: Sender) -> bool:
+    def _flush(self, connection: Writer) -> bool:
         """Flush without waiting; whether nothing is left."""
         try:
             return connection.flush(later=False)
@@ -89,7 +89,7 @@ class Flusher:
             connection.lose("an error of the server's")
             return True
 
-    def _let_go(self, connection: Sender) -> None:
+    def _let_go(self, connection: Writer) -> None:
         """Stop watching a connection."""
         self._watched.pop(connection, None)
         # What was queued since its last flush was left for the flusher to send.
@@ -98,7 +98,7 @@ class Flusher:
 
     # Greenlets
 
-    def _make_worker(self, connection: Sender) -> Worker:
+    def _make_worker(self, connection: Writer) -> Worker:
         return Worker(
             NAME,
             functools.partial(self._follow, connection),
@@ -107,7 +107,7 @@ class Flusher:
             home=self._home,
         )
 
-    def _follow(self, connection: Sender) -> None:
+    def _follow(self, connection: Writer) -> None:
         while not self._flush(connection) and not connection.released:
             try:
                 connection.wait_writable(2 * LOOK)
@@ -181,20 +181,20 @@ class _Sockets:
 
     def __init__(self, wakee: socket.socket | None) -> None:
         self._wakee = wakee
-        self._connections: dict[int, Sender] = {}
+        self._connections: dict[int, Writer] = {}
 
-    def add(self, connection: Sender) -> None:
+    def add(self, connection: Writer) -> None:
         self._connections[connection.fd] = connection
 
-    def remove(self, connection: Sender) -> None:
+    def remove(self, connection: Writer) -> None:
         if self._connections.get(connection.fd) is connection:
             del self._connections[connection.fd]
 
-    def closed(self) -> list[Sender]:
+    def closed(self) -> list[Writer]:
         """Return those that were closed meanwhile."""
         return [connection for connection in self._connections.values() if connection.released]
 
-    def wait(self, timeout: float) -> tuple[bool, list[Sender]]:
+    def wait(self, timeout: float) -> tuple[bool, list[Writer]]:
         """Wait until some can be written, or the wakee can be read.
 
         :param timeout: seconds to wait, at most.
