@@ -11,7 +11,7 @@ from tests.support.memory import PATIENCE
 from flask_ws.whereabouts import Whereabouts
 
 
-def test_a_thread_stands_on_a_line_of_the_app_not_of_a_library() -> None:
+def test_a_thread_stands_on_a_line_of_the_app_not_of_libraries() -> None:
     begun, goes_on, found = threading.Event(), threading.Event(), []
 
     def wait_there() -> None:
