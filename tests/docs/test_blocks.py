@@ -33,6 +33,8 @@ TESTED = {
         "docs/testing.md",
         "docs/troubleshooting.md",
     ],
+    # In test_operations.py.
+    "yaml": ["docs/operations.md"],
     # In test_javascript.py.
     "js": ["docs/deploying.md", "docs/quickstart.md"],
     # In test_projects.py.

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gunicorn.config
 import pytest
+
+from flask_ws.loop.drain import REST
 
 from .markdown import ROOT, Block, read_blocks
 from .serving import BIN
@@ -70,3 +73,16 @@ def test_gunicorn_accepts_its_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quoted", read_quoted(PATH.read_text()))
 def test_a_quoted_warning_is_one(quoted: str) -> None:
     assert any(quoted in text for text in TEXTS)
+
+
+def test_a_pod_has_time_to_drain() -> None:
+    (block,) = (block for block in BLOCKS if block.language == "yaml")
+    numbers = re.findall(r"(Seconds: |timeout\", \"|sleep\", \")(\d+)", block.code)
+    grace, timeout, _, wait = (int(number) for _, number in numbers)
+    assert grace >= wait + timeout
+
+
+def test_all_clients_are_told_before_the_server_ends() -> None:
+    """In the example: within Gunicorn's own time, less two seconds."""
+    drain = int(re.findall(r'"SOCK_DRAIN"\] = (\d+)', PATH.read_text())[0])
+    assert drain <= gunicorn.config.GracefulTimeout.default - REST

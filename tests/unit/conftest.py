@@ -19,7 +19,9 @@ from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
 from flask_ws.connection.endpoint import Endpoint
 from flask_ws.connection.transport import PlainTransport
+from flask_ws.http import admission
 from flask_ws.loop import monitor as monitor_module
+from flask_ws.loop.drain import HandshakeRate, drain
 from flask_ws.loop.flusher import Flusher
 from flask_ws.loop.monitor import Monitor
 from flask_ws.plugin import manager as plugins
@@ -36,6 +38,13 @@ def app() -> Flask:
 @pytest.fixture(autouse=True)
 def nothing_was_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sparing, "_due", {})
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "begun", False)
+    monkeypatch.setattr(drain, "seconds", 0.0)
+    monkeypatch.setattr(admission, "handshake_rate", HandshakeRate())
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ DEFAULTS = {
     "max_connections": 10_000,
     "max_buffered": 268435456,
     "workers": 2,
+    "drain": 0.0,
+    "handshake_rate": None,
 }
 
 # Name, value given, value read.
@@ -63,6 +65,9 @@ GOOD_PROCESS: list[tuple[str, Any, Any]] = [
     ("max_buffered", 2**20, 2**20),
     ("max_buffered", None, None),
     ("workers", 4, 4),
+    ("drain", 20, 20),
+    ("handshake_rate", 0.5, 0.5),
+    ("handshake_rate", None, None),
 ]
 
 SECONDS = "a number of seconds above 0"
@@ -101,6 +106,9 @@ BAD_PROCESS: list[tuple[str, Any, str]] = [
     ("max_connections", 0.5, "a whole number of at least 1"),
     ("max_buffered", 0, "a number of bytes of at least 1, or None"),
     ("workers", "2", "a whole number of at least 1"),
+    ("drain", -1, "a number of seconds of at least 0"),
+    ("drain", None, "a number of seconds of at least 0"),
+    ("handshake_rate", 0, "a number above 0, or None"),
 ]
 
 
@@ -176,7 +184,9 @@ def test_a_misspelt_name_on_a_route_is_refused_with_the_likely_one() -> None:
         Options().replace({"subprotocol": "a"})
 
 
-@pytest.mark.parametrize("name", ["max_threads", "max_connections", "max_buffered", "workers"])
+@pytest.mark.parametrize(
+    "name", ["max_threads", "max_connections", "max_buffered", "workers", "drain", "handshake_rate"]
+)
 def test_a_route_cannot_set_what_concerns_the_whole_process(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"set app.config.'SOCK_{name.upper()}'"):
         Options().replace({name: 1})

@@ -26,7 +26,7 @@ class Options:
 
     Each has a name in ``app.config``, ``SOCK_`` and the name in upper case, which holds for every
     route, and may be given to :meth:`Sock.route <flask_ws.Sock.route>` in lower case for one. The
-    last four concern the whole process and are set in ``app.config`` only.
+    last six concern the whole process and are set in ``app.config`` only.
     """
 
     #: Seconds without data from the peer after which it is sent a ping; ``None`` sends none.
@@ -70,6 +70,11 @@ class Options:
     max_buffered: int | None = 2**28
     #: Threads that serve the event views of a process.
     workers: int = 2
+    #: Seconds over which a stopping process spreads its goodbyes (1001), so that its clients do not
+    #: all come back at once; meanwhile handshakes get 503. It says goodbye to all at once if 0.
+    drain: float = 0.0
+    #: Handshakes that a process admits a second; others get 503. ``None`` admits all.
+    handshake_rate: float | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Options:
@@ -101,7 +106,9 @@ class Options:
 #: The names of all options.
 NAMES = tuple(field.name for field in dataclasses.fields(Options))
 #: Those that concern the process, not a route.
-PROCESS_NAMES = frozenset({"max_threads", "max_connections", "max_buffered", "workers"})
+PROCESS_NAMES = frozenset(
+    {"max_threads", "max_connections", "max_buffered", "workers", "drain", "handshake_rate"}
+)
 #: Those that a route may set.
 ROUTE_NAMES = frozenset(NAMES) - PROCESS_NAMES
 #: ``SOCK_`` keys that belong to other parts of flask-ws.
@@ -240,4 +247,6 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_connections": (_count(1), "a whole number of at least 1"),
     "max_buffered": (_count(1, optional=True), "a number of bytes of at least 1, or None"),
     "workers": (_count(1), "a whole number of at least 1"),
+    "drain": (_number(0, strict=False, optional=False), "a number of seconds of at least 0"),
+    "handshake_rate": (_number(0, strict=True, optional=True), "a number above 0, or None"),
 }

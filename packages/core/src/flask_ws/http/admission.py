@@ -5,11 +5,13 @@ The log says which limit was reached, and how to raise it.
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
 
+from ..loop.drain import drain, handshake_rate
 from ..loop.monitor import monitor_for
 from ..system import count_descriptors, descriptor_limit
 
@@ -25,7 +27,7 @@ __all__ = [
     "too_many_threads",
 ]
 
-#: Seconds after which a client that found the server full may try again.
+#: Seconds after which clients that found the server full may try again, on average.
 RETRY_AFTER = 5
 #: The part of the process's file descriptors that WebSockets leave free, and its maximum: with none
 #: left, the server itself cannot accept a connection, and some servers end the process then.
@@ -65,11 +67,19 @@ def check_room(server_socket: ServerSocket, options: Options) -> None:
     :param options: the route's options.
     :raises ServiceUnavailable: there is not.
     """
-    if len(monitor_for(server_socket.concurrency)) >= options.max_connections:
+    monitor = monitor_for(server_socket.concurrency)
+    if drain.begun or (options.drain and monitor.asks(server_socket.is_stopping)):
+        raise Full("This process says goodbye to its clients (SOCK_DRAIN).")
+    if len(monitor) >= options.max_connections:
         raise too_many_connections(options)
     limit = descriptor_limit()
     if limit is not None and not descriptors.has_room(limit):
         raise no_descriptors(limit)
+    if not handshake_rate.admit(options.handshake_rate):
+        raise Full(
+            f"There are more than {options.handshake_rate:g} handshakes a second "
+            "(SOCK_HANDSHAKE_RATE)."
+        )
 
 
 class Full(ServiceUnavailable):
@@ -81,7 +91,8 @@ class Full(ServiceUnavailable):
     description = "The server has no room for another WebSocket now. Try again later."
 
     def __init__(self, why: str) -> None:
-        super().__init__(retry_after=RETRY_AFTER)
+        # Not the same for all: else they come back together.
+        super().__init__(retry_after=random.randint(1, 2 * RETRY_AFTER - 1))  # noqa: S311
         self.why = why
 
 

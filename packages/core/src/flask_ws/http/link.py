@@ -17,6 +17,7 @@ from ..connection.connection import Connection
 from ..connection.transport import PlainTransport, TLSTransport
 from ..exceptions import ConnectionClosed
 from ..label import LABEL
+from ..loop.drain import drain
 from ..loop.flusher import flusher_for
 from ..loop.monitor import Monitor, Watch, monitor_for
 from ..loop.reactor import Reactor, reactor_for_process
@@ -146,6 +147,7 @@ class Link:
             system has no more threads.
         """
         options = self._upgrade.options
+        drain.seconds = options.drain
         try:
             self._admitted = self._monitor.admit(options.max_connections)
             if self._admitted and self._on_reactor:

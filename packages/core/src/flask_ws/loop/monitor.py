@@ -25,10 +25,11 @@ from ..connection.connection import Connection
 from ..process import PerProcess
 from ..tally import PING_UNANSWERED
 from ..worker import Worker
+from .drain import drain
 from .patrol import Patrol
 from .reactor import running_reactor
 
-__all__ = ["Monitor", "count_connections", "monitor_for"]
+__all__ = ["Monitor", "count_connections", "drain_process", "monitor_for"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -40,6 +41,8 @@ GOODBYE = "the server is stopping"
 
 #: Seconds between two checks of the connections that no thread serves, and of the servers.
 TICK = 0.4
+#: Seconds between two goodbyes, or fewer, while they are spread over some time.
+DRAIN_TICK = 0.1
 #: The shortest tick, for options in fractions of a second.
 SHORTEST_TICK = 0.02
 #: Seconds after which a peer that has not answered is checked again, while a thread reads.
@@ -70,6 +73,7 @@ class Watch:
         "begun_at",
         "connection",
         "goodbye_until",
+        "has_plan",
         "interval",
         "is_stopping",
         "last_look",
@@ -108,10 +112,16 @@ class Watch:
         self.quiet_since = time.monotonic()
         self.pinged_at: float | None = None
         self.goodbye_until: float | None = None
+        #: Whether it is decided when its client is told goodbye.
+        self.has_plan = False
         self.message_timeout = message_timeout
         # When a message was first seen to have begun, and how many had been received before it.
         self.begun_at: float | None = None
         self.messages = 0
+
+    def idle_since(self, now: float) -> float:
+        """Return since when nothing has come, as far as is known."""
+        return self.quiet_since if self.connection.bytes_received == self.received else now
 
     def intervals(self) -> list[float]:
         """Return the intervals and timeouts, in seconds, that :meth:`check` applies."""
@@ -209,6 +219,8 @@ class Monitor:
         self._tick = TICK
         self._patrol = Patrol()
         self._leaving: list[Watch] = []
+        # Those that are told goodbye later, and when.
+        self._departing: list[tuple[float, int, Watch]] = []
         self._failed: list[Callable[[], bool]] = []
         self._timers: deque[tuple[float, Callable[[], object]]] = deque()
 
@@ -292,24 +304,46 @@ class Monitor:
 
     def say_goodbye(self) -> None:
         """Send every connection a close frame, and give the handlers time to end."""
-        for watch in list(self._watches.values()):
-            self._see_to(watch.connection, functools.partial(self._say_goodbye_to, watch))
         began = time.monotonic()
-        deadline = began + FAREWELL
+        self._plan_goodbyes(list(self._watches.values()), began)
+        deadline = max([began, *(when for when, *_ in self._departing)]) + FAREWELL
         while self._watches:
             # With greenlets, a second signal raises SystemExit in whichever of them is waiting.
             with contextlib.suppress(SystemExit):
                 # Set when the last connection has ended.
                 self._wake.wait(0.05)
             now = time.monotonic()
+            self._say_due_goodbyes(now)
             watches = list(self._watches.values())
             for watch in watches:
                 self._see_to(watch.connection, watch.connection.service)
             at_work = [watch for watch in watches if watch.connection.at_work]
             if any(now < began + watch.stop_timeout for watch in at_work):
-                deadline = now + FAREWELL
-            elif now >= deadline or len(at_work) == len(watches):
+                deadline = max(deadline, now + FAREWELL)
+            elif now >= deadline or (len(at_work) == len(watches) and not self._departing):
                 break
+
+    def drain(self) -> None:
+        """Begin to say goodbye to all connections, though the server does not stop."""
+        self._plan_goodbyes(list(self._watches.values()), time.monotonic())
+
+    def _plan_goodbyes(self, watches: list[Watch], now: float) -> None:
+        untold = [watch for watch in watches if not watch.has_plan]
+        for watch in untold:
+            watch.has_plan = True
+        for when, watch in drain.plan(untold, now):
+            heapq.heappush(self._departing, (when, next(self._number), watch))
+        self._say_due_goodbyes(now)
+
+    def _say_due_goodbyes(self, now: float) -> None:
+        # Two threads may do so at the end of the process.
+        while self._departing and self._departing[0][0] <= now:
+            try:
+                _, _, watch = heapq.heappop(self._departing)
+            except IndexError:
+                return
+            if self._watches.get(watch.connection) is watch:
+                self._see_to(watch.connection, functools.partial(self._say_goodbye_to, watch))
 
     def _say_goodbye_to(self, watch: Watch) -> None:
         if watch.goodbye_until is None:
@@ -319,13 +353,14 @@ class Monitor:
 
     def _run(self) -> None:
         while len(self):
-            self._wake.wait(self._tick)
+            self._wake.wait(min(self._tick, DRAIN_TICK) if self._departing else self._tick)
             self._wake.clear()
             self._look()
         with self._lock:
             if not len(self):
                 self._due.clear()
                 self._leaving.clear()
+                self._departing.clear()
                 self._timers.clear()
                 self._arrived.clear()
 
@@ -406,7 +441,8 @@ class Monitor:
             self._tick = max(SHORTEST_TICK, min(self._tick, min(intervals) / 4))
             heapq.heappush(self._due, (now, next(self._number), reference))
 
-    def _ask(self, is_stopping: Callable[[], bool]) -> bool:
+    def asks(self, is_stopping: Callable[[], bool]) -> bool:
+        """Ask whether a server stops; if it cannot tell, it does not."""
         try:
             return is_stopping()
         except Exception:
@@ -417,11 +453,16 @@ class Monitor:
             return False
 
     def _ask_servers(self) -> None:
-        stopping = {is_stopping for is_stopping in list(self._servers) if self._ask(is_stopping)}
-        if stopping:
-            for watch in list(self._watches.values()):
-                if watch.is_stopping in stopping:
-                    self._see_to(watch.connection, functools.partial(self._say_goodbye_to, watch))
+        stopping = {is_stopping for is_stopping in list(self._servers) if self.asks(is_stopping)}
+        now = time.monotonic()
+        if stopping or drain.begun:
+            watches = [
+                watch
+                for watch in list(self._watches.values())
+                if drain.begun or watch.is_stopping in stopping
+            ]
+            self._plan_goodbyes(watches, now)
+        self._say_due_goodbyes(now)
 
 
 _monitors: PerProcess[tuple[str, HomeThread | None], Monitor] = PerProcess()
@@ -431,6 +472,13 @@ def monitor_for(concurrency: Concurrency) -> Monitor:
     """Return this process's monitor for connections that use these primitives in this thread."""
     home = concurrency.home()
     return _monitors.get((concurrency.name, home), lambda: Monitor(concurrency, home))
+
+
+def drain_process() -> None:
+    """Begin to say goodbye to all connections of this process, and admit no others."""
+    drain.begun = True
+    for monitor in _monitors.values():
+        monitor.drain()
 
 
 def count_connections() -> int:

@@ -26,7 +26,7 @@ from ..http.gateway import GATEWAY, Gateway, switching
 from ..http.handshake import check, is_upgrade, refuse
 from ..http.link import Upgrade
 from ..http.register import tallies_of
-from ..loop.monitor import count_connections
+from ..loop.monitor import count_connections, drain_process
 from ..loop.pool import thread_pool
 from ..options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
 from ..plugin.manager import hint, plugins
@@ -250,6 +250,14 @@ class Sock:
         :raises ValueError: it cannot be one.
         """
         return AppState.of(flask.current_app).channels.count(channel)
+
+    def drain(self) -> None:
+        """Begin to close all WebSockets of this process, as when its server stops.
+
+        Each client is told 1001 at its time, spread over ``SOCK_DRAIN`` seconds, and handshakes get
+        503 from now on. For servers that are stopped in a way of their own.
+        """
+        drain_process()
 
     def stats(self, app: flask.Flask | None = None) -> Stats:
         """Return the numbers of an app's WebSockets in this process, since it began.
