@@ -32,7 +32,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(flask|werkzeug|pluggy|io|math|signal|socket|subprocess|threading|typing|_typeshed)\..*",
+        r"(blinker|flask|werkzeug|pluggy|io|logging|math|signal|socket|subprocess|threading|typing|_typeshed)(\..*)?",
     ),
     ("py:.*", r".*collections\.abc\..*"),
     ("py:class", r"(bool|bytes|bytearray|dict|float|int|list|memoryview|object|str|tuple|None)"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from urllib.request import urlopen
+
+import tomli
 
 from .markdown import ROOT, read_blocks
 from .serving import serve
@@ -38,3 +41,21 @@ def test_the_command_serves_a_chat(tmp_path: Path) -> None:
                 while "text" not in said:
                     said = json.loads(client.recv(timeout=5))
                 assert (said["name"], said["text"]) == ("Ada", "Hello!")
+
+
+def test_badges_are_true() -> None:
+    text = README.read_text()
+    core = tomli.loads((ROOT / "packages/core/pyproject.toml").read_text())["project"]
+    minors = [name[-4:] for name in core["classifiers"] if re.search(r":: 3\.\d+$", name)]
+    assert f"badge/Python-{minors[0]}%20to%20{minors[-1]}-" in text
+    (flask,) = (name for name in core["dependencies"] if name.startswith("flask>="))
+    assert f"badge/Flask-{flask.removeprefix('flask>=')}%20and%20newer-" in text
+    assert f"badge/license-{core['license']}-" in text
+    assert tomli.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["strict"]
+
+
+def test_its_pictures_are_there() -> None:
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', README.read_text())
+    assert len(pictures) == 6
+    for picture in pictures:
+        assert (ROOT / picture).is_file(), picture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +79,26 @@ def test_what_nobody_makes_by_hand_is_shown_without_a_constructor(documentation:
         assert re.search(rf"(class|exception)\s+flask_ws\.{name}[^(\w]", text), name
     for key in ("SOCK_BROKER_URL", "SOCK_BROKER_PREFIX"):
         assert key in text
+
+
+def test_the_picture_of_how_it_works_is_what_its_script_draws() -> None:
+    """Draw it again with `python docs/pictures/how_it_works.py`."""
+    script = ROOT / "docs/pictures/how_it_works.py"
+    done = subprocess.run(
+        [sys.executable, "-c", DRAW],
+        cwd=script.parent,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    drawn: dict[str, str] = json.loads(done.stdout)
+    assert len(drawn) == 2
+    for path, text in drawn.items():
+        assert Path(path).read_text() == text, path
+
+
+DRAW = """
+import json, how_it_works
+print(json.dumps({str(path): text for path, text in how_it_works.draw_all().items()}))
+"""
