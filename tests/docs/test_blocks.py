@@ -25,6 +25,7 @@ TESTED = {
     "nginx": ["docs/deploying.md"],
     "apache": ["docs/deploying.md"],
     "ini": ["docs/deploying.md"],
+    "dockerfile": ["docs/deploying.md"],
     # Or in test_operations.py, test_projects.py, test_redis.py, or test_troubleshooting.py.
     "text": [
         "docs/deploying.md",

@@ -180,3 +180,19 @@ def test_the_service_starts_the_server(tmp_path: Path) -> None:
         served.await_response()
         with served.connect("/echo") as client:
             assert client.recv(timeout=10)
+
+
+def test_the_container_installs_and_starts_the_server(tmp_path: Path) -> None:
+    """As the Dockerfile says, on the loopback interface."""
+    lines = [line.partition(" ") for line in find_block("Dockerfile").code.splitlines()]
+    known = {"FROM", "WORKDIR", "RUN", "COPY", "USER", "EXPOSE", "CMD"}
+    assert {instruction for instruction, _, _ in lines} == known
+    told = {instruction: rest for instruction, _, rest in lines}
+    assert told["RUN"] == 'pip install --no-cache-dir "flask-ws[gunicorn]"'
+    command = shlex.join(json.loads(told["CMD"]))
+    assert f"0.0.0.0:{told['EXPOSE']}" in command
+    (tmp_path / "app.py").write_text(APP)
+    with serve(command.replace("0.0.0.0", "127.0.0.1"), folder=tmp_path) as served:
+        served.await_response()
+        with served.connect("/echo") as client:
+            assert client.recv(timeout=10)
