@@ -56,6 +56,8 @@ class Load:
 TIMES = (("p50", "p50 ms", "ms"), ("p99", "p99 ms", "ms"))
 OURS, OURS_MANY, SOCK = "flask-ws/gunicorn", "flask-ws/gunicorn-many", "flask-sock/gunicorn"
 VIEW = Row("flask-ws/views", "/view/echo")
+ASYNC = Row("flask-ws/async", "/async/echo")
+UVLOOP = Row("flask-ws/uvloop", "/async/echo")
 SHORT = {"seconds": 1.0, "warm_up": 0.3}
 
 LOADS: dict[str, Load] = {
@@ -68,6 +70,8 @@ LOADS: dict[str, Load] = {
             Row("bare"),
             Row(OURS),
             VIEW,
+            ASYNC,
+            UVLOOP,
             Row("flask-ws/no-speedups"),
             Row(SOCK),
             Row("uvicorn"),
@@ -100,6 +104,8 @@ LOADS: dict[str, Load] = {
         (
             Row(OURS),
             VIEW,
+            ASYNC,
+            UVLOOP,
             Row("flask-ws/no-speedups"),
             Row(SOCK),
             Row("websockets"),
@@ -119,7 +125,7 @@ LOADS: dict[str, Load] = {
         "50 connections echoing 1 KiB of JSON text, compressed",
         "echo_compressed",
         "messages/s",
-        (Row(OURS), VIEW, Row(SOCK), Row("websockets"), Row("uvicorn")),
+        (Row(OURS), VIEW, ASYNC, UVLOOP, Row(SOCK), Row("websockets"), Row("uvicorn")),
         quick=SHORT,
         columns=(*TIMES, ("compressed", "replies compressed", "percent")),
         goals=(Goal(OURS, 1.3, SOCK),),
@@ -131,6 +137,8 @@ LOADS: dict[str, Load] = {
         (
             Row(OURS_MANY),
             VIEW,
+            ASYNC,
+            UVLOOP,
             Row("flask-sock/gunicorn-many"),
             Row("websockets"),
             Row("uvicorn"),
@@ -158,6 +166,8 @@ LOADS: dict[str, Load] = {
         (
             Row(OURS),
             VIEW,
+            ASYNC,
+            UVLOOP,
             Row(SOCK),
             Row("websockets"),
             Row("uvicorn"),
@@ -202,6 +212,8 @@ LOADS: dict[str, Load] = {
         (
             Row(OURS),
             VIEW,
+            ASYNC,
+            UVLOOP,
             Row(SOCK),
             Row("flask-ws/werkzeug"),
             Row("flask-sock/werkzeug"),

@@ -67,6 +67,19 @@ CONTENDERS: dict[str, Contender] = {
         f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
         ("flask_ws:WebSocketView", "gunicorn"),
     ),
+    "flask-ws/async": Contender(
+        "flask-ws, async handler",
+        "gunicorn --threads 4",
+        f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
+        ("flask_ws:AsyncWebSocket", "gunicorn"),
+        {"FLASK_WS_UVLOOP": "0"},
+    ),
+    "flask-ws/uvloop": Contender(
+        "flask-ws, async handler, uvloop",
+        "gunicorn --threads 4",
+        f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
+        ("flask_ws:AsyncWebSocket", "gunicorn", "uvloop"),
+    ),
     "flask-ws/channels": Contender(
         "flask-ws, channel",
         "gunicorn --threads 4",

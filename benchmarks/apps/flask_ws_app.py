@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import os
+
 from flask import Flask
 
+import flask_ws
 from flask_ws import Sock, WebSocket, WebSocketView
 
 app = Flask(__name__)
 # The defaults are for one process of a site; here one process is given all there is.
 app.config["SOCK_MAX_THREADS"] = app.config["SOCK_MAX_CONNECTIONS"] = 20_000
+# A commit from before there were async handlers can be measured too.
+HAS_ASYNC = hasattr(flask_ws, "AsyncWebSocket")
+if HAS_ASYNC:
+    app.config["SOCK_UVLOOP"] = os.environ.get("FLASK_WS_UVLOOP") != "0"
 sock = Sock(app)
 subscribers: set[WebSocket] = set()
 viewers: set[WebSocket] = set()
@@ -72,3 +79,11 @@ if hasattr(Sock, "publish"):
     class PublishChannel(WebSocketView):
         def on_message(self, ws: WebSocket, message: str | bytes) -> None:
             sock.publish("news", message)
+
+
+if HAS_ASYNC:
+
+    @sock.route("/async/echo")
+    async def echo_async(ws: flask_ws.AsyncWebSocket) -> None:
+        async for message in ws:
+            await ws.send(message)

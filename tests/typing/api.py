@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from flask import Blueprint, Flask, Response
@@ -12,6 +12,8 @@ from typing_extensions import assert_type
 from werkzeug.test import TestResponse
 
 from flask_ws import (
+    AsyncWebSocket,
+    AsyncWebSocketView,
     Broker,
     BrokerError,
     ConnectionClosed,
@@ -60,6 +62,27 @@ class Feed(WebSocketView):
         pass
 
 
+@sock.route("/async/<room>")
+async def async_echo(ws: AsyncWebSocket, room: str) -> int:
+    async for message in ws:
+        assert_type(message, str | bytes)
+        await ws.send(message)
+    return len(room)
+
+
+@sock.route("/async/feed")
+class AsyncFeed(AsyncWebSocketView):
+    async def on_open(self, ws: AsyncWebSocket, room: str) -> None:
+        self.room = room
+
+    async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
+        assert_type(ws, AsyncWebSocket)
+        await ws.send(message)
+
+    async def on_close(self, ws: AsyncWebSocket, code: int, reason: str) -> None:
+        pass
+
+
 @app.route("/decorated", websocket=True)
 @sock.view
 def decorated(ws: WebSocket) -> None:
@@ -77,10 +100,35 @@ def use_routes(ws: WebSocket) -> None:
     assert_type(chat(ws, "lobby", limit=3), list[str])
     assert_type(Feed().room, str)
     assert_type(decorated, Callable[..., Response])
+    assert_type(sock.view(async_echo), Callable[..., Response])
     assert_type(sock.route("/callee/<name>")(Callee()), Callee)
 
 
+async def use_async_routes(ws: AsyncWebSocket) -> None:
+    unchanged: Callable[[AsyncWebSocket, str], Coroutine[Any, Any, int]] = async_echo
+    assert_type(await unchanged(ws, "lobby"), int)
+    assert_type(AsyncFeed().room, str)
+
+
 # Connections
+
+
+async def use_async(ws: AsyncWebSocket, seconds: float | None) -> None:
+    assert_type(await ws.receive(), str | bytes)
+    assert_type(await ws.receive(timeout=1), str | bytes | None)
+    assert_type(await ws.receive(seconds), str | bytes | None)
+    assert_type(await ws.receive_json(), Any)
+    assert_type(await ws.send("text"), None)
+    await ws.send(bytearray(3))
+    await ws.send_json({"any": ["thing", 1, None]}, indent=2)
+    await ws.ping(b"payload")
+    await ws.subscribe("news")
+    await ws.unsubscribe("news")
+    await ws.close(4000, reason="enough")
+    assert_type(sock.publish("news", "text", exclude=ws), bool)
+    assert_type(ws.connected, bool)
+    assert_type(ws.close_code, int | None)
+    assert_type(ws.subprotocol, str | None)
 
 
 def receive(ws: WebSocket, seconds: float | None) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from flask_ws import Sock, WebSocket, WebSocketView
+from flask_ws import AsyncWebSocket, Sock, WebSocket, WebSocketView
 from flask_ws.testing import connect
 
 app = Flask(__name__)
@@ -87,3 +87,21 @@ def in_tests() -> None:
         print(ws.response.status_kode)  # type: ignore[attr-defined]
     connect(app, "/echo", compression="yes")  # type: ignore[arg-type]
     connect(app)  # type: ignore[call-arg]
+
+
+async def take_the_wrong_one(ws: WebSocket) -> None:
+    await ws.send("hello")  # type: ignore[func-returns-value]
+
+
+async def forget_async(ws: AsyncWebSocket) -> None:
+    for _ in ws:  # type: ignore[attr-defined]
+        pass
+
+
+async def wrong_message(ws: AsyncWebSocket) -> None:
+    await ws.send(1)  # type: ignore[arg-type]
+
+
+@sock.route("/wrong/async")  # type: ignore[type-var]
+async def wrong_async(ws: int) -> None:
+    pass

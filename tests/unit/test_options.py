@@ -23,12 +23,15 @@ DEFAULTS = {
     "max_subscriptions": 256,
     "max_handshake_size": 65536,
     "detach": True,
+    "cancel_on_close": True,
     "max_threads": 1000,
     "max_connections": 10_000,
     "max_buffered": 268435456,
     "workers": 2,
     "drain": 0.0,
     "handshake_rate": None,
+    "blocked_after": 0.5,
+    "uvloop": True,
 }
 
 # Name, value given, value read.
@@ -175,7 +178,9 @@ def test_a_misspelt_key_is_refused_with_the_likely_one() -> None:
 
 
 def test_a_key_like_no_option_is_refused_with_all_there_are() -> None:
-    with pytest.raises(ConfigurationError, match="there are SOCK_ALLOWED_ORIGINS, SOCK_CLOSE_"):
+    with pytest.raises(
+        ConfigurationError, match="there are SOCK_ALLOWED_ORIGINS, SOCK_BLOCKED_AFTER, "
+    ):
         Options.from_config({"SOCK_ZZZZZZZZZZZZZZZZZZ": 5})
 
 

@@ -6,6 +6,8 @@ import flask_ws
 from flask_ws import testing
 
 NAMES = {
+    "AsyncWebSocket",
+    "AsyncWebSocketView",
     "Broker",
     "BrokerError",
     "Concurrency",

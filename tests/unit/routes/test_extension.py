@@ -14,7 +14,7 @@ from tests.support.memory import Call, MemoryServer
 from tests.support.raw import Peer, handshake_headers, make_key
 from werkzeug.exceptions import Forbidden, HTTPException
 
-from flask_ws import Sock, WebSocket
+from flask_ws import AsyncWebSocket, Sock, WebSocket
 from flask_ws.concurrency import threads
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.testing import connect
@@ -68,40 +68,41 @@ def test_a_handler_may_be_called_as_a_function(sock: Sock) -> None:
     assert sent == ["hello"]
 
 
-async def coroutine(ws: WebSocket) -> None: ...
+async def coroutine(ws: AsyncWebSocket) -> None:
+    await ws.send("hello")
 
 
-async def generator(ws: WebSocket) -> Any:
+async def generator(ws: AsyncWebSocket) -> Any:
     yield
 
 
 class AsyncCallable:
-    async def __call__(self, ws: WebSocket) -> None: ...
+    async def __call__(self, ws: AsyncWebSocket) -> None:
+        await ws.send("hello")
 
 
 @pytest.mark.parametrize(
     "handler",
-    [
-        coroutine,
-        generator,
-        functools.partial(coroutine),
-        AsyncCallable(),
-    ],
-    ids=["function", "generator", "partial", "object"],
+    [coroutine, functools.partial(coroutine), AsyncCallable()],
+    ids=["function", "partial", "object"],
 )
-def test_an_async_handler_is_refused_when_it_is_declared(sock: Sock, handler: Any) -> None:
-    with pytest.raises(TypeError, match="async function"):
-        sock.route("/", endpoint="async")(handler)
+def test_whatever_makes_a_coroutine_is_an_async_handler(
+    app: Flask, sock: Sock, handler: Any
+) -> None:
+    sock.route("/", endpoint="async")(handler)
+    with connect(app, "/") as ws:
+        assert ws.receive() == "hello"
 
 
-def test_the_refusal_of_an_async_handler_says_what_to_do(sock: Sock) -> None:
-    with pytest.raises(TypeError, match=r"coroutine is an async function.*define it with def"):
-        sock.route("/")(coroutine)
+def test_an_async_handler_may_be_a_view(app: Flask, sock: Sock) -> None:
+    app.add_url_rule("/", view_func=sock.view(coroutine), websocket=True)
+    with connect(app, "/") as ws:
+        assert ws.receive() == "hello"
 
 
-def test_an_async_handler_is_refused_as_a_view(sock: Sock) -> None:
-    with pytest.raises(TypeError, match="async function"):
-        sock.view(coroutine)
+def test_an_async_generator_is_refused_when_it_is_declared(sock: Sock) -> None:
+    with pytest.raises(TypeError, match=r"generator is a generator function.* ws\.send\(\)"):
+        sock.route("/")(generator)
 
 
 def no_arguments() -> None: ...

@@ -34,6 +34,7 @@ from .plugin.hookspecs import ServerSocket, hookimpl
 from .plugin.sockets import borrow_socket, take_buffered, unwrap_input
 from .routes.extension import Sock
 from .tally import RouteStats, Stats
+from .views.async_websocket import AsyncWebSocket
 from .views.logs import LogFilter
 from .views.signals import (
     broker_away,
@@ -43,10 +44,12 @@ from .views.signals import (
     handshake_refused,
     slow_reader,
 )
-from .views.view import WebSocketView
+from .views.view import AsyncWebSocketView, WebSocketView
 from .views.websocket import WebSocket
 
 __all__ = [
+    "AsyncWebSocket",
+    "AsyncWebSocketView",
     "Broker",
     "BrokerError",
     "Concurrency",

@@ -26,7 +26,7 @@ class Options:
 
     Each has a name in ``app.config``, ``SOCK_`` and the name in upper case, which holds for every
     route, and may be given to :meth:`Sock.route <flask_ws.Sock.route>` in lower case for one. The
-    last six concern the whole process and are set in ``app.config`` only.
+    last eight concern the whole process and are set in ``app.config`` only.
     """
 
     #: Seconds without data from the peer after which it is sent a ping; ``None`` sends none.
@@ -60,6 +60,9 @@ class Options:
     max_handshake_size: int = 2**16
     #: Whether handlers run outside the server's workers, where the server has few of them.
     detach: bool = True
+    #: Whether an async handler is cancelled that goes on for ``close_timeout`` seconds after its
+    #: connection has been closed.
+    cancel_on_close: bool = True
     #: Handlers that may run on threads of flask-ws's own; past it a handshake gets 503.
     max_threads: int = 1000
     #: WebSocket connections that a process holds; past it a handshake gets 503.
@@ -75,6 +78,11 @@ class Options:
     drain: float = 0.0
     #: Handshakes that a process admits a second; others get 503. ``None`` admits all.
     handshake_rate: float | None = None
+    #: Seconds that a callback may hold the loop of the async handlers before a warning says where
+    #: it stands; ``None`` looks at nothing.
+    blocked_after: float | None = 0.5
+    #: Whether the loop of the async handlers is uvloop's, where that is installed.
+    uvloop: bool = True
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Options:
@@ -107,7 +115,16 @@ class Options:
 NAMES = tuple(field.name for field in dataclasses.fields(Options))
 #: Those that concern the process, not a route.
 PROCESS_NAMES = frozenset(
-    {"max_threads", "max_connections", "max_buffered", "workers", "drain", "handshake_rate"}
+    {
+        "max_threads",
+        "max_connections",
+        "max_buffered",
+        "workers",
+        "drain",
+        "handshake_rate",
+        "blocked_after",
+        "uvloop",
+    }
 )
 #: Those that a route may set.
 ROUTE_NAMES = frozenset(NAMES) - PROCESS_NAMES
@@ -243,10 +260,16 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_subscriptions": (_count(1), "a whole number of at least 1"),
     "max_handshake_size": (_count(1), "a number of bytes of at least 1"),
     "detach": (_boolean, "True or False"),
+    "cancel_on_close": (_boolean, "True or False"),
     "max_threads": (_count(1), "a whole number of at least 1"),
     "max_connections": (_count(1), "a whole number of at least 1"),
     "max_buffered": (_count(1, optional=True), "a number of bytes of at least 1, or None"),
     "workers": (_count(1), "a whole number of at least 1"),
     "drain": (_number(0, strict=False, optional=False), "a number of seconds of at least 0"),
     "handshake_rate": (_number(0, strict=True, optional=True), "a number above 0, or None"),
+    "blocked_after": (
+        _number(0, strict=True, optional=True),
+        "a number of seconds above 0, or None",
+    ),
+    "uvloop": (_boolean, "True or False"),
 }

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..connection.connection import Connection
+from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
 from ..once import NotYetError, Once
 from ..plugin.brokers import Broker, MemoryBroker
@@ -80,8 +80,17 @@ class Channels:
         opened = self._opening.made
         return None if opened is None else opened.subscriptions
 
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing here waits for a broker."""
+        opened = self._opening.made
+        if opened is not None:
+            return isinstance(opened.broker, MemoryBroker)
+        # To open it would be to wait.
+        return read_broker(self._config)[0].startswith("memory:")
+
     def subscribe(
-        self, connection: Connection, channel: str, *, limit: int, alone: bool = True
+        self, connection: AnyConnection, channel: str, *, limit: int, alone: bool = True
     ) -> None:
         """Subscribe a connection to a channel.
 
@@ -101,13 +110,13 @@ class Channels:
             connection.sender.fail(POLICY_VIOLATION, "too many subscriptions")
             connection.check_connected()
 
-    def unsubscribe(self, connection: Connection, channel: str) -> None:
+    def unsubscribe(self, connection: AnyConnection, channel: str) -> None:
         """End a subscription; there may be none."""
         check_name(channel)
         if self.subscriptions is not None:
             self.subscriptions.remove(connection, channel)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: AnyConnection) -> None:
         """End all subscriptions of a connection that is closed."""
         # Before anybody has subscribed there are none, nor can this connection make one.
         if self.subscriptions is not None:
@@ -124,7 +133,7 @@ class Channels:
         self,
         channel: str,
         data: str | BytesLike,
-        excluded: Collection[Connection] = (),
+        excluded: Collection[AnyConnection] = (),
     ) -> bool:
         """Send a message to all subscribers, through the broker.
 

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 
 from ..concurrency import Concurrency, HomeThread
-from ..connection.connection import Connection
+from ..connection.async_connection import AnyConnection
 from ..process import PerProcess
 from ..worker import Worker
 
@@ -35,7 +35,7 @@ class Round:
 
     __slots__ = ("connections", "due", "messages", "size")
 
-    def __init__(self, connections: list[Connection]) -> None:
+    def __init__(self, connections: list[AnyConnection]) -> None:
         self.connections = connections
         #: Whether it waits for the spreader.
         self.due = False
@@ -107,7 +107,7 @@ class Spreader:
 _spreaders: PerProcess[tuple[str, HomeThread | None], Spreader] = PerProcess()
 
 
-def spreader_for(connection: Connection) -> Spreader:
+def spreader_for(connection: AnyConnection) -> Spreader:
     """Return this process's spreader for connections that use the same primitives."""
     concurrency, home = connection.concurrency, connection.home
     return _spreaders.get((concurrency.name, home), lambda: Spreader(concurrency, home))

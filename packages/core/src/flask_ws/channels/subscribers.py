@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Collection
 
 from ..concurrency import HomeThread
-from ..connection.connection import Connection
+from ..connection.async_connection import AnyConnection, AsyncConnection
 from ..protocol.shared import SharedMessage
 from .spreader import Round, spreader_for
 
@@ -56,15 +56,18 @@ class Group:
 
     __slots__ = ("_home", "_spreader", "round")
 
-    def __init__(self, connections: list[Connection]) -> None:
+    def __init__(self, connections: list[AnyConnection]) -> None:
         self._home = connections[0].home
-        self._spreader = spreader_for(connections[0])
+        # On the asyncio loop, connections send what was queued at the end of its turn.
+        self._spreader = (
+            None if isinstance(connections[0], AsyncConnection) else spreader_for(connections[0])
+        )
         self.round = Round(connections)
 
     def send(
         self,
         message: SharedMessage,
-        excluded: Collection[Connection],
+        excluded: Collection[AnyConnection],
         later: list[Callable[[], object]],
     ) -> None:
         """Send each of them a message; waits for none.
@@ -78,7 +81,7 @@ class Group:
             later.append(afterwards.begin)
             self._home.run(functools.partial(self._send, message, excluded, afterwards))
 
-    def count(self, excluded: Collection[Connection]) -> int:
+    def count(self, excluded: Collection[AnyConnection]) -> int:
         """Count those that are sent a message."""
         connections = self.round.connections
         if not excluded:
@@ -88,7 +91,7 @@ class Group:
     def _send(
         self,
         message: SharedMessage,
-        excluded: Collection[Connection],
+        excluded: Collection[AnyConnection],
         later: list[Callable[[], object]] | Afterwards,
     ) -> None:
         connections = self.round.connections
@@ -103,11 +106,11 @@ class Group:
             except Exception as error:
                 # A failure of one connection must not affect the others.
                 later.append(functools.partial(_report, connection, error))
-        if not few:
+        if not few and self._spreader is not None:
             later.append(functools.partial(self._spreader.add, self.round, len(message.plain)))
 
 
-def _report(connection: Connection, error: Exception) -> None:
+def _report(connection: AnyConnection, error: Exception) -> None:
     logger.error("%s did not take a publication.", connection.label, exc_info=error)
 
 
@@ -122,7 +125,7 @@ class Own:
     __slots__ = ("excluded", "interruptions", "message", "taken")
 
     def __init__(
-        self, message: SharedMessage, excluded: Collection[Connection], interruptions: int
+        self, message: SharedMessage, excluded: Collection[AnyConnection], interruptions: int
     ) -> None:
         self.message = message
         self.excluded = excluded
@@ -157,14 +160,14 @@ class Subscribers:
 
     def __init__(self) -> None:
         # A dictionary keeps the order of subscription.
-        self._connections: dict[Connection, None] = {}
+        self._connections: dict[AnyConnection, None] = {}
         self._version = 0
         # The version of a copy in groups, and the copy, for publishers, who take no lock.
         self._grouped = NO_GROUPS
         # Messages and bytes in the outboxes that may not be sent yet, for the spreader's limits.
         self._messages = self._size = 0
         # Messages to send, the lock that the sending thread holds, and that thread's identifier.
-        self._waiting: list[tuple[SharedMessage, Collection[Connection]]] = []
+        self._waiting: list[tuple[SharedMessage, Collection[AnyConnection]]] = []
         self._turn = threading.Lock()
         self._sending: int | None = None
         # What this process has published and the broker has not brought back yet, by numbers.
@@ -180,12 +183,12 @@ class Subscribers:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: AnyConnection) -> None:
         """Add a connection that is not here yet."""
         self._connections[connection] = None
         self._change()
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: AnyConnection) -> None:
         """Remove a connection that is here."""
         del self._connections[connection]
         self._change()
@@ -202,7 +205,7 @@ class Subscribers:
         """Count those that are open."""
         return sum(connection.connected for connection in list(self._connections))
 
-    def send(self, message: SharedMessage, excluded: Collection[Connection] = ()) -> None:
+    def send(self, message: SharedMessage, excluded: Collection[AnyConnection] = ()) -> None:
         """Send each of them a message, all of them in the same order; waits for none of them."""
         self._waiting.append((message, excluded))
         self._send_waiting()
@@ -240,7 +243,9 @@ class Subscribers:
 
     # What this process publishes, where the broker brings it back
 
-    def expect(self, number: int, message: SharedMessage, excluded: Collection[Connection]) -> None:
+    def expect(
+        self, number: int, message: SharedMessage, excluded: Collection[AnyConnection]
+    ) -> None:
         """Keep a publication until the broker brings it back.
 
         :param number: its number, greater than those of publications before it.
@@ -290,7 +295,7 @@ class Subscribers:
     def _group(self) -> list[Group]:
         # Read before the dictionary: after a change meanwhile, it is read again.
         version = self._version
-        found: dict[tuple[HomeThread | None, str], list[Connection]] = {}
+        found: dict[tuple[HomeThread | None, str], list[AnyConnection]] = {}
         # A copy, which no other thread can interrupt.
         for connection in list(self._connections):
             key = connection.home, connection.concurrency.name

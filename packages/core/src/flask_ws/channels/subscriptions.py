@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from ..connection.connection import Connection
+from ..connection.async_connection import AnyConnection
 from ..plugin.brokers import Broker
 from .subscribers import Subscribers
 
@@ -31,7 +31,7 @@ class Subscriptions:
         self._lock = threading.Lock()
         # A channel is here as long as it has subscribers, or the broker is subscribed.
         self._channels: dict[str, Subscribers] = {}
-        self._own: dict[Connection, set[str]] = {}
+        self._own: dict[AnyConnection, set[str]] = {}
         # Of channels that are not here any more.
         self._deliveries = 0
 
@@ -53,11 +53,11 @@ class Subscriptions:
             channels = self._channels.values()
             return self._deliveries + sum(subscribers.deliveries for subscribers in channels)
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[AnyConnection]:
         """Return the connections that are subscribed to anything."""
         return list(self._own)
 
-    def add(self, connection: Connection, channel: str, limit: int) -> bool:
+    def add(self, connection: AnyConnection, channel: str, limit: int) -> bool:
         """Subscribe a connection to a channel; returns when the broker has been told.
 
         :param limit: the channels that the connection may be subscribed to, at most.
@@ -88,7 +88,7 @@ class Subscriptions:
                 raise
         return True
 
-    def remove(self, connection: Connection, channel: str) -> None:
+    def remove(self, connection: AnyConnection, channel: str) -> None:
         """End a subscription; there may be none."""
         with self._lock:
             own = self._own.get(connection)
@@ -102,7 +102,7 @@ class Subscriptions:
         if not subscribers:
             self._tell(channel, subscribers)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: AnyConnection) -> None:
         """End all subscriptions of a connection that is closed."""
         with self._lock:
             left = [(name, self._channels[name]) for name in self._own.pop(connection, ())]

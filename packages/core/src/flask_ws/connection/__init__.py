@@ -15,6 +15,13 @@ From the wire to the app:
   channels.
 - ``endpoint``: what an app calls, at either end; ``views.websocket`` has the server's.
 
+On asyncio, one object does all of this, because one thread does:
+
+- ``async_sending``: sends messages, publications and the close frame; the connection's state.
+- ``async_receiving``: acts on frames, and queues messages until a task receives them.
+- ``async_connection``: both, as the protocol of an asyncio transport; for the code that drives it.
+- ``tls_stream``: a TLS connection as an asyncio transport: asyncio takes none that has begun.
+
 Where there are no frames, as under ASGI, another connection takes the place of this one: the
 endpoint needs ``send`` of its sender, ``receive`` of its receiver, its state, and ``close``.
 

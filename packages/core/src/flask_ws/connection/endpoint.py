@@ -11,7 +11,7 @@ from ..protocol.control import CLOSE_CODES
 from ..protocol.frames import BytesLike
 from .connection import Connection
 
-__all__ = ["NORMAL_CLOSURE", "Endpoint", "check_close", "connection_of"]
+__all__ = ["NORMAL_CLOSURE", "Endpoint", "check_close", "connection_of", "read_json", "write_json"]
 
 NORMAL_CLOSURE = 1000
 
@@ -107,14 +107,7 @@ class Endpoint:
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
         :raises TypeError: the provider cannot write it.
         """
-        try:
-            text = self._dumps(data, **kwargs)
-        except TypeError as error:
-            raise TypeError(
-                f"{error}. Send dictionaries, lists, str, numbers, bool and None, or let the "
-                "app's JSON provider write it (flask.Flask.json)."
-            ) from None
-        self.send(text)
+        self.send(write_json(self._dumps, data, kwargs))
 
     def receive_json(self, timeout: float | None = None) -> Any:
         """Receive the next message, and read it as JSON by the app's JSON provider.
@@ -125,17 +118,7 @@ class Endpoint:
         :raises ValueError: the message is not JSON, or nested too deeply.
         """
         message = self.receive(timeout)
-        if message is None:
-            return None
-        try:
-            return self._loads(message)
-        except (ValueError, RecursionError) as error:
-            # The latter for JSON that is nested too deeply.
-            more = "..." if len(message) > SHOWN_LENGTH else ""
-            raise ValueError(
-                f"The message is not JSON: {message[:SHOWN_LENGTH]!r}{more} ({error}). Catch "
-                "ValueError where a peer may send such."
-            ) from None
+        return None if message is None else read_json(self._loads, message)
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a ping (RFC 6455 section 5.5.2); any thread may.
@@ -164,6 +147,36 @@ class Endpoint:
         """
         check_close(code, reason)
         self._connection.close(code, reason)
+
+
+def write_json(dumps: Callable[..., str], data: Any, kwargs: dict[str, Any]) -> str:
+    """Write a value as JSON.
+
+    :raises TypeError: JSON has no such value, and the provider does not know how to write it.
+    """
+    try:
+        return dumps(data, **kwargs)
+    except TypeError as error:
+        raise TypeError(
+            f"{error}. Send dictionaries, lists, str, numbers, bool and None, or let the app's "
+            "JSON provider write it (flask.Flask.json)."
+        ) from None
+
+
+def read_json(loads: Callable[[str | bytes], Any], message: str | bytes) -> Any:
+    """Read a message as JSON.
+
+    :raises ValueError: it is none, or is nested too deeply.
+    """
+    try:
+        return loads(message)
+    except (ValueError, RecursionError) as error:
+        # The latter for JSON that is nested too deeply.
+        more = "..." if len(message) > SHOWN_LENGTH else ""
+        raise ValueError(
+            f"The message is not JSON: {message[:SHOWN_LENGTH]!r}{more} ({error}). Catch "
+            "ValueError where a peer may send such."
+        ) from None
 
 
 def connection_of(ws: Endpoint) -> Connection:

@@ -325,7 +325,7 @@ class PlainTransport(Transport):
 class TLSTransport(Transport):
     """A TLS socket, whose C-level object is used by one thread at a time."""
 
-    __slots__ = ("_lock", "_sslobj", "_wants_write")
+    __slots__ = ("_lock", "_sslobj", "wants_write")
 
     def __init__(
         self,
@@ -340,7 +340,8 @@ class TLSTransport(Transport):
             _socket.socket.settimeout(sock, 0)
         self._sslobj: Any = sock._sslobj  # type: ignore[attr-defined]
         self._lock = concurrency.lock()
-        self._wants_write = False
+        #: Whether what is to be read waits for something to be written.
+        self.wants_write = False
 
     def try_recv(self) -> bytes | None:
         data: bytes | None = self._read(LARGE_RECV_SIZE)
@@ -352,13 +353,13 @@ class TLSTransport(Transport):
 
     def _read(self, *arguments: Any) -> Any:
         with self._lock:
-            self._wants_write = False
+            self.wants_write = False
             try:
                 return try_twice(self._sslobj.read, *arguments)
             except ssl.SSLWantReadError:
                 return None
             except ssl.SSLWantWriteError:
-                self._wants_write = True
+                self.wants_write = True
                 return None
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b"" if len(arguments) == 1 else 0
@@ -390,7 +391,7 @@ class TLSTransport(Transport):
 
     def _wait_to_receive(self, deadline: float | None) -> None:
         # A key update can make a read wait for a write.
-        if self._wants_write:
+        if self.wants_write:
             self._concurrency.wait_writable(self.fd, 1.0)
         else:
             super()._wait_to_receive(deadline)

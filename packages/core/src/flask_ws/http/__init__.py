@@ -8,4 +8,5 @@
 - ``takeover``: taking the socket from the server.
 - ``exchange``: how a server's socket is replaced with another.
 - ``link``: a connection and what runs on it, from the 101 to its end.
+- ``async_link``: the same for async handlers, on the asyncio loop.
 """

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wsgi import ClosingIterator
 
 from ..loop.pool import thread_pool
+from ..views.context import own_context
 from .admission import no_threads, too_many_threads
 from .gateway import GATEWAY, Gateway
 from .handshake import is_upgrade
@@ -120,6 +121,7 @@ class Dispatch:
         self._iterable = ()
 
     def _run(self) -> None:
+        own_context.set(True)
         try:
             self._finish(self._gateway.serve(self._app, self._environ, self._start_response))
         except BaseException as error:
@@ -210,4 +212,13 @@ class Detacher:
             # The connection of an event view outlives the request, and so must its environ: a
             # server may clear its own when the request ends.
             environ = environ.copy()
+        # An async handler takes the request context along, and leaves one behind that looks as if
+        # the request went on: not for the next request that this thread serves.
+        serve = contextvars.copy_context().run
+        return serve(self._serve, gateway, environ, start_response)
+
+    def _serve(
+        self, gateway: Gateway, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        own_context.set(True)
         return gateway.serve(self._app, environ, start_response)

@@ -16,6 +16,8 @@ from werkzeug.exceptions import HTTPException
 
 from ..exceptions import NoSocket
 from ..plugin.manager import plugins
+from ..views.advice import is_async
+from .async_link import AsyncLink
 from .head import (
     NO_LENGTH,
     SWITCHING,
@@ -156,7 +158,8 @@ class Gateway:
         upgrade, self.upgrade = self.upgrade, None
         assert upgrade is not None
         iterable, status, headers = response.get_wsgi_response(environ)
-        link, late = Link(upgrade), start_response
+        make = AsyncLink if is_async(upgrade.target) else Link
+        link, late = make(upgrade), start_response
         try:
             try:
                 make_head(headers)

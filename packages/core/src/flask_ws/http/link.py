@@ -13,6 +13,7 @@ import flask
 
 from ..budget import budget
 from ..channels.channels import Channels
+from ..connection.async_connection import AnyConnection
 from ..connection.connection import Connection
 from ..connection.transport import PlainTransport, TLSTransport
 from ..exceptions import ConnectionClosed
@@ -35,7 +36,7 @@ from ..views.advice import (
 from ..views.context import log_exception, move_request, tear_down_with
 from ..views.conversation import Conversation
 from ..views.first_use import telling
-from ..views.view import WebSocketView
+from ..views.view import AsyncWebSocketView, WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
 from ..whereabouts import Whereabouts
 from .admission import no_descriptors, no_threads, too_many_connections
@@ -64,7 +65,7 @@ class Upgrade:
     """A handshake that was accepted, and what is to run on its connection."""
 
     #: A handler, or an event view's class.
-    target: Callable[..., object] | type[WebSocketView]
+    target: type[WebSocketView | AsyncWebSocketView] | Callable[..., object]
     #: Positional arguments that decorators pass.
     args: tuple[Any, ...]
     #: The URL's variables.
@@ -332,15 +333,10 @@ class Link:
         upgrade, takeover = self._upgrade, self.takeover
         options, concurrency = upgrade.options, upgrade.server_socket.concurrency
         label = environ[LABEL] = make_label(environ)
-        deflate = None
-        if upgrade.handshake.deflate is not None:
-            deflate = Deflate(
-                upgrade.handshake.deflate, client=False, max_size=options.max_message_size
-            )
         make_transport = PlainTransport if takeover.sslobj is None else TLSTransport
         return Connection(
             make_transport(takeover.sock, concurrency, takeover.close),
-            Protocol(max_message_size=options.max_message_size, deflate=deflate),
+            make_protocol(upgrade),
             concurrency=concurrency,
             close_timeout=options.close_timeout,
             max_queue=options.max_queue,
@@ -369,6 +365,14 @@ class Link:
         )
 
 
+def make_protocol(upgrade: Upgrade) -> Protocol:
+    """Make a connection's protocol, as the handshake has agreed on it."""
+    max_size, deflate = upgrade.options.max_message_size, None
+    if upgrade.handshake.deflate is not None:
+        deflate = Deflate(upgrade.handshake.deflate, client=False, max_size=max_size)
+    return Protocol(max_message_size=max_size, deflate=deflate)
+
+
 def report(error: Exception, tell: Callable[[Exception], object] | None = None) -> None:
     """Report an exception of a handler or an event view as Flask reports a view's.
 
@@ -388,7 +392,12 @@ def end_connection(connection: Connection, monitor: Monitor, began: float) -> No
     try:
         connection.release()
     finally:
-        monitor.remove(connection)
-        # After the last connection, the monitor does not run any more, and logs nothing.
-        budget.tell()
-        note_end(connection, time.monotonic() - began)
+        see_off(connection, monitor, began)
+
+
+def see_off(connection: AnyConnection, monitor: Monitor, began: float) -> None:
+    """Stop watching a connection that has ended, and note how it ended."""
+    monitor.remove(connection)
+    # After the last connection, the monitor does not run any more, and logs nothing.
+    budget.tell()
+    note_end(connection, time.monotonic() - began)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.wrappers import Request
 
-    from ..connection.connection import Connection
+    from ..connection.async_connection import AnyConnection
+    from ..views.async_websocket import AsyncWebSocket
     from ..views.websocket import WebSocket
 
 __all__ = ["log_refusal", "make_label", "note_end", "note_start", "tallies_of"]
@@ -79,7 +80,7 @@ def make_label(environ: WSGIEnvironment) -> Label:
     return label
 
 
-def note_start(connection: Connection, ws: WebSocket) -> None:
+def note_start(connection: AnyConnection, ws: WebSocket | AsyncWebSocket) -> None:
     """Note that a connection was opened."""
     label = connection.label
     logger.debug("%s open", label)
@@ -88,7 +89,7 @@ def note_start(connection: Connection, ws: WebSocket) -> None:
         tell(connection_opened, label.tally.sender, ws=ws, **label.parts())
 
 
-def note_end(connection: Connection, seconds: float) -> None:
+def note_end(connection: AnyConnection, seconds: float) -> None:
     """Note how a connection has ended.
 
     :param connection: the connection.

@@ -6,4 +6,6 @@
 - ``reactor``: event views: a few threads for the sockets of all idle connections.
 - ``pollers``: epoll, and its counterparts on other systems, for the reactor.
 - ``winsock``: waiting for more sockets than Windows' ``select`` takes.
+- ``asyncio_loop``: the loop of all async handlers, on a thread of its own.
+- ``watchdog``: says what holds that loop, while it does.
 """

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from ..budget import budget
 from ..concurrency import Concurrency, HomeThread
-from ..connection.connection import Connection
+from ..connection.async_connection import AnyConnection
 from ..process import PerProcess
 from ..tally import PING_UNANSWERED
 from ..worker import Worker
@@ -29,7 +29,13 @@ from .drain import drain
 from .patrol import Patrol
 from .reactor import running_reactor
 
-__all__ = ["Monitor", "count_connections", "drain_process", "monitor_for"]
+__all__ = [
+    "Monitor",
+    "after_goodbye",
+    "count_connections",
+    "drain_process",
+    "monitor_for",
+]
 
 logger = logging.getLogger("flask_ws")
 
@@ -90,7 +96,7 @@ class Watch:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: AnyConnection,
         *,
         ping_interval: float | None,
         ping_timeout: float | None,
@@ -207,7 +213,7 @@ class Monitor:
             concurrency=concurrency,
             home=home,
         )
-        self._watches: dict[Connection, Watch] = {}
+        self._watches: dict[AnyConnection, Watch] = {}
         # The number of connections of each server, by what tells whether it stops.
         self._servers: dict[Callable[[], bool], int] = {}
         # How many were admitted and have not been added yet.
@@ -273,7 +279,7 @@ class Monitor:
                 self.remove(watch.connection)
                 raise
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: AnyConnection) -> None:
         """Stop watching a connection that has ended."""
         with self._lock:
             watch = self._watches.pop(connection, None)
@@ -285,7 +291,7 @@ class Monitor:
         if not len(self):
             self._wake.set()
 
-    def hand_over(self, connection: Connection) -> Watch | None:
+    def hand_over(self, connection: AnyConnection) -> Watch | None:
         """Return the watch of a connection, whose :meth:`Watch.check` only the caller calls now.
 
         For tests, in which time passes when they say so.
@@ -397,7 +403,7 @@ class Monitor:
                 if watch.active and watch.connection.close_code is None
             ]
 
-    def _patrol_for(self, lingering: list[Connection], now: float) -> None:
+    def _patrol_for(self, lingering: list[AnyConnection], now: float) -> None:
         watches = [self._watches.get(connection) for connection in lingering]
         stopping = {
             watch.connection
@@ -409,7 +415,7 @@ class Monitor:
         if reactor is not None:
             self._patrol.look_at_reactor(now, reactor)
 
-    def _see_to(self, connection: Connection, function: Callable[[], T]) -> T | None:
+    def _see_to(self, connection: AnyConnection, function: Callable[[], T]) -> T | None:
         """Call a function for a connection; an exception ends only that connection."""
         try:
             return function()
@@ -486,10 +492,21 @@ def count_connections() -> int:
     return sum(map(len, _monitors.values()))
 
 
+#: What ends with the process, after the goodbye.
+_ends: list[Callable[[], object]] = []
+
+
+def after_goodbye(function: Callable[[], object]) -> None:
+    """Have a function called at the end of the process, when connections were said goodbye to."""
+    _ends.append(function)
+
+
 def _say_goodbye() -> None:
     for monitor in _monitors.values():
         if len(monitor):
             monitor.say_goodbye()
+    for end in _ends:
+        end()
 
 
 atexit.register(_say_goodbye)

@@ -9,7 +9,7 @@ from ..sparing import warn_sparingly
 from ..whereabouts import Whereabouts
 
 if TYPE_CHECKING:
-    from ..connection.connection import Connection
+    from ..connection.async_connection import AnyConnection
     from .reactor import Reactor
 
 __all__ = ["Patrol"]
@@ -28,11 +28,11 @@ class Patrol:
     def __init__(self) -> None:
         # Since when the connections are seen to have ended whose handlers run on; and which of
         # them were warned of.
-        self._ended: dict[Connection, float] = {}
-        self._told: set[Connection] = set()
+        self._ended: dict[AnyConnection, float] = {}
+        self._told: set[AnyConnection] = set()
 
     def look_at_handlers(
-        self, now: float, lingering: Collection[Connection], stopping: Collection[Connection]
+        self, now: float, lingering: Collection[AnyConnection], stopping: Collection[AnyConnection]
     ) -> None:
         """Warn of handlers whose connection has ended some time ago.
 

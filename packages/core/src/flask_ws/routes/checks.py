@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -10,8 +9,8 @@ from typing import Any
 
 import flask
 
-from ..views.advice import ASYNC, GENERATOR
-from ..views.view import WebSocketView
+from ..views.advice import GENERATOR, called_by
+from ..views.view import AsyncWebSocketView, WebSocketView
 
 __all__ = ["check_app", "check_blueprint", "check_handler", "check_order", "check_rule"]
 
@@ -68,7 +67,7 @@ def check_handler(handler: Callable[..., Any], rule: str = "") -> None:
     if isinstance(handler, type):
         _check_view(handler)
         return
-    if isinstance(handler, WebSocketView):
+    if isinstance(handler, (WebSocketView, AsyncWebSocketView)):
         raise TypeError(
             f"Give the class {type(handler).__name__}, not an instance of it: each connection "
             "gets one of its own."
@@ -76,7 +75,7 @@ def check_handler(handler: Callable[..., Any], rule: str = "") -> None:
     if not callable(handler):
         raise TypeError(f"A WebSocket handler is a function, not {handler!r}.")
     name = getattr(handler, "__name__", repr(handler))
-    _check_sync(handler)
+    _check_no_generator(handler)
     try:
         parameters = list(inspect.signature(handler).parameters.values())
     except (TypeError, ValueError):
@@ -117,11 +116,11 @@ def check_order(handler: Callable[..., Any], views: Iterable[object]) -> None:
 
 
 def _check_view(view: type) -> None:
-    if not issubclass(view, WebSocketView):
+    if not issubclass(view, (WebSocketView, AsyncWebSocketView)):
         raise TypeError(f"{view.__name__} is no event view: derive it from WebSocketView.")
     for method, arguments in METHODS.items():
         function = getattr(view, method)
-        _check_sync(function)
+        _check_no_generator(function)
         try:
             # bind_partial: it may also take the variables of the URL.
             inspect.signature(function).bind_partial(view, *arguments)
@@ -133,7 +132,8 @@ def _check_view(view: type) -> None:
         except ValueError:
             pass
     own = {name for name in vars(view) if name.startswith("on_")}
-    inherited = any(getattr(view, name) is not getattr(WebSocketView, name) for name in METHODS)
+    base = AsyncWebSocketView if issubclass(view, AsyncWebSocketView) else WebSocketView
+    inherited = any(getattr(view, name) is not getattr(base, name) for name in METHODS)
     if own and not inherited:
         raise TypeError(
             f"{view.__name__} has {', '.join(sorted(own))}, which flask-ws does not call: the "
@@ -141,12 +141,7 @@ def _check_view(view: type) -> None:
         )
 
 
-def _check_sync(function: Callable[..., Any]) -> None:
-    # The function that a call runs: that of a partial, or the __call__ of an object.
-    called = function.func if isinstance(function, functools.partial) else function
-    if not inspect.isroutine(called):
-        called = type(called).__call__
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        raise TypeError(ASYNC.format(name=called.__qualname__))
-    if inspect.isgeneratorfunction(called):
+def _check_no_generator(function: Callable[..., Any]) -> None:
+    called = called_by(function)
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(GENERATOR.format(name=called.__qualname__))

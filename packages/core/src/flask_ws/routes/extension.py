@@ -6,7 +6,7 @@ import functools
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from typing import Any, Concatenate, TypeAlias, TypeVar
 
 import flask
@@ -17,8 +17,7 @@ from werkzeug.routing import Rule
 from ..budget import budget
 from ..channels.channels import Channels
 from ..channels.settings import read_broker
-from ..connection.connection import Connection
-from ..connection.endpoint import connection_of
+from ..connection.async_connection import AnyConnection
 from ..exceptions import ConfigurationError
 from ..http.admission import check_room
 from ..http.detach import Detacher
@@ -32,9 +31,10 @@ from ..options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, 
 from ..plugin.manager import hint, plugins
 from ..protocol.frames import BytesLike
 from ..tally import Stats
-from ..views.advice import warn_of_handler
+from ..views.advice import is_async, warn_of_handler
+from ..views.async_websocket import AsyncWebSocket, connection_of
 from ..views.signals import broker_away, broker_back, tell
-from ..views.view import WebSocketView
+from ..views.view import AsyncWebSocketView, WebSocketView
 from ..views.websocket import WebSocket
 from .advice import (
     await_requests,
@@ -49,8 +49,10 @@ from .checks import check_app, check_blueprint, check_handler, check_order, chec
 
 __all__ = ["Sock"]
 
-#: What runs on a connection. A string, because Python 3.10 cannot evaluate it.
-Handler: TypeAlias = "Callable[Concatenate[WebSocket, ...], object] | type[WebSocketView]"
+#: What runs on a connection. Strings, because Python 3.10 cannot evaluate them.
+BlockingHandler: TypeAlias = "Callable[Concatenate[WebSocket, ...], object]"
+AsyncHandler: TypeAlias = "Callable[Concatenate[AsyncWebSocket, ...], Coroutine[Any, Any, object]]"
+Handler: TypeAlias = "type[WebSocketView | AsyncWebSocketView] | BlockingHandler | AsyncHandler"
 F = TypeVar("F", bound="Handler")
 
 EXTENSION = "flask_ws"
@@ -192,7 +194,7 @@ class Sock:
         channel: str,
         data: str | BytesLike,
         *,
-        exclude: WebSocket | Collection[WebSocket] | None = None,
+        exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None = None,
     ) -> bool:
         """Broadcast a message to all subscribers of a channel, in this process and in the others.
 
@@ -218,8 +220,8 @@ class Sock:
             lone surrogate.
         """
         if exclude is None:
-            excluded: Collection[Connection] = ()
-        elif isinstance(exclude, WebSocket):
+            excluded: Collection[AnyConnection] = ()
+        elif isinstance(exclude, (WebSocket, AsyncWebSocket)):
             excluded = (connection_of(exclude),)
         else:
             excluded = {connection_of(ws) for ws in exclude}
@@ -230,7 +232,7 @@ class Sock:
         channel: str,
         data: Any,
         *,
-        exclude: WebSocket | Collection[WebSocket] | None = None,
+        exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None = None,
         **kwargs: Any,
     ) -> bool:
         """Broadcast ``data`` as JSON, in a text message, to all subscribers of a channel.
@@ -389,7 +391,9 @@ def _answer(
     server_socket = gateway.server_socket
     if server_socket is None:
         refuse(request, NotImplementedResponse(gateway.no_socket or hint(request.environ)))
-    needs_thread = not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
+    needs_thread = not is_async(handler) and (
+        not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
+    )
     if gateway.no_room is not None and options.detach and needs_thread:
         refuse(request, gateway.no_room)
     warn_of_handler(handler)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import inspect
 import logging
 import sys
@@ -26,14 +27,16 @@ if TYPE_CHECKING:
     from .websocket import WebSocket
 
 __all__ = [
-    "ASYNC",
     "GENERATOR",
     "SessionWatch",
+    "called_by",
     "check_result",
     "explain_exception",
     "explain_foreign_end",
     "explain_late_send",
     "has_lost_decorator",
+    "is_async",
+    "log_cancelled",
     "name_of",
     "warn_of_handler",
     "warn_once",
@@ -41,15 +44,19 @@ __all__ = [
 
 logger = logging.getLogger("flask_ws")
 
+#: The methods of an event view.
+METHODS = ("on_open", "on_message", "on_close")
+
 REFUSING = (
     "to refuse a handshake, do it before the handler runs: in a before_request function, or in "
     'a decorator of the view: @app.route("/...", websocket=True), then the decorator, then '
     "@sock.view."
 )
 
-ASYNC = (
-    "{name} is an async function. flask-ws runs handlers as WSGI servers run views, in a thread "
-    "or greenlet each: define it with def, and call receive() and send() without await."
+LOST_COROUTINE = (
+    "{name} returned a coroutine, which nobody awaits: an async function stands behind something "
+    "that is none, such as a decorator. A decorator that is to act before the handshake goes "
+    'between @app.route("/...", websocket=True) and @sock.view; another has to be async, too.'
 )
 GENERATOR = (
     "{name} is a generator function: to call it runs nothing. A handler sends with ws.send(), not "
@@ -80,6 +87,22 @@ def name_of(function: Callable[..., object]) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
 
 
+def called_by(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a call runs: the function in a partial, the ``__call__`` of an object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        return type(function).__call__
+    return function
+
+
+def is_async(handler: Callable[..., Any]) -> bool:
+    """Tell whether a handler is an async function, or an event view has async methods."""
+    if isinstance(handler, type):
+        return any(inspect.iscoroutinefunction(getattr(handler, name, None)) for name in METHODS)
+    return inspect.iscoroutinefunction(called_by(handler))
+
+
 def check_result(handler: Callable[..., object], result: object) -> None:
     """Check what a handler has returned, which is discarded.
 
@@ -89,7 +112,7 @@ def check_result(handler: Callable[..., object], result: object) -> None:
         return
     if inspect.iscoroutine(result):
         result.close()
-        raise TypeError(ASYNC.format(name=name_of(handler)))
+        raise TypeError(LOST_COROUTINE.format(name=name_of(handler)))
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError(GENERATOR.format(name=name_of(handler)))
     if isinstance(result, (Response, HTTPException)):
@@ -213,6 +236,19 @@ def warn_of_handler(handler: Callable[..., Any]) -> None:
                 getattr(module, "__name__", ""),
                 name,
             )
+
+
+def log_cancelled(function: Callable[..., object], label: str, error: BaseException) -> None:
+    """Log that a coroutine was cancelled, and not by flask-ws.
+
+    :param label: the name of the connection in logs.
+    """
+    logger.error(
+        "%s: %s was cancelled: something that it awaits was, or the app has cancelled its task.",
+        label,
+        name_of(function),
+        exc_info=error,
+    )
 
 
 def explain_foreign_end(handler: Callable[..., object]) -> None:

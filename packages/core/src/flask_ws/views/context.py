@@ -14,7 +14,15 @@ from typing import Any
 import flask
 from werkzeug.datastructures import EnvironHeaders
 
-__all__ = ["Scope", "log_exception", "move_request", "tear_down_with"]
+__all__ = [
+    "Scope",
+    "hold_request",
+    "log_exception",
+    "move_request",
+    "own_context",
+    "tear_down",
+    "tear_down_with",
+]
 
 #: Receivers of the signals at the end of a request; old versions of Flask may have no signals.
 REQUEST_LISTENERS: Mapping[Any, Any] = getattr(flask.request_tearing_down, "receivers", {})
@@ -61,6 +69,36 @@ def tear_down_with(error: BaseException) -> None:
         context.pop(error)
 
     context.pop = pop
+
+
+#: Whether the code that runs has its context variables to itself, to the end of a request.
+own_context: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "flask_ws.own_context", default=False
+)
+
+
+def hold_request() -> None:
+    """Keep the current request's context for what goes on with it elsewhere.
+
+    Flask, whose call is about to end, does not tear down a context that was pushed once more. So
+    whoever goes on with it calls :func:`tear_down`, in a copy of the current context variables.
+    Here it is left behind as if the request went on: these context variables must serve no other.
+    """
+    current_context().push()
+
+
+def tear_down(error: BaseException | None) -> None:
+    """Do what the end of a request does; must be called in its context.
+
+    :param error: what has been raised, for the teardown functions.
+    """
+    context = current_context()
+    app: Any = context.app
+    arguments = (context, error) if ONE_CONTEXT else (error,)
+    try:
+        app.do_teardown_request(*arguments)
+    finally:
+        app.do_teardown_appcontext(*arguments)
 
 
 def log_exception(error: Exception) -> None:

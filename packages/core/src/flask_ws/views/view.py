@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .async_websocket import AsyncWebSocket
 from .websocket import WebSocket
 
-__all__ = ["WebSocketView"]
+__all__ = ["AsyncWebSocketView", "WebSocketView"]
 
 
 class WebSocketView:
@@ -50,6 +51,50 @@ class WebSocketView:
 
     def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
         """Handle the end of the connection; called exactly once, however it ended.
+
+        :param ws: the connection, on which nothing can be sent any more.
+        :param code: the close code: 1006 where the connection was lost, 1005 where the peer's
+            close frame had none.
+        :param reason: the reason that came with it.
+        """
+
+
+class AsyncWebSocketView:
+    """An event view whose methods are async functions; they run on asyncio, as async handlers do.
+
+    ::
+
+        @sock.route("/feed")
+        class Feed(AsyncWebSocketView):
+            async def on_message(self, ws, message):
+                await ws.send(await ask_upstream(message))
+
+    All that :class:`WebSocketView` promises holds: the methods of one connection never overlap and
+    are called in order, and those of others run meanwhile. A view that derives from
+    :class:`WebSocketView` and has an async method runs in the same way; but type checkers know by
+    this class what its methods are given.
+
+    ``await ws.send()`` waits while the peer is slow to read. There is no ``ws.receive()``.
+    """
+
+    # With *args as well, type checkers let a subclass name the URL's variables instead.
+    async def on_open(self, ws: AsyncWebSocket, *args: Any, **kwargs: Any) -> None:
+        """Take note of a new connection.
+
+        :param ws: the connection.
+        :param args: nothing.
+        :param kwargs: the URL's variables, by name.
+        """
+
+    async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
+        """Receive a message.
+
+        :param ws: the connection.
+        :param message: ``str`` for a text message, ``bytes`` for a binary one.
+        """
+
+    async def on_close(self, ws: AsyncWebSocket, code: int, reason: str) -> None:
+        """Take note of the connection's end; called exactly once, however it came.
 
         :param ws: the connection, on which nothing can be sent any more.
         :param code: the close code: 1006 where the connection was lost, 1005 where the peer's

@@ -16,7 +16,7 @@ from ..wording import shown_path
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["EventWebSocket", "WebSocket"]
+__all__ = ["EventWebSocket", "WebSocket", "read_close"]
 
 
 class WebSocket(Endpoint):
@@ -91,7 +91,7 @@ class WebSocket(Endpoint):
         :raises TypeError: ``reason`` is no text.
         """
         self._closed_by = threading.get_ident()
-        super().close(*_read_close(code, reason, message))
+        super().close(*read_close(code, reason, message))
 
     def subscribe(self, channel: str) -> None:
         """Receive what is published on a channel from now on, until the connection ends.
@@ -169,13 +169,13 @@ class EventWebSocket(WebSocket):
             encoded.
         :raises TypeError: ``reason`` is no text.
         """
-        code, reason = _read_close(code, reason, message)
+        code, reason = read_close(code, reason, message)
         check_close(code, reason)
         self._closed_by = threading.get_ident()
         self._connection.close_nowait(code, reason)
 
 
-def _read_close(code: int, reason: Any, message: str | None) -> tuple[int, Any]:
+def read_close(code: int, reason: Any, message: str | None) -> tuple[int, Any]:
     """Return the code and the reason, from arguments as flask-sock or flask-ws has them."""
     if code == NORMAL_CLOSURE and isinstance(reason, int):
         code, reason = reason, ""

@@ -7,7 +7,7 @@ import json
 from .base import Launch, Subject
 from .process import Server, wait_until
 from .raw import Peer, Response, handshake_headers, make_key
-from .setups import on_few_workers, on_main
+from .setups import on_blocking, on_few_workers, on_main
 
 
 def try_handshake(server: Server) -> Response:
@@ -46,6 +46,7 @@ class Limits(Subject):
         wait_until(lambda: try_handshake(server).status == 101, what="room for one more")
 
     @on_main
+    @on_blocking
     @on_few_workers
     def test_past_max_threads_a_handshake_gets_503(self, launch: Launch, peers: list[Peer]) -> None:
         server = fill(launch, peers, "SOCK_MAX_THREADS")

@@ -7,7 +7,7 @@ import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from .foreign import FOREIGN
 
@@ -75,6 +75,8 @@ class Setup:
         (``flask_ws.testing.suite.foreign``): its environs are not foreign to the plugin. A name
         that is not there is refused with :exc:`ValueError`.
     :param capabilities: what the server can do, run like this.
+    :param handlers: which kind of handlers the app under test has: with ``"async"``, an async
+        function in place of each blocking one.
     :param tls: whether the command makes the server use TLS.
     :param unix: whether the command makes it listen on a unix socket.
     :param main: whether this setup represents its kind: tests that take long, or are about what
@@ -90,6 +92,7 @@ class Setup:
     plugin: str = ""
     server: str = ""
     capabilities: Capabilities = field(default_factory=Capabilities)
+    handlers: Literal["blocking", "async"] = "blocking"
     tls: bool = False
     unix: bool = False
     main: bool = True
@@ -140,6 +143,9 @@ on_keep_alive = Need(lambda setup: setup.capabilities.keep_alive, "needs kept-al
 on_pipelining = Need(
     lambda setup: setup.capabilities.keep_alive and setup.capabilities.pipelining,
     "needs requests that may come together",
+)
+on_blocking = Need(
+    lambda setup: setup.handlers == "blocking", "is about the threads of blocking handlers"
 )
 on_few_workers = Need(
     lambda setup: setup.capabilities.few_workers, "needs handlers that leave their worker"

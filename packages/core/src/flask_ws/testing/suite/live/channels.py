@@ -10,6 +10,8 @@ from flask import current_app
 
 from flask_ws import WebSocket, WebSocketView
 
+# What may stand in for these.
+from . import coroutines  # noqa: F401
 from .base import app, sock, watched
 
 OPTIONS: dict[str, Any] = {"max_outbox": 300_000, "close_timeout": 2}

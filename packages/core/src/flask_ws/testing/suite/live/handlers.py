@@ -12,6 +12,8 @@ from flask import abort, g, request, session
 
 from flask_ws import WebSocket
 
+# What may stand in for these.
+from . import coroutines  # noqa: F401
 from .base import Timeout, primitives, record, released, route
 
 

@@ -1,0 +1,392 @@
+"""Sending on an asyncio loop: messages, publications, the close frame, and the connection's state.
+
+What :class:`~flask_ws.connection.sender.Sender` is for threads. The loop's thread does all of it,
+so there are no locks; what other threads may call says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Protocol as Interface
+
+from ..budget import STEP, budget
+from ..concurrency import Concurrency, HomeThread
+from ..exceptions import ConnectionClosed
+from ..label import Label
+from ..protocol.frames import BytesLike
+from ..protocol.protocol import Protocol
+from ..protocol.shared import SharedMessage
+from ..tally import READS_TOO_SLOWLY
+from .receiver import TURNS
+from .state import ABNORMAL_CLOSURE
+from .writer import keep
+
+__all__ = ["AsyncSending", "Stream", "wake"]
+
+logger = logging.getLogger("flask_ws")
+
+
+class Stream(Interface):
+    """What a connection needs of its transport: a part of :class:`asyncio.Transport`."""
+
+    def write(self, data: BytesLike) -> None: ...  # noqa: D102
+
+    def get_write_buffer_size(self) -> int: ...  # noqa: D102
+
+    def pause_reading(self) -> None: ...  # noqa: D102
+
+    def resume_reading(self) -> None: ...  # noqa: D102
+
+    def write_eof(self) -> None: ...  # noqa: D102
+
+    def close(self) -> None: ...  # noqa: D102
+
+    def abort(self) -> None: ...  # noqa: D102
+
+
+class AsyncSending(asyncio.Protocol):
+    """The sending half of a connection on an asyncio loop, and its state.
+
+    :param protocol: the WebSocket protocol.
+    :param loop: the loop.
+    :param home: the loop's thread; ``None`` if only the loop's own tasks use the connection.
+    :param concurrency: names the primitives of the loop's thread.
+    :param close_timeout: seconds that a closing handshake may take.
+    :param max_outbox: bytes sent without waiting that may be queued until the peer reads them.
+    :param label: the name of the connection in logs.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_close_timeout",
+        "_counted",
+        "_deadline",
+        "_draining",
+        "_ending",
+        "_held",
+        "_loop",
+        "_max_outbox",
+        "_protocol",
+        "_request_size",
+        "_sent_close",
+        "_stream",
+        "_written",
+        "close_code",
+        "close_reason",
+        "concurrency",
+        "home",
+        "label",
+        "messages_sent",
+        "released",
+        "when_closed",
+    )
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        home: HomeThread | None,
+        concurrency: Concurrency,
+        close_timeout: float,
+        max_outbox: int,
+        label: Label,
+    ) -> None:
+        #: The name of the connection in logs.
+        self.label = label
+        #: The loop's thread.
+        self.home = home
+        #: The primitives of the loop's thread.
+        self.concurrency = concurrency
+        self._loop = loop
+        self._protocol = protocol
+        self._close_timeout = close_timeout
+        self._max_outbox = max_outbox
+        self._stream: Stream | None = None
+        self._written = 0
+        # Whether more is queued in the transport than should be, and the tasks that wait for the
+        # end of that.
+        self._blocked = False
+        self._draining: list[asyncio.Future[None]] | None = None
+        # Publications to send at the end of this turn of the loop.
+        self._held: list[bytes] | None = None
+        # The close frame that was sent, the tasks that wait for the connection to be closed, and
+        # the timer that ends it where the peer does not.
+        self._sent_close: tuple[int, str] | None = None
+        self._ending: list[asyncio.Future[None]] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        # The memory that the request takes; and of all that is held, what the budget knows of.
+        self._request_size = 0
+        self._counted = 0
+        #: The close code (RFC 6455 section 7.1.5) once the connection is closed: that of the close
+        #: frame, 1005 where it had none, 1006 where the connection was lost.
+        self.close_code: int | None = None
+        #: The reason that came with it.
+        self.close_reason = ""
+        #: Whether the socket has been closed.
+        self.released = False
+        #: Messages so far.
+        self.messages_sent = 0
+        #: Called when the connection is closed.
+        self.when_closed: Callable[[], object] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent: neither side has begun to close, as far as is known."""
+        return self.close_code is None and self._sent_close is None
+
+    def check_connected(self) -> None:
+        """Check that messages can be sent.
+
+        :raises ConnectionClosed: they cannot.
+        """
+        if not self.connected:
+            raise self._error()
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that the kernel has taken so far."""
+        stream = self._stream
+        return self._written - (0 if stream is None else stream.get_write_buffer_size())
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a ping would have to wait behind something that is being sent."""
+        return self._blocked
+
+    def _error(self) -> ConnectionClosed:
+        if self.close_code is not None:
+            return ConnectionClosed(self.close_code, self.close_reason)
+        code, reason = self._sent_close or (ABNORMAL_CLOSURE, "")
+        return ConnectionClosed(code, reason)
+
+    # Messages
+
+    async def send(self, data: str | BytesLike) -> None:
+        """Send a message (RFC 6455 section 5.6); waits while the peer is slow.
+
+        When it is cancelled, the message has been sent or has not: the stream is whole.
+
+        :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
+            binary.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises TypeError: ``data`` is something else.
+        """
+        while self._blocked:
+            await self._drain()
+        if self.close_code is not None or self._sent_close is not None:
+            raise self._error()
+        self._write(self._protocol.send_message(data))
+        self.messages_sent += 1
+        if self._blocked:
+            await self._drain()
+            if self.close_code == ABNORMAL_CLOSURE:
+                raise self._error()
+        elif self.messages_sent % TURNS == 0:
+            # Others have their turn; in its own, the transport tells whether the peer is lost.
+            await asyncio.sleep(0)
+
+    async def ping(self, payload: bytes = b"") -> None:
+        """Send a ping (RFC 6455 section 5.5.2).
+
+        :param payload: up to 125 bytes, which come back in the pong.
+        :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
+        :raises ValueError: ``payload`` is too long.
+        """
+        while self._blocked:
+            await self._drain()
+        self.check_connected()
+        self._write(self._protocol.send_ping(payload))
+        await asyncio.sleep(0)
+
+    def pause_writing(self) -> None:
+        """Have senders wait from now on; called by the transport."""
+        self._blocked = True
+        self._count()
+
+    def resume_writing(self) -> None:
+        """Let senders go on; called by the transport."""
+        self._blocked = False
+        if self._counted:
+            self._count()
+        waiting, self._draining = self._draining, None
+        wake(waiting)
+
+    async def _drain(self) -> None:
+        """Wait until no more is queued in the transport than should be."""
+        if self._draining is None:
+            self._draining = []
+        await self._wait_among(self._draining)
+
+    async def _wait_among(self, waiting: list[asyncio.Future[None]]) -> None:
+        # A future for each task: to cancel one that several await would cancel all of them.
+        future = self._loop.create_future()
+        waiting.append(future)
+        await future
+
+    def _write(self, buffers: list[BytesLike]) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        if self._held is not None:
+            self._send_held()
+        if self._blocked:
+            self._loop.call_soon(self._count)
+        if len(buffers) == 1:
+            (data,) = buffers
+            self._written += len(data)
+            stream.write(data)
+            return
+        # The transport keeps what it cannot send now without copying it, so it must not change.
+        for data in keep(buffers):
+            self._written += len(data)
+            stream.write(data)
+
+    # Messages that many connections get
+
+    def send_shared(self, message: SharedMessage) -> bool:
+        """Send a message that others get as well, without waiting; must be called at home.
+
+        A closed connection gets nothing.
+
+        :return: ``False`` if too much is queued now: :meth:`overflow` must follow.
+        """
+        if self.connected:
+            self._write([self._protocol.send_shared(message)])
+            self.messages_sent += 1
+        return not self._blocked or self._is_within_limit()
+
+    def queue_shared(self, message: SharedMessage) -> bool:
+        """Send a message that others get as well at the end of this turn; otherwise the same."""
+        if not self.connected:
+            return True
+        if self._held is None:
+            self._held = []
+            self._loop.call_soon(self._send_held)
+        self._held.append(self._protocol.send_shared(message))
+        self.messages_sent += 1
+        # The limit is checked when it is sent.
+        return True
+
+    def flush(self) -> bool:
+        """Do nothing: the loop sends what is queued."""
+        return True
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, None
+        if held and self._stream is not None:
+            self._write([b"".join(held)])
+            self._overflow()
+
+    def overflow(self) -> None:
+        """Close the connection with 1013, if too much is queued; any thread may call it."""
+        self._at_home(self._overflow)
+
+    def _is_within_limit(self) -> bool:
+        stream = self._stream
+        return stream is None or stream.get_write_buffer_size() <= self._max_outbox
+
+    def _overflow(self) -> None:
+        stream = self._stream
+        if stream is not None and self.close_code is None and not self._is_within_limit():
+            logger.warning(
+                "%s: the peer reads too slowly: %d bytes wait for it, the limit is %d "
+                "(SOCK_MAX_OUTBOX)",
+                self.label,
+                stream.get_write_buffer_size(),
+                self._max_outbox,
+            )
+            self._fail(*READS_TOO_SLOWLY)
+
+    # Closing
+
+    def _send_close(self, code: int, reason: str) -> None:
+        # Set first: the write may fail, and the connection's end then says what was sent.
+        self._sent_close = code, reason
+        self._write(self._protocol.send_close(code, reason))
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Fail the connection (section 7.1.7): tell the peer why, and process nothing more."""
+        if self.close_code is None:
+            self._set_closed(code, reason)
+            if self._sent_close is None:
+                self._send_close(code, reason)
+            self._finish()
+
+    def _finish(self) -> None:
+        """End the stream, and give the peer time to read the close frame.
+
+        To close a socket with unread bytes resets the connection, and loses our close frame.
+        """
+        stream = self._stream
+        if stream is not None:
+            self._set_deadline(stream.abort)
+            stream.write_eof()
+            stream.resume_reading()
+
+    def lose(self, reason: str) -> None:
+        """Count the connection as lost, unless it is closed already; any thread may call it."""
+        self._at_home(functools.partial(self._lose, reason))
+
+    def _lose(self, reason: str) -> None:
+        if self.close_code is None:
+            self._set_closed(ABNORMAL_CLOSURE, reason)
+            self._set_deadline(None)
+            if self._stream is not None:
+                self._stream.abort()
+
+    def _set_closed(self, code: int, reason: str) -> None:
+        self.close_reason = reason
+        self.close_code = code
+        for waiting in (self._ending, self._draining):
+            wake(waiting)
+        self._ending = self._draining = None
+        if self.when_closed is not None:
+            self.when_closed()
+
+    def _set_deadline(self, function: Callable[[], object] | None) -> None:
+        """Call a function after ``close_timeout`` seconds, in place of the one before."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if function is not None:
+            self._deadline = self._loop.call_later(self._close_timeout, function)
+
+    def _at_home(self, function: Callable[[], object]) -> None:
+        if self.home is None:
+            function()
+        else:
+            self.home.run(function)
+
+    # The memory that it takes
+
+    def _count(self) -> None:
+        """Tell the budget how much is held."""
+        held = self._request_size + self._count_received()
+        if self._blocked and self._stream is not None:
+            held += self._stream.get_write_buffer_size()
+        change = (held if held >= STEP else 0) - self._counted
+        if not -STEP < change < STEP:
+            self._counted += change
+            budget.change(self, change)
+
+    def _count_received(self) -> int:
+        """Return the bytes of memory that what has been received takes."""
+        return 0 if self.released else self._protocol.held
+
+    def let_go(self) -> int:
+        """End the connection, and free what is held; called at home.
+
+        :return: the close code.
+        """
+        raise NotImplementedError
+
+
+def wake(waiting: list[asyncio.Future[None]] | None) -> None:
+    """Wake the tasks that wait."""
+    for future in waiting or ():
+        if not future.done():
+            future.set_result(None)

@@ -1,0 +1,271 @@
+"""The asyncio loop on which all async handlers of a process run.
+
+It has a thread of its own, as the standard library makes threads: where a process is
+monkey-patched, that is a greenlet, and the loop waits on the server's hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import selectors
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context, ContextVar
+from typing import Any
+
+from ..concurrency import Concurrency, HomeThread, is_monkey_patched, threads
+from ..process import PerProcess, after_fork
+from ..worker import Worker
+from .monitor import after_goodbye
+
+__all__ = ["AsyncioLoop", "asyncio_loop", "asyncio_primitives", "current_label"]
+
+logger = logging.getLogger("flask_ws")
+
+NAME = "flask_ws.asyncio"
+#: Seconds that tasks have to end when the process does.
+FAREWELL = 2.0
+
+#: The connection that a task, and the tasks that it makes, belong to: its name in logs.
+current_label: ContextVar[str] = ContextVar("flask_ws.current_label")
+
+
+class AsyncioPrimitives(Concurrency):
+    """Names the loop's thread, for those who tell connections apart by where they can be used."""
+
+    name = "asyncio"
+
+
+asyncio_primitives = AsyncioPrimitives()
+
+
+class LoopThread(HomeThread):
+    """The thread of a loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._awake = False
+
+    def is_here(self) -> bool:
+        """Tell whether the caller runs on the loop."""
+        return asyncio._get_running_loop() is self._loop
+
+    def wake(self) -> None:
+        """Have :meth:`work` called by the loop."""
+        if not self._awake:
+            self._awake = True
+            # After its end there is nobody to do it, nor any connection to do it for.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.work)
+
+    def work(self) -> None:
+        """Call the functions that wait to be called."""
+        # Before the first of them: what comes meanwhile may be too late for this call.
+        self._awake = False
+        super().work()
+
+
+class AsyncioLoop:
+    """A loop, and the thread that runs it.
+
+    :param uvloop: whether to use uvloop, if it is installed.
+    """
+
+    def __init__(self, *, uvloop: bool = True) -> None:
+        #: Whether its thread is a greenlet.
+        self.is_green = is_monkey_patched()
+        self.loop = _make_loop(uvloop=uvloop)
+        self.loop.set_exception_handler(_log_exception)
+        if not hasattr(asyncio.Task, "get_context"):
+            # Python < 3.12.
+            self.loop.set_task_factory(_make_task)  # type: ignore[arg-type]
+        #: The loop's thread.
+        self.home = LoopThread(self.loop)
+        #: The number of that thread.
+        self.ident = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: Whether all tasks are being cancelled, because the process ends.
+        self.is_ending = False
+        self._ended = False
+        self._worker = Worker(NAME, self._run, lambda: not self._ended)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there are tasks that :meth:`start` has begun."""
+        return bool(self._tasks)
+
+    def start_thread(self) -> None:
+        """Have the thread run, which goes on to the end of the process.
+
+        :raises RuntimeError: the system has no thread left for it.
+        """
+        self._worker.start()
+
+    def start(self, function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+        """Run a coroutine function on the loop; any thread may ask for that.
+
+        :param function: called on the loop.
+        :param context: the context that it runs in a copy of.
+        :raises RuntimeError: the loop has ended, or the system has no thread left for it.
+        """
+        self._worker.start()
+        self.loop.call_soon_threadsafe(self._start, function, context=context)
+
+    def _start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self.loop.create_task(function())
+        # The loop itself holds on to no task.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _run(self) -> None:
+        self.ident = threading.get_ident()
+        try:
+            self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Of a task of the app's: other connections have done nothing to deserve that.
+            logger.error("%r was raised on the loop of the async handlers; it goes on.", error)
+        if self._ended:
+            self.loop.close()
+
+    def end(self) -> None:
+        """Cancel all tasks, and stop the loop; waits for a moment."""
+        ended = threads.event()
+        self.is_ending = True
+
+        async def end() -> None:
+            try:
+                tasks = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in tasks:
+                    task.cancel()
+                if tasks:
+                    await asyncio.wait(tasks, timeout=FAREWELL / 2)
+                await self.loop.shutdown_asyncgens()
+            finally:
+                self._ended = True
+                self.loop.stop()
+                ended.set()
+
+        with contextlib.suppress(RuntimeError):
+            self.start(end, Context())
+            ended.wait(FAREWELL)
+
+
+class HubSelector(selectors.BaseSelector):
+    """A selector for a loop that runs in a greenlet.
+
+    While it waits, other greenlets of the thread are not on the loop: they may run one of their
+    own, as Flask does for an async view.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+
+    def select(self, timeout: float | None = None) -> Any:
+        """Wait for sockets, as the hub does."""
+        loop = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            return self._selector.select(timeout)
+        finally:
+            asyncio._set_running_loop(loop)
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch a socket."""
+        return self._selector.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Watch a socket no more."""
+        return self._selector.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch for something else."""
+        return self._selector.modify(fileobj, events, data)
+
+    def close(self) -> None:
+        """Let go of all that it watches."""
+        self._selector.close()
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        """Return what it watches."""
+        return self._selector.get_map()
+
+
+def _make_loop(*, uvloop: bool) -> asyncio.AbstractEventLoop:
+    if is_monkey_patched():
+        return asyncio.SelectorEventLoop(HubSelector())
+    if uvloop:
+        with contextlib.suppress(ImportError):
+            import uvloop as module
+
+            loop: asyncio.AbstractEventLoop = module.new_event_loop()
+            return loop
+    # Not the policy's, nor Windows' own: it is to take sockets, and to tell when they are readable.
+    return asyncio.SelectorEventLoop()
+
+
+def _make_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
+) -> asyncio.Task[Any]:
+    """Make a task that can be asked for its connection, before Python can ask for its context."""
+    task = asyncio.Task(coroutine, loop=loop, **kwargs)
+    task.flask_ws_label = current_label.get("")  # type: ignore[attr-defined]
+    return task
+
+
+def find_label(task: object) -> str:
+    """Return the name of the connection that a task belongs to; empty if it is nobody's."""
+    get_context = getattr(task, "get_context", None)
+    if get_context is None:
+        return getattr(task, "flask_ws_label", "")
+    label: str = get_context().get(current_label, "")
+    return label
+
+
+def _log_exception(_loop: object, context: dict[str, Any]) -> None:
+    label = find_label(context.get("task") or context.get("future"))
+    logger.error(
+        "%s: %s",
+        label or "The loop of async handlers",
+        context.get("message") or "an unhandled exception",
+        exc_info=context.get("exception"),
+    )
+
+
+#: Those of the parent, in a child after a fork: Python would warn of a loop that is let go of.
+_parents: list[AsyncioLoop] = []
+
+
+def _keep_parents() -> None:
+    _parents.extend(_loops.values())
+
+
+# Before those of this process, which then are forgotten.
+after_fork(_keep_parents)
+_loops: PerProcess[str, AsyncioLoop] = PerProcess()
+
+
+def asyncio_loop(*, uvloop: bool) -> AsyncioLoop:
+    """Return this process's loop; the first call says whether it is uvloop's."""
+    made: list[AsyncioLoop] = []
+
+    def make() -> AsyncioLoop:
+        made.append(AsyncioLoop(uvloop=uvloop))
+        return made[0]
+
+    chosen = _loops.get(NAME, make)
+    for loop in made:
+        if loop is not chosen:
+            # Another thread has made one at the same time. This one's descriptors are closed.
+            loop.loop.close()
+    return chosen
+
+
+def _end() -> None:
+    for loop in _loops.values():
+        loop.end()
+
+
+after_goodbye(_end)
