@@ -8,6 +8,7 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ from flask_ws.label import Label
 from flask_ws.loop import reactor as reactor_module
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.loop.patrol import Patrol
-from flask_ws.loop.reactor import Reactor, reactor_for_process
+from flask_ws.loop.reactor import Claim, Reactor, reactor_for_process
 from flask_ws.protocol.frames import BytesLike
 
 #: epoll, and what stands in for it on other systems.
@@ -538,6 +539,40 @@ def test_a_flooding_socket_does_not_keep_others_waiting() -> None:
 
     assert served == [5, 6, 5, 6, 5, 5]
     assert poller.timeouts[1:4] == [0, 0, 0]
+
+
+def test_what_is_at_hand_can_be_claimed_by_any_thread() -> None:
+    """No event would report it again to the thread that had to leave it."""
+    reactor, claimed = Reactor(2), []
+
+    class AtHand(deque[int]):
+        def append(self, fd: int) -> None:
+            claimed.append(fd in reactor._claimed)
+            super().append(fd)
+
+    class Talkative(Quiet):
+        has_more = True
+
+    reactor._at_hand = AtHand()
+    reactor._conversations[5] = Talkative(), lambda: None
+    reactor._serve(5, Claim(0), None)
+    assert claimed == [False]
+
+
+def test_all_that_came_with_the_handshake_is_handled(
+    make: Callable[[int], Reactor], sock: Sock, connect: Callable[..., Peer]
+) -> None:
+    """More than one turn's worth, and nothing after it."""
+
+    @sock.route("/")
+    class View(WebSocketView):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            if message == "last":
+                ws.send("done")
+
+    make(1)
+    peer = connect(read_ahead=batch(*["x"] * (3 * TURNS), "last"))
+    assert peer.read() == "done"
 
 
 def test_a_batch_of_messages_does_not_hold_up_others(

@@ -158,6 +158,8 @@ class Reactor:
             self._start_threads()
             # What came with the handshake has been read already: no event would report it.
             more = conversation.serve(read=False)
+            while more and conversation.has_more:
+                more = conversation.serve(read=False)
             if more:
                 self._poller.register(fd)
         except BaseException:
@@ -378,9 +380,11 @@ class Reactor:
                 conversation.give_up()
             more = False
         if more:
-            if conversation.has_more:
-                self._at_hand.append(fd)
+            has_more = conversation.has_more
             self._let_go(fd)
+            if has_more:
+                # Not earlier: another thread that takes it from there must be able to claim it.
+                self._at_hand.append(fd)
             return
         try:
             self._poller.unregister(fd)

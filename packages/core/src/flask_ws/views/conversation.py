@@ -78,7 +78,7 @@ class Conversation:
     @property
     def has_more(self) -> bool:
         """Whether to call :meth:`serve` again, after other connections have been served."""
-        return self._connection.receiver.cut_short
+        return not self.closed and self._connection.receiver.cut_short
 
     # Positional-only, here and below: a variable of the URL may have any name.
     def open(self, /, *args: Any, **kwargs: Any) -> None:
