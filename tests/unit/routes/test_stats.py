@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import socket
 import threading
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask, abort
 from tests.support.waiting import until
+from werkzeug.serving import make_server
 
 import flask_ws
 from flask_ws import RouteStats, Sock, Stats, WebSocket, WebSocketView
@@ -233,25 +233,24 @@ def url(app: Flask, sock: Sock) -> Iterator[str]:
     """Where the numbers of an app are served, by two processes that take turns."""
     pids = iter([1, 2] * 100)
 
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            stats = sock.stats(app).as_dict()
-            stats["pid"] = next(pids)
-            body = json.dumps(stats if self.path == "/stats" else {"other": 1}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    numbers = Flask("numbers")
 
-        def log_message(self, *_: object) -> None:
-            pass
+    @numbers.route("/stats")
+    def stats() -> dict[str, Any]:
+        return {**sock.stats(app).as_dict(), "pid": next(pids)}
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/stats"
-        server.shutdown()
-        thread.join()
+    @numbers.route("/other")
+    def other() -> dict[str, Any]:
+        return {"other": 1}
+
+    # Not http.server, of which eventlet's tests have a green copy.
+    server = make_server("127.0.0.1", 0, numbers)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/stats"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def invoke(*arguments: str) -> Any:
