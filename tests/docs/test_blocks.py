@@ -67,6 +67,11 @@ OTHER_COMMANDS = [
 LISTINGS = sorted(
     {command for _, command in COMMANDS if re.search(r"\bws (servers|routes)", command)}
 )
+#: Those to an app without a server.
+CONNECTIONS = sorted(
+    {command for _, command in COMMANDS if re.search(r"\bws connect .*(?<!/)/\w+$", command)}
+    - {command for _, command in COMMANDS if "://" in command}
+)
 BENCHMARKS = sorted(
     {command.split("#")[0] for _, command in COMMANDS if "python -m benchmarks" in command}
 )
@@ -117,6 +122,21 @@ def test_the_command_lists_something(command: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert ("/echo" if "routes" in command else "gunicorn") in done.stdout
+
+
+@pytest.mark.parametrize("command", CONNECTIONS)
+def test_the_command_talks_to_the_app(command: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    done = subprocess.run(
+        [BIN / "flask", *command.split()[1:]],
+        cwd=tmp_path,
+        input="hello\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
 
 
 @pytest.mark.parametrize("command", BENCHMARKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -74,7 +75,36 @@ def test_to_publish_fails_where_the_broker_is_away(app: Flask, broker: NotingBro
     broker.error = BrokerError("no route")
     result = run(app, "publish", "news", "hello")
     assert result.exit_code == 1
-    assert "The broker is away" in result.output
+    assert result.output == ("Error: The broker is away: nobody has got the message. no route\n")
+
+
+@pytest.mark.parametrize("command", [["channels"], ["publish", "news", "hello"]])
+def test_one_thing_is_said_of_a_broker_that_is_away(
+    app: Flask, broker: NotingBroker, caplog: pytest.LogCaptureFixture, command: list[str]
+) -> None:
+    """Not by the log as well, which speaks of the subscribers of a server's process."""
+    broker.error = BrokerError("no route")
+    result = run(app, *command)
+    assert result.output.count("no route") == 1
+    assert caplog.records == []
+
+
+def test_the_log_is_heard_again_afterwards(
+    app: Flask, broker: NotingBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(app, "publish", "news", "hello")
+    logging.getLogger("flask_ws").warning("hello")
+    assert [record.getMessage() for record in caplog.records] == ["hello"]
+
+
+def test_lines_of_the_input_are_published(app: Flask, broker: NotingBroker) -> None:
+    Sock(app)
+    runner = app.test_cli_runner()
+    result = runner.invoke(ws, ["publish", "news", "-"], input="grüße\nand more")
+    assert result.exit_code == 0
+    (_, first), (_, second) = broker.published
+    assert first.endswith("grüße".encode())
+    assert second.endswith(b"and more")
 
 
 def test_a_channel_without_a_name_is_refused(app: Flask, broker: NotingBroker) -> None:

@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import queue
 import re
-import select
 import signal
 import socket
 import ssl
@@ -15,16 +14,14 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from socketserver import BaseServer
 from typing import Any
 
 import click
 import pytest
 import trustme
 from flask import Blueprint, Flask, redirect, request
+from tests.support.command_line import Serve, Terminal
 from tests.support.memory import in_thread
 from tests.support.raw import (
     BINARY,
@@ -35,12 +32,11 @@ from tests.support.raw import (
     make_accept,
 )
 from tests.support.waiting import until
-from werkzeug.serving import make_server
 from werkzeug.wrappers import Response
 
 from flask_ws import Sock, WebSocket, WebSocketView
 from flask_ws.cli import ws
-from flask_ws.cli.client import connect, exit_code
+from flask_ws.cli.connect import connect, exit_code
 from flask_ws.plugin.manager import FoundPlugin, Plugins
 
 #: Seconds, more than anything here takes.
@@ -156,6 +152,24 @@ def test_a_server_whose_plugin_is_missing_is_shown(app: Flask, found: list[Found
 def test_an_extra_that_is_installed_is_not_offered(app: Flask, found: list[FoundPlugin]) -> None:
     found.append(FoundPlugin("gevent", "flask_ws_gevent", "flask-ws-gevent", "1"))
     assert "pip" not in list_servers(app)["gevent"]
+
+
+@pytest.mark.parametrize("name", ["gunicorn", "uwsgi"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_server_that_windows_has_not_is_not_offered_there(
+    app: Flask,
+    found: list[FoundPlugin],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    installed: bool,
+) -> None:
+    monkeypatch.setattr("flask_ws.cli.listing.WINDOWS", True)
+    if installed:
+        error = ModuleNotFoundError("No module named 'fcntl'")
+        found.append(FoundPlugin(name, f"flask_ws_{name}", f"flask-ws-{name}", "1", error))
+    line = list_servers(app)[name]
+    assert line.endswith(f"  {name} does not run on Windows")
+    assert "missing" in list_servers(app)["gevent"]
 
 
 def test_servers_needs_no_app() -> None:
@@ -280,83 +294,6 @@ def test_subdomains_are_listed_where_there_are_any(app: Flask, sock: Sock) -> No
 # flask ws connect
 
 
-@dataclass
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-class Terminal:
-    """The standard input of the command, and what it says."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        read_end, self._write_end = os.pipe()
-        self._stdin = open(read_end, encoding="utf-8")  # noqa: SIM115
-        self._capsys = capsys
-        self._open = True
-        monkeypatch.setattr(sys, "stdin", self._stdin)
-
-    def type(self, data: bytes) -> None:
-        os.write(self._write_end, data)
-
-    def end_input(self) -> None:
-        if self._open:
-            self._open = False
-            os.close(self._write_end)
-
-    def close(self) -> None:
-        self.end_input()
-        self._stdin.close()
-
-    def connect(self, *arguments: str) -> Outcome:
-        """Run ``flask ws connect``."""
-        with pytest.raises(SystemExit) as caught:
-            ws.main(["connect", *arguments], prog_name="flask ws")
-        captured = self._capsys.readouterr()
-        assert isinstance(caught.value.code, int)
-        return Outcome(caught.value.code, captured.out, captured.err)
-
-
-@pytest.fixture
-def terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Terminal]:
-    terminal = Terminal(monkeypatch, capsys)
-    before = set(threading.enumerate())
-    yield terminal
-    terminal.end_input()
-    # The thread that reads the input ends with it.
-    for thread in set(threading.enumerate()) - before:
-        if thread.name == "flask_ws.cli":
-            thread.join(PATIENCE)
-    terminal.close()
-
-
-Serve = Callable[..., str]
-
-
-@pytest.fixture
-def serve(app: Flask) -> Iterator[Serve]:
-    """Serve the app on Werkzeug's server; returns its URL."""
-    servers = []
-
-    def serve(context: ssl.SSLContext | None = None) -> str:
-        server = make_server("127.0.0.1", 0, app, threaded=True, ssl_context=context)
-        # Not the server's own, which takes half a second to hear that it is to stop.
-        run = partial(BaseServer.serve_forever, server, 0.02)
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        servers.append((server, thread))
-        return f"{'wss' if context else 'ws'}://localhost:{server.server_port}"
-
-    yield serve
-    for server, thread in servers:
-        server.shutdown()
-        thread.join(PATIENCE)
-        server.server_close()
-
-
 Answer = Callable[[Peer, str], None]
 Script = Callable[[Answer], str]
 
@@ -451,6 +388,7 @@ def test_on_a_terminal_control_characters_are_escaped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
 
     @sock.route("/")
     def handler(ws: WebSocket) -> None:
@@ -618,70 +556,6 @@ def test_the_server_closes_tcp_first(script: Script, terminal: Terminal) -> None
 
     terminal.connect(script(answer))
     until(lambda: answered == [6])
-
-
-class Pty:
-    """The command on a terminal of its own."""
-
-    def __init__(self, url: str) -> None:
-        # Windows has none of them.
-        import fcntl
-        import pty
-        import termios
-
-        self._fd, terminal = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from flask_ws.cli import ws; ws()", "connect", url],
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-            # Of the new session it is the controlling one: Ctrl-C is sent by it.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
-        )
-        os.close(terminal)
-        self.shown = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
-
-    def await_text(self, text: str) -> None:
-        while text not in self.shown:
-            readable, _, _ = select.select([self._fd], [], [], START_PATIENCE)
-            assert readable, f"no {text!r} in {self.shown!r}"
-            self.shown += os.read(self._fd, 65536).decode().replace("\r\n", "\n")
-
-    def close(self) -> int:
-        try:
-            return self.process.wait(START_PATIENCE)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            os.close(self._fd)
-
-
-@pytest.mark.unix
-@pytest.mark.parametrize(
-    ("key", "last"), [("\x04", "\nClosed: 1000"), ("\x03", "^C\nClosed: 1000")]
-)
-def test_on_a_terminal_ctrl_d_and_ctrl_c_close(
-    app: Flask, sock: Sock, serve: Serve, key: str, last: str
-) -> None:
-    @sock.route("/")
-    def handler(ws: WebSocket) -> None:
-        for message in ws:
-            ws.send(message)
-
-    terminal = Pty(serve())
-    try:
-        terminal.await_text("Each line that you type is sent. Ctrl-D closes the connection.\n")
-        terminal.type("hello\n")
-        terminal.await_text("hello\n< hello\n")
-        terminal.type(key)
-        terminal.await_text(f"{last} normal closure\n")
-    finally:
-        code = terminal.close()
-    assert code == 0
 
 
 # The handshake
@@ -972,7 +846,6 @@ def test_a_wrong_url_is_an_error_of_usage(terminal: Terminal, url: str) -> None:
         ("127.0.0.1:5000/chat?a=b", "ws://127.0.0.1:5000/chat?a=b"),
         ("[::1]:5000/chat", "ws://[::1]:5000/chat"),
         ("example.com/chat", "ws://example.com/chat"),
-        ("/chat", "ws://127.0.0.1:5000/chat"),
     ],
 )
 def test_the_url_that_may_be_meant_is_named(terminal: Terminal, url: str, meant: str) -> None:
@@ -1035,12 +908,30 @@ def test_wss_is_tls(
 
 def test_an_untrusted_certificate_is_turned_down(secure: str, terminal: Terminal) -> None:
     outcome = terminal.connect(secure)
-    assert (outcome.code, "--insecure accepts any certificate" in outcome.err) == (1, True)
+    assert (outcome.code, "--insecure" in outcome.err) == (1, True)
 
 
 def test_an_untrusted_certificate_can_be_accepted(secure: str, terminal: Terminal) -> None:
     terminal.type(b"hello\n")
     assert terminal.connect("--insecure", secure).out == "hello\n"
+
+
+def test_an_authority_of_ones_own_is_trusted(
+    secure: str, authority: trustme.CA, terminal: Terminal, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    terminal.type(b"hello\n")
+    assert terminal.connect("--ca", str(file), secure).out == "hello\n"
+
+
+def test_a_file_without_certificates_is_an_error_of_usage(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    file = tmp_path / "empty.pem"
+    file.write_text("nothing")
+    outcome = terminal.connect("--ca", str(file), "wss://localhost/")
+    assert (outcome.code, "'--ca'" in outcome.err) == (2, True)
 
 
 def test_a_server_without_tls_is_told_from_one_with_it(

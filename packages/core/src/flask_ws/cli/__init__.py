@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .channels import list_channels, publish
-from .client import connect
+from .connect import connect
 from .listing import list_routes, list_servers
 from .stats import show_stats
 

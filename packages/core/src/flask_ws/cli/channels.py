@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
+
 import click
 import flask
 from flask.cli import with_appcontext
@@ -10,6 +14,7 @@ from flask_ws.channels.settings import DEFAULT_URL, URL_KEY
 from flask_ws.exceptions import BrokerError, FlaskWSError
 from flask_ws.routes.extension import AppState
 
+from .conversation import read_input
 from .tables import show
 
 __all__ = ["list_channels", "publish"]
@@ -26,17 +31,22 @@ ALONE = (
 @click.argument("text")
 @with_appcontext
 def publish(channel: str, text: str) -> None:
-    """Send TEXT to all subscribers of CHANNEL.
+    """Send TEXT to all subscribers of CHANNEL; with '-', each line of the input.
 
     They are in the processes of the app's servers, which a broker (SOCK_BROKER_URL) connects.
     """
     state = AppState.of(flask.current_app)
     _check_broker()
-    try:
-        if not state.channels.publish(channel, text):
-            raise click.ClickException("The broker is away: nobody has got the message.")
-    except (FlaskWSError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+    with _quiet_log() as said:
+        for message in read_input(str) if text == "-" else [text]:
+            try:
+                taken = state.channels.publish(channel, message)
+            except (FlaskWSError, ValueError) as error:
+                raise click.ClickException(str(error)) from error
+            if not taken:
+                raise click.ClickException(
+                    " ".join(["The broker is away: nobody has got the message.", *said[-1:]])
+                )
 
 
 @click.command("channels")
@@ -48,12 +58,13 @@ def list_channels() -> None:
     """
     state = AppState.of(flask.current_app)
     _check_broker()
-    try:
-        found = state.channels.list_all()
-    except BrokerError as error:
-        raise click.ClickException(f"The broker is away: {error}") from error
-    except FlaskWSError as error:
-        raise click.ClickException(str(error)) from error
+    with _quiet_log():
+        try:
+            found = state.channels.list_all()
+        except BrokerError as error:
+            raise click.ClickException(f"The broker is away: {error}") from error
+        except FlaskWSError as error:
+            raise click.ClickException(str(error)) from error
     if found is None:
         raise click.ClickException("This broker cannot tell which channels there are.")
     if not found:
@@ -66,3 +77,24 @@ def _check_broker() -> None:
     url = flask.current_app.config.get(URL_KEY) or DEFAULT_URL
     if str(url).startswith("memory:"):
         raise click.ClickException(ALONE)
+
+
+@contextlib.contextmanager
+def _quiet_log() -> Iterator[list[str]]:
+    """Keep from the log what is meant for servers: the command says what there is to say.
+
+    :return: what was to be logged: of each line the last value, which is the cause.
+    """
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING and isinstance(record.args, tuple) and record.args:
+            said.append(str(record.args[-1]))
+        return False
+
+    logger = logging.getLogger("flask_ws")
+    logger.addFilter(keep)
+    try:
+        yield said
+    finally:
+        logger.removeFilter(keep)

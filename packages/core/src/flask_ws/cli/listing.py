@@ -17,6 +17,7 @@ from flask_ws.options import PROCESS_NAMES, Options
 from flask_ws.plugin.manager import BROKER_EXTRAS, HINTS, FoundPlugin, plugins
 from flask_ws.routes.advice import describe_unregistered
 from flask_ws.routes.extension import AppState
+from flask_ws.system import WINDOWS
 from flask_ws.views.advice import has_lost_decorator
 
 from .tables import show
@@ -24,6 +25,8 @@ from .tables import show
 __all__ = ["list_routes", "list_servers"]
 
 DISTRIBUTION = "flask-ws"
+#: Servers that do not run on Windows.
+NOT_ON_WINDOWS = frozenset({"gunicorn", "uwsgi"})
 
 
 # Servers
@@ -55,15 +58,29 @@ def _show_plugins(header: list[str], found: list[FoundPlugin], extras: set[str])
             plugin.name,
             f"{plugin.distribution} {plugin.version}",
             _describe_requirements(plugin),
-            "loaded" if plugin.error is None else f"failed: {plugin.error!r}",
+            _describe_state(plugin),
         ]
         for plugin in sorted(found, key=lambda plugin: plugin.name)
     ]
     table += [
-        [extra, "-", _describe_library(extra), f'missing: pip install "{DISTRIBUTION}[{extra}]"']
+        [extra, "-", _describe_library(extra), _describe_absence(extra)]
         for extra in sorted(extras - {plugin.name for plugin in found})
     ]
     show(header, table)
+
+
+def _describe_state(plugin: FoundPlugin) -> str:
+    if plugin.error is None:
+        return "loaded"
+    if WINDOWS and plugin.name in NOT_ON_WINDOWS:
+        return f"{plugin.name} does not run on Windows"
+    return f"failed: {plugin.error!r}"
+
+
+def _describe_absence(extra: str) -> str:
+    if WINDOWS and extra in NOT_ON_WINDOWS:
+        return f"{extra} does not run on Windows"
+    return f'missing: pip install "{DISTRIBUTION}[{extra}]"'
 
 
 def _describe_library(name: str) -> str:
