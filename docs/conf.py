@@ -17,6 +17,8 @@ version = ".".join(release.split(".")[:2])
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    # The page on the command line, from the commands.
+    "sphinx_click",
 ]
 exclude_patterns = ["_build", "pictures"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
