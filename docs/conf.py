@@ -24,6 +24,13 @@ exclude_patterns = ["_build", "pictures"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
+myst_html_meta = {
+    "description": (
+        "WebSocket routes for Flask on Werkzeug, Gunicorn, gevent, Eventlet, Waitress and uWSGI: "
+        "broadcasting, rooms, authentication, tests without a server."
+    ),
+    "keywords": "flask, websocket, wsgi, gunicorn, broadcast, rooms, redis, pub/sub, flask-sock",
+}
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -55,6 +55,14 @@ def test_a_package_has_the_version_of_the_core(package: Path) -> None:
 
 
 @each_package
+def test_a_package_says_where_its_source_is(package: Path) -> None:
+    assert read_project(package)["urls"] == {
+        "Source": "https://github.com/flask-ws/flask-ws",
+        "Changes": "https://github.com/flask-ws/flask-ws/blob/main/CHANGELOG.md",
+    }
+
+
+@each_package
 def test_a_package_supports_the_same_pythons(package: Path) -> None:
     project = read_project(package)
     assert project["requires-python"] == ">=3.10"
