@@ -18,8 +18,10 @@ from flask_ws import (
     BrokerError,
     ConnectionClosed,
     Options,
+    Published,
     ServerSocket,
     Sock,
+    Subscription,
     WebSocket,
     WebSocketView,
     hookimpl,
@@ -154,12 +156,14 @@ def send(ws: WebSocket) -> None:
 
 
 def use_channels(ws: WebSocket) -> None:
-    ws.subscribe("news")
+    assert_type(ws.subscribe("news"), Subscription)
+    ws.subscribe("news", since="all", gap=b"reload")
+    assert_type(sock.publish("news", "text").position, str | None)
     ws.unsubscribe("news")
-    assert_type(sock.publish("news", "text"), bool)
-    assert_type(sock.publish("news", b"binary", exclude=ws), bool)
-    assert_type(sock.publish("news", memoryview(b"binary"), exclude=[ws, ws]), bool)
-    assert_type(sock.publish_json("news", {"any": ["thing"]}, exclude={ws}, indent=2), bool)
+    assert_type(sock.publish("news", "text"), Published)
+    assert_type(sock.publish("news", b"binary", exclude=ws), Published)
+    assert_type(sock.publish("news", memoryview(b"binary"), exclude=[ws, ws]), Published)
+    assert_type(sock.publish_json("news", {"any": ["thing"]}, exclude={ws}, indent=2), Published)
     assert_type(sock.subscribers("news"), int)
 
 

@@ -7,13 +7,13 @@ import pytest
 from flask import Flask
 
 from flask_ws import Broker, ConfigurationError, Sock, hookimpl
-from flask_ws.plugin.brokers import MemoryBroker
 from flask_ws.plugin.manager import Plugins, plugins
+from flask_ws.plugin.memory import MemoryBroker
 
 
 def test_nothing_of_memory_is_anywhere_else() -> None:
     broker = MemoryBroker()
-    broker.start(lambda channel, payload: pytest.fail("there is nobody else"))
+    broker.start(lambda channel, payload, position=None: pytest.fail("there is nobody else"))
     broker.subscribe("news")
     broker.publish("news", b"hello")
     broker.unsubscribe("news")

@@ -19,7 +19,7 @@ import flask_ws
 from flask_ws import RouteStats, Sock, Stats, WebSocket, WebSocketView
 from flask_ws.cli import ws as group
 from flask_ws.connection.endpoint import connection_of
-from flask_ws.plugin.brokers import MemoryBroker
+from flask_ws.plugin.memory import MemoryBroker
 from flask_ws.routes.extension import AppState
 from flask_ws.testing import HandshakeRefused, connect
 

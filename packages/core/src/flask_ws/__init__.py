@@ -20,6 +20,7 @@ waitress or uwsgi in its place.
 
 from __future__ import annotations
 
+from .channels.results import Published, Subscription
 from .concurrency import Concurrency, HomeThread
 from .exceptions import (
     BrokerError,
@@ -30,6 +31,7 @@ from .exceptions import (
 )
 from .options import Options
 from .plugin.brokers import Broker
+from .plugin.history import History, Position, Retention
 from .plugin.hookspecs import ServerSocket, hookimpl
 from .plugin.sockets import borrow_socket, take_buffered, unwrap_input
 from .routes.extension import Sock
@@ -56,14 +58,19 @@ __all__ = [
     "ConfigurationError",
     "ConnectionClosed",
     "FlaskWSError",
+    "History",
     "HomeThread",
     "LogFilter",
     "NoSocket",
     "Options",
+    "Position",
+    "Published",
+    "Retention",
     "RouteStats",
     "ServerSocket",
     "Sock",
     "Stats",
+    "Subscription",
     "WebSocket",
     "WebSocketView",
     "borrow_socket",

@@ -129,7 +129,7 @@ PROCESS_NAMES = frozenset(
 #: Those that a route may set.
 ROUTE_NAMES = frozenset(NAMES) - PROCESS_NAMES
 #: ``SOCK_`` keys that belong to other parts of flask-ws.
-FOREIGN_KEYS = frozenset({"SOCK_BROKER_URL", "SOCK_BROKER_PREFIX"})
+FOREIGN_KEYS = frozenset({"SOCK_BROKER_URL", "SOCK_BROKER_PREFIX", "SOCK_HISTORY"})
 
 
 def check_route_options(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -13,12 +15,19 @@ from typing import Any, NamedTuple
 from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
 from ..once import NotYetError, Once
-from ..plugin.brokers import Broker, MemoryBroker
+from ..plugin.brokers import Broker
+from ..plugin.history import Position, Retention
 from ..plugin.manager import plugins
+from ..plugin.memory import MemoryBroker
 from ..process import after_fork
-from ..protocol.frames import BINARY, TEXT, BytesLike, encode
+from ..protocol.frames import BytesLike, encode
 from ..protocol.shared import SharedMessage
-from .settings import check_name, read_broker
+from .healing import Healer
+from .kept import ALL, KeptSubscribers, Source
+from .publication import ORIGIN_SIZE, pack, read, read_origin
+from .results import NOT_TAKEN, TAKEN, Published, Subscription
+from .settings import FindRetention, check_name, read_broker, read_history
+from .subscribers import Subscribers
 from .subscriptions import Subscriptions
 
 __all__ = ["Channels"]
@@ -26,15 +35,8 @@ __all__ = ["Channels"]
 logger = logging.getLogger("flask_ws")
 
 POLICY_VIOLATION = 1008
-
-#: A publication sent between processes begins with the version of its format, which
-#: process it is from, its number there, and whether it is text.
-VERSION = b"\x02"
-ORIGIN_SIZE = 8
-NUMBER_SIZE = 8
-HEAD_SIZE = len(VERSION) + ORIGIN_SIZE + NUMBER_SIZE + 1
-KINDS = {TEXT: b"t", BINARY: b"b"}
-FIRST_BYTES = {kind[0]: first for first, kind in KINDS.items()}
+#: In no history.
+NOWHERE = Position("", 1)
 
 
 class Opened(NamedTuple):
@@ -47,6 +49,8 @@ class Opened(NamedTuple):
     subscriptions: Subscriptions
     #: The numbers of its publications, each greater than those before it.
     numbers: Iterator[int]
+    #: What is kept of a channel; ``None`` if nothing is of any.
+    find_retention: FindRetention | None
 
 
 class Channels:
@@ -90,25 +94,40 @@ class Channels:
         return read_broker(self._config)[0].startswith("memory:")
 
     def subscribe(
-        self, connection: AnyConnection, channel: str, *, limit: int, alone: bool = True
-    ) -> None:
+        self,
+        connection: AnyConnection,
+        channel: str,
+        *,
+        limit: int,
+        alone: bool = True,
+        since: str | None = None,
+        gap: str | BytesLike | None = None,
+    ) -> Subscription:
         """Subscribe a connection to a channel.
 
         :param limit: the channels that the connection may be subscribed to, at most; one more
             ends it with 1008.
         :param alone: whether its server runs no other processes.
+        :param since: the position up to which it has the messages, or ``"all"``.
+        :param gap: the message that it is sent where messages are missing.
         :raises ConnectionClosed: the connection is closed.
         """
         check_name(channel)
+        place = _read_since(since)
+        mark = None if gap is None else _make_message(gap)
         opened = self._get()
         if not alone and isinstance(opened.broker, MemoryBroker):
             self._warn()
-        if not opened.subscriptions.add(connection, channel, limit):
+        subscription = opened.subscriptions.add(connection, channel, limit, place, mark)
+        if subscription is None:
             logger.warning(
                 "%s: more than %d subscriptions (SOCK_MAX_SUBSCRIPTIONS)", connection.label, limit
             )
             connection.sender.fail(POLICY_VIOLATION, "too many subscriptions")
             connection.check_connected()
+            # It is closed by now, and that has raised.
+            subscription = Subscription(None, recovered=False)
+        return subscription
 
     def unsubscribe(self, connection: AnyConnection, channel: str) -> None:
         """End a subscription; there may be none."""
@@ -134,13 +153,13 @@ class Channels:
         channel: str,
         data: str | BytesLike,
         excluded: Collection[AnyConnection] = (),
-    ) -> bool:
+    ) -> Published:
         """Send a message to all subscribers, through the broker.
 
         Those in this process get it when the broker brings it back, so that all have one order;
         at once, where it brings nothing back, or cannot be reached.
 
-        :return: whether the broker has taken it.
+        :return: whether the broker has taken it; true in conditions if it has.
         """
         check_name(channel)
         with self._counting:
@@ -153,14 +172,18 @@ class Channels:
             opened = self._opening.made or self._get()
         except BrokerError:
             # Nobody can have subscribed yet.
-            return False
+            return NOT_TAKEN
+        if opened.find_retention is not None:
+            retention = opened.find_retention(channel)
+            if retention is not None:
+                return _publish_kept(opened, channel, first, payload, excluded, retention)
         broker, number = opened.broker, next(opened.numbers)
         subscribers = opened.subscriptions.get(channel)
         if subscribers is not None and not broker.brings_back:
             subscribers.send(SharedMessage(first, payload), excluded)
             subscribers = None
         if isinstance(broker, MemoryBroker):
-            return True
+            return TAKEN
         if subscribers is not None:
             subscribers.expect(number, SharedMessage(first, payload), excluded)
         is_taken = False
@@ -174,7 +197,7 @@ class Channels:
                 subscribers.taken(number, next(opened.numbers), is_deaf=is_deaf)
             else:
                 subscribers.send_own(number)
-        return is_taken
+        return TAKEN if is_taken else NOT_TAKEN
 
     def stats(self) -> dict[str, Any]:
         """Return the numbers of the channels in this process, by the names of :class:`Stats`."""
@@ -215,26 +238,27 @@ class Channels:
             _brokers.remove(opened.broker)
             opened.broker.close()
 
-    def _receive(self, channel: str, payload: bytes) -> None:
+    def _receive(self, channel: str, payload: bytes, position: Position | None = None) -> None:
         """Pass a publication from the broker on to its subscribers."""
         opened = self._opening.made
         if opened is None:
             # Nobody can have subscribed yet.
             return
-        name = channel[len(opened.prefix) :]
-        start = len(VERSION) + ORIGIN_SIZE
-        if payload[len(VERSION) : start] == opened.origin:
-            subscribers = opened.subscriptions.get(name)
-            if subscribers is not None:
-                subscribers.send_own(int.from_bytes(payload[start : HEAD_SIZE - 1], "big"))
+        subscribers = opened.subscriptions.get(channel[len(opened.prefix) :])
+        if subscribers is None:
             return
-        message = _read(payload)
+        if position is not None and isinstance(subscribers, KeptSubscribers):
+            subscribers.receive(position, payload)
+            return
+        origin, number = read_origin(payload)
+        if origin == opened.origin:
+            subscribers.send_own(number)
+            return
+        message = read(payload)
         if message is None:
             logger.warning("A publication on %r is not from flask-ws, and is left out.", channel)
             return
-        subscribers = opened.subscriptions.get(name)
-        if subscribers is not None:
-            subscribers.send(message)
+        subscribers.send(message)
 
     def _interrupted(self, channel: str | None) -> None:
         """Handle a possible loss of publications; on all channels, if none is named."""
@@ -249,6 +273,13 @@ class Channels:
             if found is not None:
                 found.interrupt()
 
+    def _changed(self, healer: Healer, reason: str | None) -> None:
+        """Handle that the broker has gone away, or is back."""
+        if reason is None:
+            healer.wake()
+        if self._on_change is not None:
+            self._on_change(reason)
+
     def _get(self) -> Opened:
         try:
             return self._opening.get()
@@ -258,14 +289,24 @@ class Channels:
 
     def _open(self) -> Opened:
         url, prefix = read_broker(self._config)
+        find_retention = read_history(self._config)
         broker = plugins.open_broker(url)
+        if find_retention is not None and not broker.keeps_history:
+            find_retention = None
+            logger.warning(
+                "SOCK_HISTORY has no effect: the broker, %s, keeps no history.",
+                type(broker).__name__,
+            )
+        healer = Healer()
         broker.on_interruption = self._interrupted
-        broker.on_change = self._on_change
+        broker.on_change = functools.partial(self._changed, healer)
         broker.start(self._receive)
         if not isinstance(broker, MemoryBroker):
             _brokers.add(broker)
-        subscriptions = Subscriptions(broker, prefix)
-        return Opened(broker, prefix, os.urandom(ORIGIN_SIZE), subscriptions, itertools.count())
+        origin = os.urandom(ORIGIN_SIZE)
+        make = functools.partial(_make_subscribers, broker, prefix, origin, find_retention, healer)
+        subscriptions = Subscriptions(broker, prefix, make)
+        return Opened(broker, prefix, origin, subscriptions, itertools.count(), find_retention)
 
     def _warn(self) -> None:
         if not self._warned:
@@ -279,27 +320,92 @@ class Channels:
 
 def _hand_over(opened: Opened, channel: str, first: int, payload: bytes, number: int) -> bool:
     """Hand a publication over to the broker; ``False`` if it cannot be reached."""
-    head = VERSION, opened.origin, number.to_bytes(NUMBER_SIZE, "big"), KINDS[first]
     try:
-        opened.broker.publish(opened.prefix + channel, b"".join((*head, payload)))
+        opened.broker.publish(opened.prefix + channel, pack(opened.origin, number, first, payload))
     except BrokerError as error:
-        opened.broker.went_away(str(error))
+        _note_failure(opened.broker, error)
         return False
     return True
 
 
-def _read(payload: bytes) -> SharedMessage | None:
-    """Read a publication of another process; ``None`` if it is none, or text that is not UTF-8."""
-    first = FIRST_BYTES.get(payload[HEAD_SIZE - 1]) if len(payload) >= HEAD_SIZE else None
-    if first is None or not payload.startswith(VERSION):
+def _note_failure(broker: Broker, error: BrokerError) -> None:
+    if not broker.is_away:
+        broker.went_away(str(error))
+
+
+def _publish_kept(
+    opened: Opened,
+    channel: str,
+    first: int,
+    payload: bytes,
+    excluded: Collection[AnyConnection],
+    retention: Retention,
+) -> Published:
+    """Publish on a channel with history."""
+    broker, number, name = opened.broker, next(opened.numbers), opened.prefix + channel
+    subscribers = opened.subscriptions.get(channel)
+    if subscribers is not None:
+        subscribers.expect(number, SharedMessage(first, payload), excluded)
+    position = None
+    try:
+        position = broker.publish_kept(name, pack(opened.origin, number, first, payload), retention)
+    except BrokerError as error:
+        _note_failure(broker, error)
+    finally:
+        if isinstance(subscribers, KeptSubscribers):
+            if position is None:
+                subscribers.send_own(number)
+            else:
+                is_deaf = broker.brings_back and broker.is_deaf(name)
+                subscribers.taken_at(number, next(opened.numbers), position, is_deaf=is_deaf)
+    return NOT_TAKEN if position is None else Published(True, str(position))
+
+
+def _make_subscribers(
+    broker: Broker,
+    prefix: str,
+    origin: bytes,
+    find_retention: FindRetention | None,
+    healer: Healer,
+    channel: str,
+) -> Subscribers:
+    """Make the object for the subscribers of a channel, with history or without."""
+    retention = None if find_retention is None else find_retention(channel)
+    if retention is None:
+        return Subscribers()
+    name = prefix + channel
+    in_memory = isinstance(broker, MemoryBroker)
+    return KeptSubscribers(
+        Source(
+            channel,
+            origin,
+            functools.partial(broker.read_history, name, retention),
+            (lambda: True) if in_memory else (lambda: not broker.is_deaf(name)),
+            # Memory waits for nothing: who publishes finds its message sent.
+            _heal_now if in_memory else healer.add,
+            healer.note_gap,
+        )
+    )
+
+
+def _heal_now(subscribers: KeptSubscribers) -> None:
+    # The broker has been closed: the process ends.
+    with contextlib.suppress(BrokerError):
+        subscribers.heal()
+
+
+def _read_since(since: object) -> Position | None:
+    """Read a position that a client may have sent: what is none is one of no history."""
+    if since is None:
         return None
-    data = payload[HEAD_SIZE:]
-    if first == TEXT and not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError:
-            return None
-    return SharedMessage(first, data)
+    if not isinstance(since, str):
+        raise TypeError(f"A position is text, not {type(since).__name__}.")
+    return ALL if since == "all" else Position.parse(since) or NOWHERE
+
+
+def _make_message(data: str | BytesLike) -> SharedMessage:
+    first, payload = encode(data)
+    return SharedMessage(first, bytes(payload))
 
 
 _brokers: set[Broker] = set()

@@ -1,21 +1,41 @@
-"""Which broker an app has, and what its channels may be called."""
+"""Which broker an app has, what its channels may be called, and what is kept of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fnmatch
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..exceptions import ConfigurationError
+from ..plugin.history import Retention
 
-__all__ = ["DEFAULT_URL", "MAX_NAME_SIZE", "URL_KEY", "check_name", "read_broker"]
+__all__ = [
+    "DEFAULT_URL",
+    "HISTORY_KEY",
+    "MAX_NAME_SIZE",
+    "URL_KEY",
+    "FindRetention",
+    "check_name",
+    "read_broker",
+    "read_history",
+]
 
 URL_KEY = "SOCK_BROKER_URL"
 PREFIX_KEY = "SOCK_BROKER_PREFIX"
+HISTORY_KEY = "SOCK_HISTORY"
 DEFAULT_URL = "memory://"
 DEFAULT_PREFIX = "flask_ws:"
 
 #: The most bytes that a channel's name may have in UTF-8. Clients may have chosen it.
 MAX_NAME_SIZE = 255
+#: The names of channels for which it is remembered what is kept of them.
+REMEMBERED = 4096
+
+#: Tells what is kept of a channel; ``None`` if nothing is.
+FindRetention = Callable[[str], "Retention | None"]
 
 
 def read_broker(config: Mapping[str, Any]) -> tuple[str, str]:
@@ -38,6 +58,64 @@ def read_broker(config: Mapping[str, Any]) -> tuple[str, str]:
     except UnicodeEncodeError as error:
         raise ConfigurationError(f"{PREFIX_KEY} has no UTF-8: {error.reason}.") from None
     return url, prefix
+
+
+def read_history(config: Mapping[str, Any]) -> FindRetention | None:
+    """Read an app's setting for the histories of channels.
+
+    A channel's name goes before patterns, and of these the first that matches counts.
+
+    :return: a function that finds what is kept of a channel; ``None`` if nothing is of any.
+    :raises ConfigurationError: the setting is wrong.
+    """
+    setting = config.get(HISTORY_KEY)
+    if not setting and (setting is None or setting == {}):
+        return None
+    if not isinstance(setting, Mapping):
+        raise ConfigurationError(
+            f'{HISTORY_KEY} must be a dictionary such as {{"chat:*": (100, 300)}}, not {setting!r}.'
+        )
+    names: dict[str, Retention] = {}
+    patterns: list[tuple[re.Pattern[str], Retention]] = []
+    for pattern, value in setting.items():
+        try:
+            check_name(pattern)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"{HISTORY_KEY}: {pattern!r}: {error}") from None
+        retention = _read_retention(pattern, value)
+        if any(char in pattern for char in "*?["):
+            patterns.append((re.compile(fnmatch.translate(pattern)), retention))
+        else:
+            names[pattern] = retention
+
+    @functools.lru_cache(REMEMBERED)
+    def find(channel: str) -> Retention | None:
+        found = names.get(channel)
+        if found is None:
+            matching = (each for pattern, each in patterns if pattern.match(channel))
+            found = next(matching, None)
+        return found
+
+    return find
+
+
+def _read_retention(pattern: str, value: object) -> Retention:
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        messages, seconds = value
+        is_right = (
+            isinstance(messages, int)
+            and isinstance(seconds, (int, float))
+            and not isinstance(messages, bool)
+            and not isinstance(seconds, bool)
+            and messages >= 1
+            and 0.001 <= seconds < math.inf
+        )
+        if is_right:
+            return Retention(messages, seconds)
+    raise ConfigurationError(
+        f"{HISTORY_KEY}: {pattern!r} must have the number of messages that are kept, at least 1, "
+        f"and the seconds, such as (100, 300), not {value!r}."
+    )
 
 
 def check_name(channel: object) -> None:

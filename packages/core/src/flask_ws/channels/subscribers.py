@@ -6,13 +6,15 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Collection
+from typing import Any
 
 from ..concurrency import HomeThread
 from ..connection.async_connection import AnyConnection, AsyncConnection
+from ..plugin.history import Position
 from ..protocol.shared import SharedMessage
 from .spreader import Round, spreader_for
 
-__all__ = ["Subscribers"]
+__all__ = ["Own", "Subscribers", "send_alone"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -114,6 +116,18 @@ def _report(connection: AnyConnection, error: Exception) -> None:
     logger.error("%s did not take a publication.", connection.label, exc_info=error)
 
 
+def send_alone(
+    connection: AnyConnection, messages: list[SharedMessage], later: list[Callable[[], object]]
+) -> None:
+    """Send one connection messages, without waiting.
+
+    :param later: gets the calls to make when the turn is over: they log, or may wait.
+    """
+    group = Group([connection])
+    for message in messages:
+        group.send(message, (), later)
+
+
 class Own:
     """A publication of this process that the broker is to bring back.
 
@@ -122,7 +136,7 @@ class Own:
     :param interruptions: how often publications may have been lost before it.
     """
 
-    __slots__ = ("excluded", "interruptions", "message", "taken")
+    __slots__ = ("excluded", "interruptions", "message", "position", "taken")
 
     def __init__(
         self, message: SharedMessage, excluded: Collection[AnyConnection], interruptions: int
@@ -132,6 +146,8 @@ class Own:
         self.interruptions = interruptions
         #: Once the broker has taken it, a number that all later ones are greater than.
         self.taken: int | None = None
+        #: And where it is in the channel's history, if that has one.
+        self.position: Position | None = None
 
 
 #: The groups of a channel on which nothing has been published yet, as on most.
@@ -167,7 +183,7 @@ class Subscribers:
         # Messages and bytes in the outboxes that may not be sent yet, for the spreader's limits.
         self._messages = self._size = 0
         # Messages to send, the lock that the sending thread holds, and that thread's identifier.
-        self._waiting: list[tuple[SharedMessage, Collection[AnyConnection]]] = []
+        self._waiting: list[Any] = []
         self._turn = threading.Lock()
         self._sending: int | None = None
         # What this process has published and the broker has not brought back yet, by numbers.
@@ -224,14 +240,7 @@ class Subscribers:
                 self._sending = me
                 try:
                     while waiting:
-                        message, excluded = waiting.pop(0)
-                        version, groups = self._grouped
-                        if version != self._version:
-                            groups = self._group()
-                        for group in groups:
-                            group.send(message, excluded, later)
-                            # By one thread at a time.
-                            self.deliveries += group.count(excluded)
+                        self._send_one(waiting.pop(0), later)
                 finally:
                     self._sending = None
                     turn.release()
@@ -240,6 +249,16 @@ class Subscribers:
         finally:
             for call in later:
                 call()
+
+    def _send_one(self, item: Any, later: list[Callable[[], object]]) -> None:
+        message, excluded = item
+        version, groups = self._grouped
+        if version != self._version:
+            groups = self._group()
+        for group in groups:
+            group.send(message, excluded, later)
+            # By one thread at a time.
+            self.deliveries += group.count(excluded)
 
     # What this process publishes, where the broker brings it back
 
@@ -276,8 +295,11 @@ class Subscribers:
             # What the broker took before it, and has not brought back, is lost or late.
             self._send_own(lambda other: other.taken is not None and other.taken < number)
             if own is not None:
-                self._waiting.append((own.message, own.excluded))
+                self._put_own(number, own)
         self._send_waiting()
+
+    def subscribed(self) -> None:
+        """Take note that the broker is subscribed now; it may not have been before."""
 
     def interrupt(self) -> None:
         """Send what this process has published and the broker may not bring back."""
@@ -289,8 +311,10 @@ class Subscribers:
     def _send_own(self, is_due: Callable[[Own], bool]) -> None:
         if self._owns:
             for number in [number for number, own in sorted(self._owns.items()) if is_due(own)]:
-                own = self._owns.pop(number)
-                self._waiting.append((own.message, own.excluded))
+                self._put_own(number, self._owns.pop(number))
+
+    def _put_own(self, number: int, own: Own) -> None:
+        self._waiting.append((own.message, own.excluded))
 
     def _group(self) -> list[Group]:
         # Read before the dictionary: after a change meanwhile, it is read again.

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from ..connection.async_connection import AnyConnection
 from ..plugin.brokers import Broker
-from .subscribers import Subscribers
+from ..plugin.history import Position
+from ..protocol.shared import SharedMessage
+from .kept import KeptSubscribers
+from .results import Subscription
+from .subscribers import Subscribers, send_alone
 
 __all__ = ["Subscriptions"]
 
 logger = logging.getLogger("flask_ws")
+
+#: For channels without history.
+NOTHING_MISSED = Subscription(None, recovered=True)
+UNKNOWN = Subscription(None, recovered=False)
 
 
 class Subscriptions:
@@ -23,11 +32,18 @@ class Subscriptions:
 
     :param broker: the broker, started.
     :param prefix: goes before the channels' names there.
+    :param make: makes the subscribers of a channel, of which there are none yet.
     """
 
-    def __init__(self, broker: Broker, prefix: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        prefix: str,
+        make: Callable[[str], Subscribers] = lambda _: Subscribers(),
+    ) -> None:
         self._broker = broker
         self._prefix = prefix
+        self._make = make
         self._lock = threading.Lock()
         # A channel is here as long as it has subscribers, or the broker is subscribed.
         self._channels: dict[str, Subscribers] = {}
@@ -57,11 +73,20 @@ class Subscriptions:
         """Return the connections that are subscribed to anything."""
         return list(self._own)
 
-    def add(self, connection: AnyConnection, channel: str, limit: int) -> bool:
+    def add(
+        self,
+        connection: AnyConnection,
+        channel: str,
+        limit: int,
+        since: Position | None = None,
+        gap: SharedMessage | None = None,
+    ) -> Subscription | None:
         """Subscribe a connection to a channel; returns when the broker has been told.
 
         :param limit: the channels that the connection may be subscribed to, at most.
-        :return: ``False`` if that would be one too many.
+        :param since: the position up to which it has the messages.
+        :param gap: what it is sent where messages are missing.
+        :return: ``None`` if that would be one too many.
         :raises ConnectionClosed: the connection is closed.
         """
         with self._lock:
@@ -69,11 +94,12 @@ class Subscriptions:
             connection.check_connected()
             own = self._own.get(connection, ())
             subscribers = self._channels.get(channel)
-            if channel not in own:
+            is_new = channel not in own
+            if is_new:
                 if len(own) >= limit:
-                    return False
+                    return None
                 if subscribers is None:
-                    subscribers = self._channels[channel] = Subscribers()
+                    subscribers = self._channels[channel] = self._make(channel)
                 subscribers.add(connection)
                 self._own.setdefault(connection, set()).add(channel)
         assert subscribers is not None
@@ -86,7 +112,17 @@ class Subscriptions:
                     # The connection may have ended meanwhile, and have left that to this thread.
                     self._tell(channel, subscribers)
                 raise
-        return True
+        if isinstance(subscribers, KeptSubscribers):
+            return (
+                subscribers.join(connection, since, gap) if is_new else subscribers.position(since)
+            )
+        if is_new and since is not None and gap is not None:
+            later: list[Callable[[], object]] = []
+            send_alone(connection, [gap], later)
+            for call in later:
+                call()
+        # Nothing is kept: what was missed is unknown.
+        return UNKNOWN if since is not None else NOTHING_MISSED
 
     def remove(self, connection: AnyConnection, channel: str) -> None:
         """End a subscription; there may be none."""
@@ -138,6 +174,7 @@ class Subscriptions:
             try:
                 if is_wanted:
                     self._broker.subscribe(self._prefix + channel)
+                    subscribers.subscribed()
                     is_told = True
                 else:
                     self._unsubscribe(channel)

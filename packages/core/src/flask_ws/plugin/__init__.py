@@ -2,6 +2,8 @@
 
 - ``hookspecs``: the hooks, and the :class:`ServerSocket` that one of them returns.
 - ``manager``: finds the installed plugins, calls them, and explains why none answered.
-- ``brokers``: the contract of a broker, and the broker for a single process.
+- ``brokers``: the contract of a broker.
+- ``history``: what brokers with a history deal in: positions, messages, how many are kept.
+- ``memory``: the broker for a single process.
 - ``sockets``: a socket from a file descriptor; taking what a server read ahead.
 """

@@ -1,14 +1,27 @@
-"""The broker contract: what carries publications between processes; and ``memory://``."""
+"""The broker contract: what carries publications between processes."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
-__all__ = ["Broker", "MemoryBroker"]
+from .history import History, Position, Retention
+
+__all__ = ["Broker", "Deliver"]
 
 logger = logging.getLogger("flask_ws")
+
+
+class Deliver(Protocol):
+    """What :meth:`Broker.start` is given."""
+
+    def __call__(self, channel: str, payload: bytes, position: Position | None = None) -> object:
+        """Deliver a publication.
+
+        :param position: that of a message of :meth:`Broker.publish_kept`.
+        """
 
 
 class Broker:
@@ -38,6 +51,10 @@ class Broker:
     #: called.
     brings_back = False
 
+    #: Whether channels can have a history (``SOCK_HISTORY``): :meth:`publish_kept` and
+    #: :meth:`read_history` work.
+    keeps_history = False
+
     #: Set by flask-ws: called by :meth:`interrupted`.
     on_interruption: Callable[[str | None], object] | None = None
     #: Set by flask-ws: called with a reason by :meth:`went_away`, and with ``None`` by
@@ -48,7 +65,7 @@ class Broker:
         self._state_lock = threading.Lock()
         self._away = False
 
-    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+    def start(self, deliver: Deliver) -> None:
         """Get ready; called once, before anything else.
 
         A failure to connect is no error here: the broker keeps trying. What a process may not
@@ -68,6 +85,39 @@ class Broker:
         :param payload: what the other processes' ``deliver`` is to get.
         :raises BrokerError: they cannot be reached now. Raised within a second or two at
             most, and at once if the broker is known to be unreachable.
+        """
+        raise NotImplementedError
+
+    def publish_kept(self, channel: str, payload: bytes, retention: Retention) -> Position:
+        """Publish a message and keep it; called only where :attr:`keeps_history` is true.
+
+        In one step it gets the next offset, is added to the channel's history, and is sent to all
+        processes that are subscribed, this one included: their ``deliver`` gets its position,
+        too, and the messages of a channel in the order of their positions. What is older than
+        ``retention`` allows is dropped. A history that is begun anew, since there was none or it
+        was lost, has a new epoch; a channel without messages keeps its epoch for a day or so.
+
+        :param channel: the channel's name, with the prefix.
+        :param payload: what ``deliver`` and :meth:`read_history` are to give.
+        :param retention: how much of the channel is kept.
+        :return: the message's position.
+        :raises BrokerError: as for :meth:`publish`.
+        """
+        raise NotImplementedError
+
+    def read_history(
+        self, channel: str, retention: Retention, since: Position | None = None
+    ) -> History:
+        """Return a channel's position, and what was kept after another.
+
+        Called only where :attr:`keeps_history` is true, and by threads of flask-ws's own, too. A
+        channel on which nothing was published has a position as well.
+
+        :param channel: the channel's name, with the prefix.
+        :param retention: how much of it is kept; what is older is left out.
+        :param since: the position whose later messages are wanted, as far as they are kept; all
+            that are kept, if its epoch is not the channel's. ``None`` for no messages.
+        :raises BrokerError: as for :meth:`publish`.
         """
         raise NotImplementedError
 
@@ -121,15 +171,16 @@ class Broker:
         return self._away
 
     def went_away(self, reason: str) -> None:
-        """Log once that the broker cannot be reached; flask-ws calls it, too.
+        """Log once that the broker cannot be reached; flask-ws calls it, too, if a call fails.
 
         :param reason: what happened, without passwords.
         """
         with self._state_lock:
-            if self._away:
-                return
-            self._away = True
+            was_away, self._away = self._away, True
+        # Each time: something may have arrived since the last.
         self.interrupted()
+        if was_away:
+            return
         logger.warning(
             "The broker is away: publications reach this process's subscribers only. %s", reason
         )
@@ -155,22 +206,3 @@ class Broker:
         logger.warning("The broker is back: publications reach all processes again.")
         if self.on_change is not None:
             self.on_change(None)
-
-
-class MemoryBroker(Broker):
-    """``memory://``: there are no other processes."""
-
-    def start(self, deliver: Callable[[str, bytes], object]) -> None:
-        """Do nothing."""
-
-    def publish(self, channel: str, payload: bytes) -> None:
-        """Do nothing."""
-
-    def subscribe(self, channel: str) -> None:
-        """Do nothing."""
-
-    def unsubscribe(self, channel: str) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""

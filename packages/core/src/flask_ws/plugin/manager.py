@@ -21,8 +21,9 @@ import pluggy
 from ..exceptions import ConfigurationError, FlaskWSError, NoSocket
 from ..once import NotYetError, Once
 from . import hookspecs
-from .brokers import Broker, MemoryBroker
+from .brokers import Broker
 from .hookspecs import PROJECT, ServerSocket
+from .memory import MemoryBroker
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

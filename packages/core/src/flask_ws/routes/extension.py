@@ -16,7 +16,8 @@ from werkzeug.routing import Rule
 
 from ..budget import budget
 from ..channels.channels import Channels
-from ..channels.settings import read_broker
+from ..channels.results import Published
+from ..channels.settings import read_broker, read_history
 from ..connection.async_connection import AnyConnection
 from ..exceptions import ConfigurationError
 from ..http.admission import check_room
@@ -195,7 +196,7 @@ class Sock:
         data: str | BytesLike,
         *,
         exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None = None,
-    ) -> bool:
+    ) -> Published:
         """Broadcast a message to all subscribers of a channel, in this process and in the others.
 
         It may be called from any thread, in an app context: from a view, a handler, or another
@@ -212,9 +213,10 @@ class Sock:
             ``memoryview`` as binary.
         :param exclude: a connection that does not get the message, such as the one that it came
             from, or several.
-        :return: ``True``; ``False`` if the broker is unreachable, and the message has reached the
-            subscribers in this process only. The log has a line when it becomes unreachable and
-            one when it is reachable again.
+        :return: an object that is true if the broker has the message, with the position of the
+            message in the channel's history (``SOCK_HISTORY``). It is false if the broker is
+            unreachable, and the message has reached the subscribers in this process only. The log
+            has a line when it becomes unreachable and one when it is reachable again.
         :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
         :raises ValueError: the channel's name is empty, longer than 255 bytes of UTF-8, or has a
             lone surrogate.
@@ -234,7 +236,7 @@ class Sock:
         *,
         exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None = None,
         **kwargs: Any,
-    ) -> bool:
+    ) -> Published:
         """Broadcast ``data`` as JSON, in a text message, to all subscribers of a channel.
 
         :param channel: the channel's name.
@@ -311,6 +313,7 @@ class AppState:
         self.read()
         # A wrong URL is reported now; each process opens a broker of its own later.
         plugins.open_broker(read_broker(app.config)[0])
+        read_history(app.config)
         #: The app's channels.
         self.channels = Channels(app.config, functools.partial(tell_of_broker, app))
 

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -16,66 +15,19 @@ from flask_ws.exceptions import BrokerError, ConfigurationError
 from flask_ws.plugin.brokers import Broker
 from flask_ws.plugin.manager import plugins
 
+from .broker_history import HistoryTests
+from .broker_process import END, NAMES, PATIENCE, PAYLOADS, Process, at_once, wait_until
 from .proxy import Proxy
 
-__all__ = ["BrokerSuite"]
+__all__ = ["PATIENCE", "BrokerSuite", "Process"]
 
-#: Seconds that any step may take, also on a busy machine.
-PATIENCE = 10.0
 #: Seconds within which an unreachable broker raises.
 SOON = 5.0
-
-#: Names that a broker might interpret as patterns, paths or keys.
-NAMES = (
-    "plain",
-    # Names that differ by case, by spaces, or in how an accent is written.
-    "Plain",
-    " plain",
-    "plain ",
-    "plainé",
-    "plaine\N{COMBINING ACUTE ACCENT}",
-    "with space",
-    "ünï¢ode",
-    "a*?[b]^\\c",
-    "a.b/c:d{e}",
-    "x" * 500,
-)
-#: Payloads that a broker might decode, cut or merge.
-PAYLOADS = (b"text", b"text", b"", b"\0\r\n\xff\n", bytes(range(256)) * 4096)
-#: The start of the payload that a test publishes last.
-END = b"the last: "
 #: A password that may appear in no message.
 SECRET = "5ecret"  # noqa: S105 (of nothing)
 
 
-class Process:
-    """A broker in one process, and what it has delivered."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.broker = broker
-        self.delivered: list[tuple[str, bytes]] = []
-        self._condition = threading.Condition()
-        broker.start(self._deliver)
-
-    def _deliver(self, channel: str, payload: bytes) -> None:
-        with self._condition:
-            self.delivered.append((channel, payload))
-            self._condition.notify_all()
-
-    def has(self, channel: str, payload: bytes) -> bool:
-        """Tell whether a payload has been delivered."""
-        with self._condition:
-            return (channel, payload) in self.delivered
-
-    def await_payload(self, payload: bytes) -> None:
-        """Wait until a payload has been delivered."""
-        with self._condition:
-            assert self._condition.wait_for(
-                lambda: any(found == payload for _, found in self.delivered), PATIENCE
-            ), f"{payload[:40]!r} was not delivered within {PATIENCE} s"
-
-
-class BrokerSuite:
+class BrokerSuite(HistoryTests):
     """Tests of a broker, to be derived from by the author of one.
 
     ::
@@ -198,7 +150,7 @@ class BrokerSuite:
                 for payload in payloads:
                     publisher.broker.publish(channel, payload)
 
-            _at_once(lambda: publish("a"), lambda: publish("b"), lambda: publish("c"))
+            at_once(lambda: publish("a"), lambda: publish("b"), lambda: publish("c"))
             self.check(process, "a", payloads)
 
     def test_one_that_brings_back_has_one_order_for_all(self) -> None:
@@ -211,7 +163,7 @@ class BrokerSuite:
                 for number in range(100):
                     process.broker.publish("a", f"{name} {number}".encode())
 
-            _at_once(lambda: publish(one, "one"), lambda: publish(other, "other"))
+            at_once(lambda: publish(one, "one"), lambda: publish(other, "other"))
             assert not one.broker.is_deaf("a")
             one.broker.publish("a", END)
             one.await_payload(END)
@@ -230,7 +182,7 @@ class BrokerSuite:
             publisher.broker.publish("a", b"wanted")
             self.check(process, "b", [b"wanted"])
 
-    def test_many_threads_subscribe_and_unsubscribe_at_once(self) -> None:
+    def test_many_threads_subscribe_and_unsubscribeat_once(self) -> None:
         """The subscriptions that remain are served, and no others."""
         with self.process() as process, self.process() as publisher:
 
@@ -241,7 +193,7 @@ class BrokerSuite:
                 process.broker.subscribe(name)
 
             names = [f"channel {number}" for number in range(8)]
-            _at_once(*[lambda name=name: change(name) for name in names])
+            at_once(*[lambda name=name: change(name) for name in names])
             for name in names:
                 publisher.broker.publish(name, name.encode())
             self.check(process, names[0], [name.encode() for name in names])
@@ -257,7 +209,7 @@ class BrokerSuite:
         before = set(threading.enumerate())
         with self.listening("a") as process:
             process.broker.publish("a", b"")
-        _wait_until(lambda: set(threading.enumerate()) <= before, "all threads to end")
+        wait_until(lambda: set(threading.enumerate()) <= before, "all threads to end")
 
     def test_closing_frees_all_descriptors(self) -> None:
         """Those of connections included."""
@@ -266,7 +218,7 @@ class BrokerSuite:
         before = _count_descriptors()
         with self.listening("a") as process, self.process() as publisher:
             publisher.broker.publish("a", b"")
-        _wait_until(lambda: _count_descriptors() <= before, "descriptors to be freed")
+        wait_until(lambda: _count_descriptors() <= before, "descriptors to be freed")
 
     def test_after_closing_nothing_comes(self) -> None:
         """Even if channels were subscribed to."""
@@ -290,11 +242,11 @@ class BrokerSuite:
                     process.broker.subscribe(channel)
                 self.publish_until_delivered(publisher, process, "a")
                 proxy.cut()
-                _wait_until(lambda: process.broker.is_away, "the broker to notice the cut")
+                wait_until(lambda: process.broker.is_away, "the broker to notice the cut")
                 proxy.restore()
                 for channel in ("a", "b"):
                     self.publish_until_delivered(publisher, process, channel)
-                _wait_until(lambda: not process.broker.is_away, "the broker to say that it is back")
+                wait_until(lambda: not process.broker.is_away, "the broker to say that it is back")
 
     def test_what_is_subscribed_to_while_away_is_heard_afterwards(self) -> None:
         """What is unsubscribed from meanwhile is not."""
@@ -306,7 +258,7 @@ class BrokerSuite:
                 process.broker.subscribe("left")
                 self.publish_until_delivered(publisher, process, "left")
                 proxy.cut()
-                _wait_until(lambda: process.broker.is_away, "the broker to notice the cut")
+                wait_until(lambda: process.broker.is_away, "the broker to notice the cut")
                 _soon(lambda: process.broker.subscribe("joined"), "subscribe() waits")
                 _soon(lambda: process.broker.unsubscribe("left"), "unsubscribe() waits")
                 proxy.restore()
@@ -350,7 +302,7 @@ class BrokerSuite:
                 publisher.broker.publish(channel, payload)
             return process.has(channel, payload)
 
-        _wait_until(is_delivered, f"a publication on {channel!r} to arrive", every=0.1)
+        wait_until(is_delivered, f"a publication on {channel!r} to arrive", every=0.1)
 
     # URLs
 
@@ -395,26 +347,12 @@ class BrokerSuite:
         assert process.delivered == []
 
 
-def _at_once(*functions: Callable[[], object]) -> None:
-    with ThreadPoolExecutor(len(functions)) as pool:
-        for future in [pool.submit(function) for function in functions]:
-            future.result(PATIENCE)
-
-
 def _refusal(url: str) -> ConfigurationError | None:
     try:
         plugins.open_broker(url)
     except ConfigurationError as error:
         return error
     return None
-
-
-def _wait_until(probe: Callable[[], bool], what: str, *, every: float = 0.01) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not probe():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {PATIENCE} s: {what}")
-        time.sleep(every)
 
 
 def _soon(function: Callable[[], object], complaint: str) -> None:

@@ -21,6 +21,7 @@ import flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
+from ..channels.results import Published, Subscription
 from ..sparing import warn_sparingly
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def check_result(handler: Callable[..., object], result: object) -> None:
 
     :raises TypeError: it is a coroutine or a generator, which has not begun to run.
     """
-    if result is None:
+    if result is None or isinstance(result, (Published, Subscription)):
+        # Such as a lambda's.
         return
     if inspect.iscoroutine(result):
         result.close()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from ..channels.channels import Channels
+from ..channels.results import Subscription
 from ..connection.async_connection import AnyConnection, AsyncConnection
 from ..connection.endpoint import NORMAL_CLOSURE, read_json, write_json
 from ..protocol.frames import BytesLike
@@ -193,7 +194,13 @@ class AsyncWebSocket:
         message = await self.receive(timeout)
         return None if message is None else read_json(self._loads, message)
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(
+        self,
+        channel: str,
+        *,
+        since: str | None = None,
+        gap: str | BytesLike | None = None,
+    ) -> Subscription:
         """Receive what is published on a channel from now on, until the connection ends.
 
         Its messages go straight to the client (see :meth:`Sock.publish`). To subscribe twice is
@@ -201,13 +208,19 @@ class AsyncWebSocket:
         with 1008.
 
         :param channel: the channel's name, any text; it need not exist.
+        :param since: the position up to which the client has the messages, or ``"all"``, as for
+            :meth:`WebSocket.subscribe`.
+        :param gap: a message that the client is sent where messages are missing.
+        :return: the channel's position now, and whether all that came after ``since`` is sent.
         :raises ConnectionClosed: the connection is closed.
         :raises ValueError: the name is empty, longer than 255 bytes of UTF-8, or has a lone
             surrogate, as a client's JSON may.
         """
         alone = not self.environ.get("wsgi.multiprocess")
         subscribe, limit = self._channels.subscribe, self._max_subscriptions
-        await self._beside(subscribe, self._connection, channel, limit=limit, alone=alone)
+        return await self._beside(
+            subscribe, self._connection, channel, limit=limit, alone=alone, since=since, gap=gap
+        )
 
     async def unsubscribe(self, channel: str) -> None:
         """Receive no more of a channel. It does nothing where there is no subscription.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..channels.channels import Channels
+from ..channels.results import Subscription
 from ..connection.connection import Connection
 from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, check_close
 from ..options import Options
@@ -93,15 +94,32 @@ class WebSocket(Endpoint):
         self._closed_by = threading.get_ident()
         super().close(*read_close(code, reason, message))
 
-    def subscribe(self, channel: str) -> None:
+    def subscribe(
+        self,
+        channel: str,
+        *,
+        since: str | None = None,
+        gap: str | BytesLike | None = None,
+    ) -> Subscription:
         """Receive what is published on a channel from now on, until the connection ends.
 
         Its messages go straight to the client (see :meth:`Sock.publish`). To subscribe twice is
         to subscribe once. One channel more than ``SOCK_MAX_SUBSCRIPTIONS`` closes the connection
         with 1008.
 
+        Where the channel has a history (``SOCK_HISTORY``), the client can first be sent what it
+        has missed, in order, and each message once. What does not fit into ``SOCK_MAX_OUTBOX``
+        closes the connection with 1013.
+
         :param channel: the channel's name, any text; it need not exist.
+        :param since: the position up to which the client has the messages, as :meth:`Sock.publish`
+            or an earlier subscription has told it; ``"all"`` for everything that is kept. A text
+            that is no position is a gap.
+        :param gap: a message that the client is sent where messages are missing: before those
+            that could be recovered, or later, should the broker lose some.
+        :return: the channel's position now, and whether all that came after ``since`` is sent.
         :raises ConnectionClosed: the connection is closed.
+        :raises TypeError: ``since`` is no text, or ``gap`` no message.
         :raises ValueError: the name is empty, longer than 255 bytes of UTF-8, or has a lone
             surrogate, as a client's JSON may.
         """
@@ -109,7 +127,14 @@ class WebSocket(Endpoint):
         # Set before the subscription exists, so that its end is never missed.
         connection.when_released = self._channels.forget
         alone = not self.environ.get("wsgi.multiprocess")
-        self._channels.subscribe(connection, channel, limit=self._max_subscriptions, alone=alone)
+        return self._channels.subscribe(
+            connection,
+            channel,
+            limit=self._max_subscriptions,
+            alone=alone,
+            since=since,
+            gap=gap,
+        )
 
     def unsubscribe(self, channel: str) -> None:
         """Receive no more of a channel. Does nothing if there is no subscription.

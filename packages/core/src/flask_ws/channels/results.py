@@ -1,0 +1,69 @@
+"""What publishing and subscribing tell the app."""
+
+from __future__ import annotations
+
+__all__ = ["NOT_TAKEN", "TAKEN", "Published", "Subscription"]
+
+
+class Published:
+    """What :meth:`Sock.publish` returns: true when the broker has the message.
+
+    :param is_taken: whether it has.
+    :param position: the message's position.
+    """
+
+    __slots__ = ("_is_taken", "position")
+
+    def __init__(self, is_taken: bool, position: str | None = None) -> None:
+        self._is_taken = is_taken
+        #: The position of the message in the channel's history: opaque text for
+        #: ``ws.subscribe(since=...)``. ``None`` for a channel without history, and if the broker
+        #: does not have the message.
+        self.position = position
+
+    def __bool__(self) -> bool:
+        return self._is_taken
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, bool):
+            return self._is_taken is other
+        if isinstance(other, Published):
+            return (self._is_taken, self.position) == (other._is_taken, other.position)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._is_taken)
+
+    def __repr__(self) -> str:
+        position = "" if self.position is None else f" {self.position}"
+        return f"<Published {self._is_taken}{position}>"
+
+
+TAKEN, NOT_TAKEN = Published(True), Published(False)
+
+
+class Subscription:
+    """What :meth:`WebSocket.subscribe` returns.
+
+    :param position: the channel's position.
+    :param recovered: whether nothing is missing.
+    """
+
+    __slots__ = ("position", "recovered")
+
+    def __init__(self, position: str | None, *, recovered: bool) -> None:
+        #: The channel's position now: opaque text for a later ``since``. The client gets what
+        #: comes after it, and has been sent what was missed before it. ``None`` for a channel
+        #: without history, and if the broker is unreachable.
+        self.position = position
+        #: Whether everything after ``since`` is sent: ``False`` means a gap. Without ``since``,
+        #: and with ``"all"``, it is ``True``.
+        self.recovered = recovered
+
+    @property
+    def gap(self) -> bool:
+        """Whether messages after ``since`` are missing, or may be."""
+        return not self.recovered
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self.position} {'recovered' if self.recovered else 'with a gap'}>"
