@@ -42,12 +42,14 @@ NAMES = {
 }
 
 TESTING_NAMES = {
+    "AsyncClientWebSocket",
     "BrokerSuite",
     "Capabilities",
     "ClientWebSocket",
     "HandshakeRefused",
     "ServerSuite",
     "Setup",
+    "aconnect",
     "connect",
 }
 

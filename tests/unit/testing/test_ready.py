@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_ws import Sock, WebSocket, WebSocketView
+from flask_ws import AsyncWebSocket, AsyncWebSocketView, Sock, WebSocket, WebSocketView
 from flask_ws.testing import connect
 
 #: Seconds for what must come to pass.
@@ -48,6 +49,28 @@ def test_on_open_has_returned(app: Flask, sock: Sock) -> None:
         with app.app_context():
             sock.publish("news", "hello")
         assert (ws.receive(), ws.receive()) == ("not enough", "hello")
+
+
+@pytest.mark.parametrize("kind", ["handler", "view"])
+def test_connect_waits_for_async_ones_too(app: Flask, sock: Sock, kind: str) -> None:
+    class View(AsyncWebSocketView):
+        async def on_open(self, ws: AsyncWebSocket) -> None:
+            await asyncio.sleep(STEP)
+            await ws.subscribe("news")
+
+    async def handler(ws: AsyncWebSocket) -> None:
+        await asyncio.sleep(STEP)
+        await ws.subscribe("news")
+        await ws.receive()
+
+    target: Any = View if kind == "view" else handler
+    sock.route("/news")(target)
+    with connect(app, "/news") as ws:
+        # It is told, and has not been waited for as long as it may be.
+        assert ws._call._ready.is_set()
+        with app.app_context():
+            sock.publish("news", "hello")
+        assert ws.receive() == "hello"
 
 
 FIRST_USES: dict[str, Any] = {

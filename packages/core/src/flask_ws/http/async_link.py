@@ -146,6 +146,7 @@ class AsyncLink(Link):
         tell = environ.get(ON_EXCEPTION)
         if tell is not None:
             self._report = functools.partial(report, tell=tell)
+        ready = environ.get(ON_READY)
         # Before the context is copied: what is copied of it has this one.
         environ = lighten(environ)
         move_request(environ)
@@ -165,7 +166,6 @@ class AsyncLink(Link):
         connection.begin(head, early, head_size(environ))
         connection.when_closed = self._on_closed
         connection.when_released = self._on_released
-        ready = environ.get(ON_READY)
         if ready is not None:
             self._ready = functools.partial(ready, connection)
         self.ws = self._make_websocket(environ)

@@ -9,6 +9,7 @@ if "pytest" in sys.modules:
     # Before that module is imported: failing assertions then show their values.
     sys.modules["pytest"].register_assert_rewrite(f"{__name__}.brokers")
 
+from .async_client import AsyncClientWebSocket, aconnect
 from .brokers import BrokerSuite
 from .client import ClientWebSocket, HandshakeRefused, connect
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from .suite.setups import Capabilities, Setup
 
 __all__ = [
+    "AsyncClientWebSocket",
     "BrokerSuite",
     "Capabilities",
     "ClientWebSocket",
     "HandshakeRefused",
     "ServerSuite",
     "Setup",
+    "aconnect",
     "connect",
 ]
 
