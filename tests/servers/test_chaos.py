@@ -55,7 +55,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @on_main
 class TestChaos(OurServers):
-    @pytest.mark.timeout(SECONDS + 180)
+    @pytest.mark.timeout(2 * SECONDS + 180)
     def test_nothing_is_lost_and_nothing_is_left_after_chaos(
         self, launch: Launch, setup: OurSetup, redis_server: RedisServer
     ) -> None:
