@@ -55,7 +55,7 @@ nitpick_ignore_regex = [
         ),
     ),
     ("py:class", r"flask_ws\.concurrency\.(Event|Lock|T)"),
-    ("py:class", r"BytesLike|WSGIEnvironment"),
+    ("py:class", r"BytesLike|Handler|WSGIEnvironment"),
 ]
 
 # Quotes become typographic, but no dashes: "--threads" is what one types.

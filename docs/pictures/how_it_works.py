@@ -21,7 +21,7 @@ BOXES = (
         ("before_request, session,", "login_required, abort()"),
     ),
     (570, 46, 150, 92, True, "flask-ws", ("answers 101, and", "takes the socket")),
-    (166, 196, 172, 92, True, "Handler", ("a function with a thread:", "it may block")),
+    (166, 196, 172, 92, True, "Handler", ("def, with a thread;", "async def, without one")),
     (357, 196, 172, 92, True, "Event view", ("a class: no thread", "while it is idle")),
     (548, 196, 172, 92, True, "Channel", ("from anywhere to all", "subscribers, by Redis")),
 )
