@@ -237,17 +237,29 @@ class Concurrency:
         """
         if not is_monkey_patched():
             return _poll(fd, timeout, write=True)
-        # Another greenlet may close the descriptor, and an event loop that still has its number
-        # then aborts the process.
+        return self.wait_on_duplicate(fd, lambda other: _poll(other, timeout, write=True))
+
+    def wait_on_duplicate(self, fd: int, wait: Callable[[int], bool]) -> bool:
+        """Wait for a socket by a duplicate of its file descriptor; for primitives of greenlets.
+
+        Another greenlet may close the descriptor meanwhile, and an event loop that still has its
+        number may abort the process; or another greenlet may be waiting for it, and the event loop
+        allows one for each.
+
+        :param fd: the file descriptor.
+        :param wait: waits for the duplicate.
+        :return: what that returns; ``True`` after a moment where there is no descriptor for a
+            duplicate, so that the caller tries again.
+        """
         try:
             other = os.dup(fd)
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise
-            time.sleep(SHORTAGE_LOOK)
+            self.event().wait(SHORTAGE_LOOK)
             return True
         try:
-            return _poll(other, timeout, write=True)
+            return wait(other)
         finally:
             os.close(other)
 

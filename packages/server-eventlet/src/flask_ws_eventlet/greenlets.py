@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _socket
 import contextlib
-import errno
 import logging
 import os
 from collections.abc import Callable
@@ -18,11 +17,6 @@ import eventlet.semaphore
 from flask_ws import Concurrency, HomeThread
 
 __all__ = ["greenlets"]
-
-#: Seconds until a socket is tried again if there is no file descriptor to wait with.
-SHORTAGE_LOOK = 0.02
-#: No more file descriptors: in the process, or in the system.
-SHORTAGES = (errno.EMFILE, errno.ENFILE)
 
 #: Identifies threads, not greenlets, even if the process is monkey-patched.
 get_thread: Callable[[], int] = eventlet.patcher.original("threading").get_ident
@@ -144,17 +138,7 @@ class Greenlets(Concurrency):
         """Let other greenlets run until ``fd`` can be written."""
         # The hub allows one waiting greenlet for each descriptor. Another one may wait for the same
         # socket in its own send, so this one waits with a duplicate.
-        try:
-            other = os.dup(fd)
-        except OSError as error:
-            if error.errno not in SHORTAGES:
-                raise
-            eventlet.sleep(SHORTAGE_LOOK)
-            return True
-        try:
-            return _wait(other, timeout, write=True)
-        finally:
-            os.close(other)
+        return self.wait_on_duplicate(fd, lambda other: _wait(other, timeout, write=True))
 
 
 def _wait(fd: int, timeout: float | None, **direction: bool) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable
@@ -17,11 +16,6 @@ import gevent.socket
 from flask_ws import Concurrency, HomeThread
 
 __all__ = ["greenlets"]
-
-#: Seconds until a socket is tried again if there is no file descriptor to wait with.
-SHORTAGE_LOOK = 0.02
-#: No more file descriptors: in the process, or in the system.
-SHORTAGES = (errno.EMFILE, errno.ENFILE)
 
 #: Identifies threads, not greenlets, even if the process is monkey-patched.
 get_thread = gevent.monkey.get_original("_thread", "get_ident")
@@ -91,19 +85,8 @@ class Greenlets(Concurrency):
 
     def wait_writable(self, fd: int, timeout: float | None) -> bool:
         """Let other greenlets run until ``fd`` can be written."""
-        # A duplicate: the thread that ends the connection closes its descriptor, and an event loop
-        # that still waits for that number aborts the process.
-        try:
-            other = os.dup(fd)
-        except OSError as error:
-            if error.errno not in SHORTAGES:
-                raise
-            gevent.sleep(SHORTAGE_LOOK)
-            return True
-        try:
-            return _wait(gevent.socket.wait_write, other, timeout)
-        finally:
-            os.close(other)
+        wait = gevent.socket.wait_write
+        return self.wait_on_duplicate(fd, lambda other: _wait(wait, other, timeout))
 
 
 def _wait(wait: Callable[..., object], fd: int, timeout: float | None) -> bool:

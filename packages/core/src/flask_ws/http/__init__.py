@@ -3,6 +3,7 @@
 - ``detach``: the middleware that all requests pass; threads of our own, for servers with few.
 - ``gateway``: a handshake between server and app, in WSGI.
 - ``handshake``: whether a request is a handshake that can be accepted; refusals.
+- ``refusal``: refusals whose reason only the log says.
 - ``admission``: whether there is room for one more connection.
 - ``head``: the head of the 101, and the response in place of a 101 that is not flask-ws's.
 - ``takeover``: taking the socket from the server.

@@ -14,6 +14,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from ..loop.drain import drain, handshake_rate
 from ..loop.monitor import monitor_for
 from ..system import count_descriptors, descriptor_limit
+from .refusal import Refusal
 
 if TYPE_CHECKING:
     from ..options import Options
@@ -82,7 +83,7 @@ def check_room(server_socket: ServerSocket, options: Options) -> None:
         )
 
 
-class Full(ServiceUnavailable):
+class Full(Refusal, ServiceUnavailable):
     """503: the process has no room for one more.
 
     :param why: which limit was reached; for the log only, clients are not told.
@@ -92,8 +93,7 @@ class Full(ServiceUnavailable):
 
     def __init__(self, why: str) -> None:
         # Not the same for all: else they come back together.
-        super().__init__(retry_after=random.randint(1, 2 * RETRY_AFTER - 1))  # noqa: S311
-        self.why = why
+        super().__init__(why, retry_after=random.randint(1, 2 * RETRY_AFTER - 1))  # noqa: S311
 
 
 def too_many_connections(options: Options) -> ServiceUnavailable:

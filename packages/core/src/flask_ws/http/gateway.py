@@ -28,6 +28,7 @@ from .head import (
     spoilt,
 )
 from .link import Link
+from .refusal import reason
 from .register import log_refusal
 
 if TYPE_CHECKING:
@@ -175,9 +176,7 @@ class Gateway:
             except HTTPException as error:
                 self._switching = False
                 response.close()
-                log_refusal(
-                    flask.request, error.code, getattr(error, "why", None) or error.description
-                )
+                log_refusal(flask.request, error.code, reason(error) or error.description)
                 return error.get_response(environ)(environ, late)
             finally:
                 self._switching = False

@@ -26,6 +26,7 @@ from werkzeug.wrappers import Request
 from ..options import Options
 from ..protocol.deflate import DeflateParameters, negotiate
 from ..wording import one_line, shown_address, shown_path
+from .refusal import Refusal, reason
 from .register import log_refusal
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class UpgradeRequired(HTTPException):
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
         ]
+
+
+class ForeignOrigin(Refusal, Forbidden):
+    """403: the browser shows another site's page."""
+
+    description = "Pages of this origin may not connect here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +159,12 @@ def check(request: Request, options: Options) -> Handshake:
     return Handshake(accept, subprotocol, deflate, headers)
 
 
-def refuse(request: Request, error: HTTPException, why: str = "") -> NoReturn:
+def refuse(request: Request, error: HTTPException) -> NoReturn:
     """Log the refusal of a handshake in one line, and raise it.
 
     :param error: the refusal; the client gets its description.
-    :param why: what only the log says, because the client is not to know it. By default the
-        refusal's ``why``, if it has one.
     """
-    text = f"{error.description} {why or getattr(error, 'why', '')}".rstrip()
+    text = f"{error.description} {reason(error)}".rstrip()
     log_refusal(request, error.code, text)
     if EXPLAIN in request.environ:
         error.description = text
@@ -218,11 +223,10 @@ def _check_origin(request: Request, options: Options) -> None:
     advice += "of the route."
     if allowed is None:
         advice += _explain_host(_place(origin), _place(f"//{request.host}"))
-    refuse(
-        request,
-        Forbidden("Pages of this origin may not connect here."),
-        f"Origin {origin!r} is not allowed for host {request.host!r} (allowed: {wanted}). {advice}",
+    why = (
+        f"Origin {origin!r} is not allowed for host {request.host!r} (allowed: {wanted}). {advice}"
     )
+    refuse(request, ForeignOrigin(why))
 
 
 def _explain_host(origin: tuple[str, int | None], host: tuple[str, int | None]) -> str:

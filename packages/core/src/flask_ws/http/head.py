@@ -12,6 +12,7 @@ import flask
 from werkzeug.exceptions import InternalServerError
 
 from .handshake import Handshake
+from .refusal import Refusal
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -61,15 +62,14 @@ NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
-class Unsendable(InternalServerError):
+class Unsendable(Refusal, InternalServerError):
     """500: the app has set a header that cannot be on a 101.
 
     :param fault: what is wrong with it; for the log.
     """
 
     def __init__(self, fault: str) -> None:
-        super().__init__()
-        self.why = f"{fault}: an after_request function, or middleware, has set it."
+        super().__init__(f"{fault}: an after_request function, or middleware, has set it.")
 
 
 def is_switch(status: str) -> bool:
