@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from flask_ws import AsyncWebSocket, AsyncWebSocketView, Sock, WebSocket, WebSocketView
-from flask_ws.testing import connect
+from flask_ws.testing import connect, memory
 
 #: Seconds for what must come to pass.
 PATIENCE = 10.0
@@ -101,6 +101,35 @@ def test_what_comes_before_the_first_use_is_done(app: Flask, sock: Sock, use: An
         assert done
         if ws.connected:
             ws.send("{}")
+
+
+def test_no_handler_is_waited_for_longer(app: Flask, sock: Sock) -> None:
+    """Of either kind: it is not the time limit that ends the wait."""
+
+    @sock.route("/blocking")
+    def blocking(ws: WebSocket) -> None:
+        assert list(ws) == []
+
+    @sock.route("/async")
+    async def coroutine(ws: AsyncWebSocket) -> None:
+        async for _ in ws:
+            pass
+
+    @sock.route("/view")
+    class View(WebSocketView):
+        pass
+
+    @sock.route("/async-view")
+    class AsyncView(AsyncWebSocketView):
+        async def on_open(self, ws: AsyncWebSocket) -> None:
+            pass
+
+    began = time.monotonic()
+    for path in ("/blocking", "/async", "/view", "/async-view"):
+        for _ in range(20):
+            with connect(app, path):
+                pass
+    assert time.monotonic() - began < 4 * 20 * memory.PATIENCE / 2
 
 
 def test_a_handler_that_raises_has_done_so(app: Flask, sock: Sock) -> None:

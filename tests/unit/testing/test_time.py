@@ -7,7 +7,7 @@ import time
 import pytest
 from flask import Flask
 
-from flask_ws import ConnectionClosed, Sock, WebSocket, WebSocketView
+from flask_ws import AsyncWebSocket, ConnectionClosed, Sock, WebSocket, WebSocketView
 from flask_ws.connection.endpoint import connection_of
 from flask_ws.testing import connect
 
@@ -30,10 +30,16 @@ def ends(app: Flask, sock: Sock) -> list[int | None]:
         def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
             codes.append(code)
 
+    @sock.route("/async")
+    async def coroutine(ws: AsyncWebSocket) -> None:
+        async for _ in ws:
+            pass
+        codes.append(ws.close_code)
+
     return codes
 
 
-@pytest.mark.parametrize("path", ["/echo", "/view"])
+@pytest.mark.parametrize("path", ["/echo", "/view", "/async"])
 def test_a_silent_client_is_given_up(app: Flask, ends: list[int | None], path: str) -> None:
     app.config.update(SOCK_PING_INTERVAL=30, SOCK_PING_TIMEOUT=10)
     with connect(app, path) as ws:
@@ -51,7 +57,7 @@ def test_it_is_not_given_up_before(app: Flask, ends: list[int | None]) -> None:
     assert ends == [1000]
 
 
-@pytest.mark.parametrize("path", ["/echo", "/view"])
+@pytest.mark.parametrize("path", ["/echo", "/view", "/async"])
 def test_a_client_that_answers_stays(app: Flask, ends: list[int | None], path: str) -> None:
     with connect(app, path) as ws:
         ws.advance(HOUR)

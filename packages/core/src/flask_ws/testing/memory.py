@@ -211,19 +211,22 @@ class Call:
         while connection.close_code is None:
             due = self._watch.check(self._now)
             if meanwhile is not None:
-                meanwhile()
-                self._await_pong(connection, self._watch)
+                self._await_pong(connection, self._watch, meanwhile)
             if self._now >= end:
                 break
             self._now = min(due, end)
 
-    def _await_pong(self, connection: Connection, watch: Watch) -> None:
-        """Let the thread that reads count what it has just received."""
+    def _await_pong(
+        self, connection: Connection, watch: Watch, answer: Callable[[], object]
+    ) -> None:
+        """Let the threads that send a ping, and read the pong, do so."""
         deadline = time.monotonic() + self._timeout
+        answer()
         while watch.pinged_at is not None and not connection.has_been_heard:
             if connection.close_code is not None or time.monotonic() > deadline:
                 break
             threads.pause()
+            answer()
 
     def end(self, deadline: float) -> bool:
         """Wait for the app to return, and for the threads of its connection to end.
