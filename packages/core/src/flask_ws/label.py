@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,7 +32,7 @@ class Label(str):
     :param endpoint: the route's endpoint.
     """
 
-    __slots__ = ("address", "endpoint", "id", "path", "tally")
+    __slots__ = ("address", "client", "endpoint", "id", "path", "tally")
 
     def __new__(
         cls, text: str, own: str = "-", address: str = "-", path: str = "-", endpoint: str = "-"
@@ -44,6 +44,7 @@ class Label(str):
         label.path = path
         label.endpoint = endpoint
         label.tally = None
+        label.client = None
         return label
 
     #: Set by ``__new__``, because a ``str`` has its value from there.
@@ -53,6 +54,8 @@ class Label(str):
     endpoint: str
     #: The numbers of its route; ``None`` where nobody counts, as at a client's end.
     tally: Tally | None
+    #: Its client, where what that may do is limited.
+    client: Any
 
     @classmethod
     def make(cls, address: str, path: str, endpoint: str) -> Label:

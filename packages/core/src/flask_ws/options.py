@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from .exceptions import ConfigurationError
+from .rate import parse_rate
 
 __all__ = ["Options"]
 
@@ -58,6 +59,19 @@ class Options:
     max_subscriptions: int = 256
     #: Bytes that the URL and the headers of a handshake may have; past it, it gets 431.
     max_handshake_size: int = 2**16
+    #: Connections that a client may have on a route, in a process; one more gets 429.
+    max_per_client: int | None = None
+    #: How fast a client may send to a route, on all its connections in a process, as ``"20/s"`` or
+    #: ``"100/min"``; or a number of messages a second. ``None`` is no limit.
+    rate: float | None = None
+    #: Messages that it may send at once; by default those of a second.
+    rate_burst: int | None = None
+    #: What becomes of more: ``"slow"`` lets the client wait, and an event view take a thread;
+    #: ``"drop"`` discards them; ``"close"`` closes the connection with 1008.
+    rate_action: str = "slow"
+    #: A function that returns what tells the client of the current request from others, such as
+    #: the user's id, or ``None`` not to limit it. By default it is the address, of IPv6 the /64.
+    client_key: Callable[[], str | None] | None = None
     #: Whether handlers run outside the server's workers, where the server has few of them.
     detach: bool = True
     #: Whether an async handler is cancelled that goes on for ``close_timeout`` seconds after its
@@ -101,6 +115,11 @@ class Options:
         return cls(
             **{name: _checked(name, value, PREFIX + name.upper()) for name, value in values.items()}
         )
+
+    @property
+    def slows_clients(self) -> bool:
+        """Whether clients are to wait that send too fast."""
+        return self.rate is not None and self.rate_action == "slow"
 
     def replace(self, changes: Mapping[str, Any]) -> Options:
         """Return these options with a route's own in place of some of them.
@@ -207,6 +226,16 @@ def _count(minimum: int, *, optional: bool = False) -> Callable[[Any], Any]:
     return lambda value: _WRONG if isinstance(value, float) else number(value)
 
 
+def _rate(value: Any) -> Any:
+    if isinstance(value, str):
+        return parse_rate(value) or _WRONG
+    return _number(0, strict=True, optional=True)(value)
+
+
+def _function(value: Any) -> Any:
+    return value if value is None or callable(value) else _WRONG
+
+
 def _boolean(value: Any) -> Any:
     return value if isinstance(value, bool) else _WRONG
 
@@ -259,6 +288,14 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_outbox": (_count(1), "a number of bytes of at least 1"),
     "max_subscriptions": (_count(1), "a whole number of at least 1"),
     "max_handshake_size": (_count(1), "a number of bytes of at least 1"),
+    "max_per_client": (_count(1, optional=True), "a whole number of at least 1, or None"),
+    "rate": (_rate, 'a rate such as "20/s" or "100/min", or None'),
+    "rate_burst": (_count(1, optional=True), "a whole number of at least 1, or None"),
+    "rate_action": (
+        lambda value: value if value in ("slow", "drop", "close") else _WRONG,
+        '"slow", "drop" or "close"',
+    ),
+    "client_key": (_function, "a function, or None"),
     "detach": (_boolean, "True or False"),
     "cancel_on_close": (_boolean, "True or False"),
     "max_threads": (_count(1), "a whole number of at least 1"),

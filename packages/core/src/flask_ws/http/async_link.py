@@ -25,7 +25,6 @@ from ..connection.endpoint import NORMAL_CLOSURE
 from ..connection.tls_stream import TLSStream
 from ..connection.transport import TLSTransport
 from ..exceptions import ConnectionClosed
-from ..label import LABEL
 from ..loop.asyncio_loop import asyncio_loop, asyncio_primitives, current_label
 from ..loop.monitor import Watch
 from ..loop.watchdog import watchdog_for
@@ -49,6 +48,7 @@ from ..views.context import (
 )
 from ..views.conversation import lighten
 from ..views.first_use import telling
+from ..views.limiter import LimitedAsyncWebSocket
 from .admission import no_threads
 from .handshake import head_size
 from .link import (
@@ -63,7 +63,7 @@ from .link import (
     report,
     see_off,
 )
-from .register import make_label, note_start
+from .register import note_start
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -150,7 +150,7 @@ class AsyncLink(Link):
         # Before the context is copied: what is copied of it has this one.
         environ = lighten(environ)
         move_request(environ)
-        label = environ[LABEL] = make_label(environ)
+        label = self._make_label(environ)
         self.connection = connection = AsyncConnection(
             make_protocol(self._upgrade),
             loop=self._loop.loop,
@@ -204,12 +204,13 @@ class AsyncLink(Link):
     def _make_websocket(self, environ: WSGIEnvironment) -> AsyncWebSocket:  # type: ignore[override]
         # The app's own, in tasks without an app context too; before Flask 2.2, the current app's.
         provider = getattr(flask.current_app, "json", flask.json)
-        make: Callable[..., AsyncWebSocket] = AsyncWebSocket
+        kind = AsyncWebSocket if self._limiter is None else LimitedAsyncWebSocket
+        make: Callable[..., AsyncWebSocket] = kind
         if isinstance(self._upgrade.target, type):
             make = AsyncEventWebSocket
         elif self._ready is not None:
-            make = functools.partial(telling(AsyncWebSocket), tell_use=self._ready)
-        return make(
+            make = functools.partial(telling(kind), tell_use=self._ready)
+        ws = make(
             self.connection,
             loop=self._loop.loop,
             environ=environ,
@@ -219,6 +220,9 @@ class AsyncLink(Link):
             channels=self._upgrade.channels,
             max_subscriptions=self._upgrade.options.max_subscriptions,
         )
+        if isinstance(ws, LimitedAsyncWebSocket) and self._limiter is not None:
+            ws.limit(self._limiter)
+        return ws
 
     def run(self) -> None:
         """Hand the connection over to the loop; and wait for its end, where the server is to."""
@@ -354,7 +358,14 @@ class AsyncLink(Link):
             await connection.close(INTERNAL_ERROR, "")
             return
         conversation = AsyncConversation(
-            view, self.ws, connection, scope, self._report, self._is_cancelled, self._ready
+            view,
+            self.ws,
+            connection,
+            scope,
+            self._report,
+            self._is_cancelled,
+            self._ready,
+            self._limiter,
         )
         await conversation.run(*self._upgrade.args, **self._upgrade.kwargs)
 

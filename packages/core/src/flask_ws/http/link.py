@@ -17,7 +17,7 @@ from ..connection.async_connection import AnyConnection
 from ..connection.connection import Connection
 from ..connection.transport import PlainTransport, TLSTransport
 from ..exceptions import ConnectionClosed
-from ..label import LABEL
+from ..label import LABEL, Label
 from ..loop.drain import drain
 from ..loop.flusher import flusher_for
 from ..loop.monitor import Monitor, Watch, monitor_for
@@ -36,12 +36,14 @@ from ..views.advice import (
 from ..views.context import log_exception, move_request, tear_down_with
 from ..views.conversation import Conversation
 from ..views.first_use import telling
+from ..views.limiter import LimitedWebSocket, Limiter
 from ..views.view import AsyncWebSocketView, WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
 from ..whereabouts import Whereabouts
 from .admission import no_descriptors, no_threads, too_many_connections
+from .clients import Client, clients
 from .handshake import Handshake, head_size
-from .register import make_label, note_end, note_start
+from .register import current_tally, make_label, note_end, note_start
 from .takeover import Takeover
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Upgrade:
     options: Options
     channels: Channels
     server_socket: ServerSocket
+    #: What tells its client from others; ``None`` where nothing is limited.
+    client_key: str | None = None
 
 
 class OwnThread(typing.Protocol):
@@ -101,6 +105,8 @@ class Link:
     __slots__ = (
         "_admitted",
         "_began",
+        "_client",
+        "_limiter",
         "_monitor",
         "_on_reactor",
         "_owned",
@@ -127,6 +133,8 @@ class Link:
             isinstance(upgrade.target, type)
             and upgrade.options.detach
             and self.takeover.sslobj is None
+            # A client that is to wait needs a thread that waits, too.
+            and not upgrade.options.slows_clients
             and (server_socket.detach or server_socket.detachable)
         )
         #: Whether the connection is served outside the server's worker.
@@ -139,6 +147,8 @@ class Link:
         # What close() has to release: a place among the connections, what the reactor expects, and
         # the connection.
         self._admitted = self._owned = False
+        self._client: Client | None = None
+        self._limiter: Limiter | None = None
         self._reactor: Reactor | None = None
 
     def admit(self) -> None:
@@ -159,6 +169,8 @@ class Link:
             raise no_threads() from error
         if not self._admitted:
             raise too_many_connections(options)
+        if self._upgrade.client_key is not None:
+            self._client = clients.enter((current_tally(), self._upgrade.client_key), options)
 
     def open(self, head: bytes, dispatch: OwnThread | None) -> None:
         """Take the connection from the server, and answer the handshake.
@@ -301,7 +313,8 @@ class Link:
         assert isinstance(self._upgrade.target, type)
         assert isinstance(self.ws, EventWebSocket)
         try:
-            return Conversation(self._upgrade.target(), self.ws, self._report)
+            view = self._upgrade.target()
+            return Conversation(view, self.ws, self._report, self._limiter)
         except Exception as error:
             self._report(error)
             self.ws.close(INTERNAL_ERROR)
@@ -315,6 +328,9 @@ class Link:
 
     def close(self) -> None:
         """End the connection, and release what is held for it; only the first call does so."""
+        if self._client is not None:
+            clients.leave(self._client)
+            self._client = None
         if self._admitted:
             self._admitted = False
             self._monitor.cancel_admission()
@@ -332,7 +348,7 @@ class Link:
     def _make_connection(self, environ: WSGIEnvironment) -> Connection:
         upgrade, takeover = self._upgrade, self.takeover
         options, concurrency = upgrade.options, upgrade.server_socket.concurrency
-        label = environ[LABEL] = make_label(environ)
+        label = self._make_label(environ)
         make_transport = PlainTransport if takeover.sslobj is None else TLSTransport
         return Connection(
             make_transport(takeover.sock, concurrency, takeover.close),
@@ -346,15 +362,25 @@ class Link:
             call_at=self._monitor.at if isinstance(upgrade.target, type) else None,
         )
 
+    def _make_label(self, environ: WSGIEnvironment) -> Label:
+        label: Label = make_label(environ)
+        environ[LABEL] = label
+        # From here on, the end of the connection gives up the client's place.
+        label.client, self._client = self._client, None
+        if label.client is not None and label.client.bucket is not None:
+            self._limiter = Limiter(label.client.bucket, self._upgrade.options.rate_action)
+        return label
+
     def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
         # The app's provider needs no app context. Before Flask 2.2, it is that of the current app.
         provider = getattr(flask.current_app, "json", flask.json)
-        make: Callable[..., WebSocket] = WebSocket
+        kind = WebSocket if self._limiter is None else LimitedWebSocket
+        make: Callable[..., WebSocket] = kind
         if isinstance(self._upgrade.target, type):
             make = EventWebSocket
         elif self._ready is not None:
-            make = functools.partial(telling(WebSocket), tell_use=self._ready)
-        return make(
+            make = functools.partial(telling(kind), tell_use=self._ready)
+        ws = make(
             self.connection,
             environ=environ,
             subprotocol=self._upgrade.handshake.subprotocol,
@@ -363,6 +389,9 @@ class Link:
             channels=self._upgrade.channels,
             max_subscriptions=self._upgrade.options.max_subscriptions,
         )
+        if isinstance(ws, LimitedWebSocket) and self._limiter is not None:
+            ws.limit(self._limiter)
+        return ws
 
 
 def make_protocol(upgrade: Upgrade) -> Protocol:

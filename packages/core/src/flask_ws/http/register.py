@@ -17,6 +17,7 @@ from ..views.signals import (
     tell,
 )
 from ..wording import describe_close, one_line, shown_address, shown_path
+from .clients import clients
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ..views.async_websocket import AsyncWebSocket
     from ..views.websocket import WebSocket
 
-__all__ = ["log_refusal", "make_label", "note_end", "note_start", "tallies_of"]
+__all__ = ["current_tally", "log_refusal", "make_label", "note_end", "note_start", "tallies_of"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -96,6 +97,9 @@ def note_end(connection: AnyConnection, seconds: float) -> None:
     :param seconds: how long it was open.
     """
     label = connection.label
+    if label.client is not None:
+        clients.leave(label.client)
+        label.client = None
     code, reason = connection.close_code or 0, connection.close_reason
     messages_in, messages_out, bytes_in, bytes_out, *_ = connection.counts
     numbers = {

@@ -21,6 +21,7 @@ from ..channels.settings import read_broker, read_history
 from ..connection.async_connection import AnyConnection
 from ..exceptions import ConfigurationError
 from ..http.admission import check_room
+from ..http.clients import find_key
 from ..http.detach import Detacher
 from ..http.gateway import GATEWAY, Gateway, switching
 from ..http.handshake import check, is_upgrade, refuse
@@ -395,7 +396,9 @@ def _answer(
     if server_socket is None:
         refuse(request, NotImplementedResponse(gateway.no_socket or hint(request.environ)))
     needs_thread = not is_async(handler) and (
-        not isinstance(handler, type) or hasattr(server_socket.sock, "_sslobj")
+        not isinstance(handler, type)
+        or hasattr(server_socket.sock, "_sslobj")
+        or options.slows_clients
     )
     if gateway.no_room is not None and options.detach and needs_thread:
         refuse(request, gateway.no_room)
@@ -406,6 +409,10 @@ def _answer(
         check_room(server_socket, options)
     except HTTPException as error:
         refuse(request, error)
-    gateway.upgrade = Upgrade(handler, args, kwargs, handshake, options, channels, server_socket)
+    limited = options.max_per_client is not None or options.rate is not None
+    key = find_key(options) if limited else None
+    gateway.upgrade = Upgrade(
+        handler, args, kwargs, handshake, options, channels, server_socket, key
+    )
     app = flask.current_app
     return switching(app.response_class(status=101, headers=handshake.headers))

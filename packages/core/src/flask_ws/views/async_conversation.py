@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from ..exceptions import ConnectionClosed
 from .advice import check_result, explain_exception, log_cancelled
 from .async_websocket import AsyncWebSocket
 from .context import Scope
+from .limiter import Limiter, receive_limited
 from .view import AsyncWebSocketView, WebSocketView
 
 __all__ = ["AsyncConversation"]
@@ -38,9 +40,19 @@ class AsyncConversation:
     :param is_cancelled: tells whether flask-ws has cancelled the task: because a method went on
         after the connection's end, or because the process ends.
     :param ready: called when ``on_open`` has returned.
+    :param limiter: limits what it receives.
     """
 
-    __slots__ = ("_connection", "_is_cancelled", "_ready", "_report", "_scope", "_view", "_ws")
+    __slots__ = (
+        "_connection",
+        "_is_cancelled",
+        "_limiter",
+        "_ready",
+        "_report",
+        "_scope",
+        "_view",
+        "_ws",
+    )
 
     def __init__(
         self,
@@ -51,7 +63,9 @@ class AsyncConversation:
         report: Callable[[Exception], None],
         is_cancelled: Callable[[], bool],
         ready: Callable[[], object] | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
+        self._limiter = limiter
         self._view = view
         self._ws = ws
         self._connection = connection
@@ -68,7 +82,10 @@ class AsyncConversation:
         :param kwargs: the URL's variables.
         """
         connection, view = self._connection, self._view
-        receive, call, on_message = connection.receive, self._call, view.on_message
+        call, on_message = self._call, view.on_message
+        receive: Callable[[], Any] = connection.receive
+        if self._limiter is not None:
+            receive = functools.partial(receive_limited, connection, self._limiter)
         try:
             if type(view).on_open not in INHERITED:
                 await call(view.on_open, *args, **kwargs)

@@ -14,6 +14,7 @@ from ..exceptions import ConnectionClosed
 from ..label import LABEL, Label
 from .advice import check_result, explain_exception, explain_late_send
 from .context import Scope, move_request
+from .limiter import Limiter
 from .view import WebSocketView
 from .websocket import EventWebSocket
 
@@ -33,16 +34,22 @@ class Conversation:
     :param view: the instance.
     :param ws: the connection.
     :param report: reports an exception of one of its methods.
+    :param limiter: limits what it receives.
     """
 
-    __slots__ = ("_connection", "_report", "_scope", "closed", "view", "ws")
+    __slots__ = ("_connection", "_limiter", "_report", "_scope", "closed", "view", "ws")
 
     def __init__(
-        self, view: WebSocketView, ws: EventWebSocket, report: Callable[[Exception], None]
+        self,
+        view: WebSocketView,
+        ws: EventWebSocket,
+        report: Callable[[Exception], None],
+        limiter: Limiter | None = None,
     ) -> None:
         self.view = view
         self.ws = ws
         self._connection = connection_of(ws)
+        self._limiter = limiter
         #: Whether ``on_close`` has been called.
         self.closed = False
         self._report = report
@@ -142,9 +149,11 @@ class Conversation:
 
     def _deliver(self, message: str | bytes | None) -> None:
         on_message = self.view.on_message
-        next_message = self._connection.receiver.next_message
+        connection, limiter = self._connection, self._limiter
+        next_message = connection.receiver.next_message
         while message is not None:
-            self._call(on_message, message)
+            if limiter is None or (limiter.wait(connection) and limiter.admit(connection)):
+                self._call(on_message, message)
             message = next_message()
 
     def close(self) -> None:
