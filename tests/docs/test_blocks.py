@@ -57,6 +57,8 @@ OTHER_COMMANDS = [
     r'pip install "flask-ws @ git\+https://.*',
     # In test_cli_channels.py, as they need a broker.
     r"flask --app app ws (channels|publish .*)",
+    # In tests/migration/test_large_apps.py.
+    r"flask ws migrate (--write )?\.",
     # Tried by hand: these change the machine.
     r"apt-get install python3-venv nginx",
     r"useradd --system --create-home chat",
