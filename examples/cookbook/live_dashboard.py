@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from flask import Flask, request
+from flask import Flask, render_template_string, request
 from flask_ws import Sock, WebSocket, WebSocketView
 
 app = Flask(__name__)
@@ -24,7 +24,7 @@ PAGE = """<!doctype html>
 <dl><dt>Orders</dt><dd id="orders">?</dd><dt>Amount</dt><dd id="amount">?</dd></dl>
 <button>Order for 5</button>
 <script>
-  const ws = new WebSocket(`${location.origin.replace("http", "ws")}/live`);
+  const ws = new WebSocket({{ url_for("Live")|tojson }});
   ws.onmessage = (event) => {
     for (const [name, value] of Object.entries(JSON.parse(event.data))) {
       document.getElementById(name).textContent = value;
@@ -38,7 +38,7 @@ PAGE = """<!doctype html>
 
 @app.get("/")
 def index() -> str:
-    return PAGE
+    return render_template_string(PAGE)
 
 
 @sock.route("/live")

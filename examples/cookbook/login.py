@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from flask import Flask, abort, redirect, request, session
+from flask import Flask, abort, redirect, render_template_string, request, session
 from flask_ws import Sock, WebSocket
 from werkzeug.security import check_password_hash, generate_password_hash
 from werkzeug.wrappers import Response
@@ -33,7 +33,7 @@ PAGE = """<!doctype html>
 <p id="said">Not connected.</p>
 <script>
   const said = document.getElementById("said");
-  const ws = new WebSocket(`${location.origin.replace("http", "ws")}/private`);
+  const ws = new WebSocket({{ url_for("private")|tojson }});
   ws.onmessage = (event) => { said.textContent = event.data; };
 </script>
 """
@@ -51,7 +51,7 @@ def login_required(view: Callable[..., Any]) -> Callable[..., Any]:
 
 @app.get("/")
 def index() -> str:
-    return PAGE
+    return render_template_string(PAGE)
 
 
 @app.post("/login")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 
-from flask import Flask, abort, request, session
+from flask import Flask, abort, render_template_string, request, session
 from flask_ws import Sock, WebSocket, WebSocketView
 
 app = Flask(__name__)
@@ -26,7 +26,7 @@ PAGE = """<!doctype html>
 <script>
   let failures = 0;
   function connect() {
-    const ws = new WebSocket(`${location.origin.replace("http", "ws")}/notifications`);
+    const ws = new WebSocket({{ url_for("Notifications")|tojson }});
     ws.onopen = () => { failures = 0; };
     ws.onmessage = (event) => {
       const line = document.createElement("li");
@@ -47,7 +47,7 @@ PAGE = """<!doctype html>
 @app.get("/")
 def index() -> str:
     session.setdefault("user", secrets.token_hex(4))
-    return PAGE
+    return render_template_string(PAGE)
 
 
 @app.before_request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 
-from flask import Flask, abort, json, request, session
+from flask import Flask, abort, json, render_template_string, request, session
 from flask_ws import Sock, WebSocket, WebSocketView
 
 app = Flask(__name__)
@@ -29,7 +29,7 @@ PAGE = """<!doctype html>
   async function start() {
     // Instead of a real login.
     await fetch("/login", { method: "POST", body: new URLSearchParams({ name: prompt("Name?") }) });
-    ws = new WebSocket(`${location.origin.replace("http", "ws")}/messages`);
+    ws = new WebSocket({{ url_for("Messages")|tojson }});
     ws.onmessage = (event) => {
       const { from, text } = JSON.parse(event.data);
       const line = document.createElement("li");
@@ -49,7 +49,7 @@ PAGE = """<!doctype html>
 
 @app.get("/")
 def index() -> str:
-    return PAGE
+    return render_template_string(PAGE)
 
 
 @app.post("/login")

@@ -11,7 +11,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from flask import Flask, abort, request
+from flask import Flask, abort, request, url_for
 from flask_ws import Sock, WebSocket, WebSocketView
 
 STEPS = 20
@@ -29,8 +29,8 @@ PAGE = """<!doctype html>
 <script>
   const progress = document.querySelector("progress");
   document.querySelector("button").onclick = async () => {
-    const { job } = await (await fetch("/jobs", { method: "POST" })).json();
-    const ws = new WebSocket(`${location.origin.replace("http", "ws")}/jobs/${job}`);
+    const { url } = await (await fetch("/jobs", { method: "POST" })).json();
+    const ws = new WebSocket(url);
     // What is published while the first answer is on its way may overtake it.
     progress.value = 0;
     ws.onmessage = (event) => {
@@ -51,7 +51,7 @@ def start() -> dict[str, str]:
     job = uuid.uuid4().hex
     states[job] = {"percent": 0}
     pool.submit(work, job)
-    return {"job": job}
+    return {"url": url_for("Progress", job=job)}
 
 
 def work(job: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from flask import Flask, render_template_string
 from flask_ws import Sock, WebSocket, WebSocketView
 
 app = Flask(__name__)
@@ -12,14 +12,12 @@ PAGE = """<!doctype html>
 <meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Rooms</title>
 <style>:root { color-scheme: light dark; font: 1rem system-ui; }</style>
-<h1></h1>
+<h1>Room: {{ name }}</h1>
 <form><input autofocus aria-label="Message"> <button>Say</button></form>
 <ul></ul>
 <script>
   const find = (name) => document.querySelector(name);
-  const room = location.hash.slice(1) || "lobby";
-  find("h1").textContent = `Room: ${room}`;
-  const ws = new WebSocket(`${location.origin.replace("http", "ws")}/rooms/${room}`);
+  const ws = new WebSocket({{ url_for("Room", name=name)|tojson }});
   ws.onmessage = (event) => {
     const line = document.createElement("li");
     line.textContent = event.data;
@@ -30,14 +28,14 @@ PAGE = """<!doctype html>
     ws.send(find("input").value);
     find("input").value = "";
   };
-  addEventListener("hashchange", () => location.reload());
 </script>
 """
 
 
-@app.get("/")
-def index() -> str:
-    return PAGE
+@app.get("/", defaults={"name": "lobby"})
+@app.get("/<name>")
+def page(name: str) -> str:
+    return render_template_string(PAGE, name=name)
 
 
 @sock.route("/rooms/<name>", max_message_size=4096)

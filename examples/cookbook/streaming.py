@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from flask import Flask
+from flask import Flask, render_template_string
 from flask_ws import Sock, WebSocket
 
 app = Flask(__name__)
@@ -22,7 +22,7 @@ PAGE = """<!doctype html>
 <p></p>
 <script>
   const find = (name) => document.querySelector(name);
-  const ws = new WebSocket(`${location.origin.replace("http", "ws")}/ask`);
+  const ws = new WebSocket({{ url_for("ask")|tojson }});
   ws.onmessage = (event) => { find("p").append(JSON.parse(event.data).text ?? ""); };
   find("form").onsubmit = (event) => {
     event.preventDefault();
@@ -36,7 +36,7 @@ PAGE = """<!doctype html>
 
 @app.get("/")
 def index() -> str:
-    return PAGE
+    return render_template_string(PAGE)
 
 
 def generate(question: str) -> Iterator[str]:

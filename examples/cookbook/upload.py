@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from flask import Flask
+from flask import Flask, render_template_string
 from flask_ws import Sock, WebSocket
 from werkzeug.utils import secure_filename
 
@@ -24,7 +24,7 @@ PAGE = """<!doctype html>
   const PIECE = 64 * 1024;
   document.querySelector("input").onchange = ({ target }) => {
     const [file] = target.files;
-    const ws = new WebSocket(`${location.origin.replace("http", "ws")}/upload`);
+    const ws = new WebSocket({{ url_for("upload")|tojson }});
     let sent = 0;
     ws.onopen = () => ws.send(file.name);
     // Each answer asks for the next piece: a slow disk is not flooded.
@@ -40,7 +40,7 @@ PAGE = """<!doctype html>
 
 @app.get("/")
 def index() -> str:
-    return PAGE
+    return render_template_string(PAGE)
 
 
 # Most files are compressed already.

@@ -99,10 +99,10 @@ def test_a_private_message_reaches_every_screen_of_two_people() -> None:
 
 def test_the_progress_of_a_job_is_shown_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    job = progress.app.test_client().post("/jobs").get_json()["job"]
+    url = progress.app.test_client().post("/jobs").get_json()["url"]
     for _ in range(2):
         # The second time to a job that is done.
-        with connect(progress.app, f"/jobs/{job}") as ws:
+        with connect(progress.app, url) as ws:
             while ws.receive_json() != {"percent": 100}:
                 pass
     with pytest.raises(HandshakeRefused, match="404"), connect(progress.app, "/jobs/none"):

@@ -51,9 +51,7 @@ function connect() {
   timer = null;
   waiting = [];
   show("connecting", "Connecting…");
-  const url = new URL(`chat/${document.body.dataset.room}`, location.href);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  socket = new WebSocket(url);
+  socket = new WebSocket(document.body.dataset.url);
   socket.addEventListener("open", () => {
     delay = FIRST_DELAY;
     show("open", "Connected");

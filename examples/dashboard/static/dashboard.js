@@ -39,9 +39,7 @@ function countDown() {
 
 function connect() {
   show("connecting", "Connecting…");
-  const url = new URL("live", location.href);
-  url.protocol = url.protocol.replace("http", "ws");
-  socket = new WebSocket(url);
+  socket = new WebSocket(document.body.dataset.url);
   socket.addEventListener("open", () => {
     delay = FIRST_DELAY;
     paused = false;

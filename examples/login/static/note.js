@@ -16,10 +16,8 @@ function show(state, text) {
 
 function connect() {
   show("connecting", "Connecting…");
-  const url = new URL("note", location.href);
-  url.protocol = url.protocol.replace("http", "ws");
   let opened = false;
-  socket = new WebSocket(url);
+  socket = new WebSocket(note.dataset.url);
   socket.addEventListener("open", () => {
     opened = true;
     show("open", "Connected");

@@ -73,9 +73,8 @@ function measure() {
 }
 
 let size = measure();
-const url = new URL(`terminal?columns=${size.columns}&rows=${size.rows}`, location.href);
-url.protocol = url.protocol.replace("http", "ws");
-const socket = new WebSocket(url);
+const { url } = document.body.dataset;
+const socket = new WebSocket(`${url}?columns=${size.columns}&rows=${size.rows}`);
 socket.binaryType = "arraybuffer";
 socket.addEventListener("open", () => show("open", "Connected"));
 socket.addEventListener("message", (event) => {

@@ -50,9 +50,7 @@ class Row {
       return null;
     }
     return new Promise((resolve) => {
-      const url = new URL("upload", location.href);
-      url.protocol = url.protocol.replace("http", "ws");
-      const socket = (this.socket = new WebSocket(url));
+      const socket = (this.socket = new WebSocket(document.body.dataset.url));
       const started = performance.now();
       let sent = 0;
       // What the server has, not what has left the browser, is the progress.
