@@ -12,7 +12,17 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.support.memory import PATIENCE, tcp_pair
-from tests.support.raw import BINARY, CLOSE, PING, PONG, TEXT, Peer, encode_frame, encode_message
+from tests.support.raw import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Peer,
+    encode_frame,
+    encode_message,
+)
 from tests.unit.conftest import MUCH, TLS, tls_pair
 
 from flask_ws import ConnectionClosed
@@ -23,6 +33,7 @@ from flask_ws.connection.transport import TLSTransport
 from flask_ws.loop.asyncio_loop import AsyncioLoop, asyncio_primitives
 from flask_ws.protocol.deflate import Deflate, DeflateParameters
 from flask_ws.protocol.frames import BytesLike
+from flask_ws.protocol.incoming import FRAGMENTS
 from flask_ws.protocol.protocol import Protocol
 from flask_ws.protocol.shared import SharedMessage
 
@@ -396,6 +407,34 @@ def test_receiver_of_many_messages_lets_others_run() -> None:
         return received
 
     assert asyncio.run(receive()) <= TURNS
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"", encode_frame(PING)),
+        (b"", encode_frame(PONG)),
+        (encode_frame(TEXT, fin=False), encode_frame(CONTINUATION, fin=False)),
+    ],
+    ids=["pings", "pongs", "fragments"],
+)
+def test_others_run_amid_a_flood_without_messages(begin: bytes, more: bytes) -> None:
+    """And nothing of it is lost."""
+
+    async def receive() -> tuple[int, object]:
+        connection, turns = sunk(), 0
+        flood = begin + more * (10 * TURNS * FRAGMENTS)
+        end = encode_frame(CONTINUATION) if begin else encode_message("")
+        connection.data_received(flood + end)
+        receiving = asyncio.ensure_future(connection.receive())
+        while not receiving.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns, receiving.result()
+
+    turns, message = asyncio.run(receive())
+    assert turns >= 10
+    assert message == ""
 
 
 def test_queue_that_fills_again_and_again_sets_one_timer() -> None:

@@ -76,8 +76,8 @@ class AsyncReceiving(AsyncSending):
         self._queued = 0
         # Messages that were received without waiting.
         self._turns = 0
-        # Whether reading has stopped, because the queue is full; and whether a timer is set that
-        # looks for the peer meanwhile.
+        # Whether reading has stopped, because the queue is full or others have their turn; and
+        # whether a timer is set that looks for the peer meanwhile.
         self._full = False
         self._looking = False
         # What ends the connection when the messages before it have been taken.
@@ -114,8 +114,8 @@ class AsyncReceiving(AsyncSending):
         return True
 
     def _take(self, event: Event | None) -> None:
-        """Process this event, and those that follow it, until the queue is full."""
-        protocol = self._protocol
+        """Process this event, and those that follow it, until the queue is full or others wait."""
+        protocol, turns = self._protocol, 0
         while event is not None:
             if type(event) is bytes or type(event) is str:
                 if self._sent_close is None:
@@ -129,9 +129,34 @@ class AsyncReceiving(AsyncSending):
                 self._handle(event)
                 if self.close_code is not None:
                     return
+                turns += 1
             if protocol.drained:
                 return
+            if turns == TURNS:
+                # Other connections have their turn, too.
+                self._stop_reading()
+                self._loop.call_soon(self._take_turn)
+                return
             event = protocol.next_event()
+
+    def _stop_reading(self) -> None:
+        self._full = True
+        if self._stream is not None:
+            self._stream.pause_reading()
+
+    def _take_turn(self) -> None:
+        """Go on with what has arrived, unless the queue is full meanwhile."""
+        if self._full and self._has_room(1):
+            self._go_on_reading()
+            if self._messages or self._counted or self._protocol.partial is not None:
+                self._count()
+
+    def _has_room(self, times: int) -> bool:
+        """Tell whether the queue has room for so many times what is in it, or at least for one."""
+        return (
+            len(self._messages or ()) * times < self._max_queue
+            and self._queued * times < self._max_queue_bytes
+        )
 
     def _keep(self, message: str | bytes) -> bool:
         """Queue a message; whether the queue is full now."""
@@ -139,11 +164,9 @@ class AsyncReceiving(AsyncSending):
             self._messages = deque()
         self._messages.append(message)
         self._queued += sys.getsizeof(message)
-        if len(self._messages) < self._max_queue and self._queued < self._max_queue_bytes:
+        if self._has_room(1):
             return False
-        self._full = True
-        if self._stream is not None:
-            self._stream.pause_reading()
+        self._stop_reading()
         if not self._looking:
             self._looking = True
             self._loop.call_later(MOMENT, self._look_for_peer)
@@ -268,11 +291,7 @@ class AsyncReceiving(AsyncSending):
         assert self._messages is not None
         message = self._messages.popleft()
         self._queued -= sys.getsizeof(message)
-        if (
-            self._full
-            and len(self._messages) * 2 < self._max_queue
-            and self._queued * 2 < self._max_queue_bytes
-        ):
+        if self._full and self._has_room(2):
             self._go_on_reading()
         if self._counted:
             self._count()
