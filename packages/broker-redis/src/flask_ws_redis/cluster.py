@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 
-from flask_ws import Broker, BrokerError
+from flask_ws import Broker, BrokerError, History, Position, Retention
 
+from . import history
 from .health import LONGEST_DELAY, Health, backoff
 from .listener import CLOSE_SECONDS, CONFIRM_SECONDS, Listener, Wish
 from .notices import Notices
@@ -23,6 +25,8 @@ from .shared import SharedClient
 __all__ = ["ClusterBroker"]
 
 logger = logging.getLogger("flask_ws")
+
+T = TypeVar("T")
 
 #: The cluster's own name, among the names of its servers.
 WHOLE = ""
@@ -42,6 +46,7 @@ class ClusterBroker(Broker):
     """
 
     brings_back = True
+    keeps_history = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -67,9 +72,9 @@ class ClusterBroker(Broker):
         self._listeners: dict[str, Listener] = {}
         self._placed: dict[str, Listener] = {}
 
-    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+    def start(self, deliver: Callable[..., object]) -> None:
         """Get ready; connections are made when they are needed."""
-        self._deliver = deliver
+        self._deliver = history.opening(deliver)
 
     def publish(self, channel: str, payload: bytes) -> None:
         """Publish, once: what fails is not tried again, since it might arrive twice.
@@ -80,15 +85,50 @@ class ClusterBroker(Broker):
         :raises ValueError: the channel has no UTF-8.
         """
         name = channel.encode()
+        client, node = self._find(channel)
+        self._ask(client, node, "SPUBLISH", name, history.wrap(payload))
+
+    def publish_kept(self, channel: str, payload: bytes, retention: Retention) -> Position:
+        """Publish a message, and keep it.
+
+        :param channel: the channel.
+        :param payload: what the subscribers get.
+        :param retention: how much is kept.
+        :return: its position.
+        :raises BrokerError: the channel's server cannot be reached.
+        """
+        name = channel.encode()
+        return self._call(
+            *self._find(channel),
+            lambda execute: history.keep(execute, name, payload, retention, command="SPUBLISH"),
+        )
+
+    def read_history(
+        self, channel: str, retention: Retention, since: Position | None = None
+    ) -> History:
+        """Read what is kept, and the position.
+
+        :param channel: the channel.
+        :param retention: how much is kept.
+        :param since: what came before it is left out.
+        :raises BrokerError: the channel's server cannot be reached.
+        """
+        name = channel.encode()
+        return self._call(
+            *self._find(channel),
+            lambda execute: history.read(execute, name, retention, since),
+        )
+
+    def _find(self, channel: str) -> tuple[SharedClient, Any]:
+        """Find the server of a channel."""
         client = self._connect()
         attempt = self._whole.check()
         try:
             with client as cluster:
-                node = cluster.get_node_from_key(channel)
+                return client, cluster.get_node_from_key(channel)
         except ERRORS as error:
             self._whole.fail(error, attempt)
             raise BrokerError(f"Redis at {self._settings.name}: {error}") from error
-        self._ask(client, node, "SPUBLISH", name, payload)
 
     def subscribe(self, channel: str) -> None:
         """Subscribe; returns when the channel's server has confirmed it, or is away.
@@ -199,12 +239,15 @@ class ClusterBroker(Broker):
         client.give_up()
 
     def _ask(self, client: SharedClient, node: Any, *command: str | bytes) -> Any:
+        return self._call(client, node, lambda execute: execute(*command))
+
+    def _call(self, client: SharedClient, node: Any, function: Callable[[history.Execute], T]) -> T:
         health = self._health(node.name)
         attempt = health.check()
         try:
             with client as cluster:
                 # With a server named, it is sent once: there, or to where the channel is now.
-                answer = cluster.execute_command(*command, target_nodes=node)
+                answer = function(functools.partial(cluster.execute_command, target_nodes=node))
         except ERRORS as error:
             if isinstance(error, RedisClusterException):
                 # Some versions of redis-py forget servers that they could not reach.

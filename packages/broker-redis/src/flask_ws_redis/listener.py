@@ -72,6 +72,7 @@ class Listener:
     :param sharded: whether the channels are a cluster's, which belong to one of its servers.
     :param on_misplaced: called with the channel whose messages are at another server of the
         cluster, and with ``None`` when this one is gone and they may all be.
+    :param on_loss: called when the connection was lost.
     """
 
     def __init__(
@@ -82,11 +83,13 @@ class Listener:
         *,
         sharded: bool = False,
         on_misplaced: Callable[[str | None], object] | None = None,
+        on_loss: Callable[[], object] | None = None,
     ) -> None:
         self._connect = connect
         self._deliver = deliver
         self._health = health
         self._on_misplaced = on_misplaced
+        self._on_loss = on_loss
         self._subscribe, self._unsubscribe = b"SUBSCRIBE", b"UNSUBSCRIBE"
         if sharded:
             self._subscribe, self._unsubscribe = b"SSUBSCRIBE", b"SUNSUBSCRIBE"
@@ -227,6 +230,8 @@ class Listener:
             self._health.lose(error)
         else:
             self._health.fail_to_listen(error)
+        if self._on_loss is not None:
+            self._on_loss()
         if self._on_misplaced is not None:
             self._on_misplaced(None)
 

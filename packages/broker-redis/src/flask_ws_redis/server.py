@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import RedisError
 
-from flask_ws import Broker, BrokerError
+from flask_ws import Broker, BrokerError, History, Position, Retention
 
+from . import history
 from .health import Health
 from .listener import CONFIRM_SECONDS, Listener, Wish
 from .notices import Notices
@@ -18,6 +19,8 @@ from .settings import Settings
 from .shared import SharedClient
 
 __all__ = ["ServerBroker", "decode", "escape"]
+
+T = TypeVar("T")
 
 #: Seconds that a publisher waits for one of the connections, at most.
 TURN_SECONDS = 1.0
@@ -30,6 +33,7 @@ class ServerBroker(Broker):
     """
 
     brings_back = True
+    keeps_history = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -38,10 +42,10 @@ class ServerBroker(Broker):
         self._listener: Listener | None = None
         self._client: SharedClient | None = None
 
-    def start(self, deliver: Callable[[str, bytes], object]) -> None:
+    def start(self, deliver: Callable[..., object]) -> None:
         """Get ready; connections are made when they are needed."""
         settings = self._settings
-        self._deliver = deliver
+        self._deliver = history.opening(deliver)
         self._health = Health(settings.name, super().went_away, self.came_back, Notices())
         pool = redis.BlockingConnectionPool(
             connection_class=settings.connection_class,
@@ -58,15 +62,45 @@ class ServerBroker(Broker):
         :param payload: what the subscribers get.
         :raises BrokerError: Redis cannot be reached.
         """
-        self._ask("PUBLISH", channel.encode(), payload)
+        self._ask("PUBLISH", channel.encode(), history.wrap(payload))
+
+    def publish_kept(self, channel: str, payload: bytes, retention: Retention) -> Position:
+        """Publish a message, and keep it.
+
+        :param channel: the channel.
+        :param payload: what the subscribers get.
+        :param retention: how much is kept.
+        :return: its position.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        name = channel.encode()
+        return self._call(
+            lambda execute: history.keep(execute, name, payload, retention, command="PUBLISH")
+        )
+
+    def read_history(
+        self, channel: str, retention: Retention, since: Position | None = None
+    ) -> History:
+        """Read what is kept, and the position.
+
+        :param channel: the channel.
+        :param retention: how much is kept.
+        :param since: what came before it is left out.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        name = channel.encode()
+        return self._call(lambda execute: history.read(execute, name, retention, since))
 
     def _ask(self, *command: str | bytes) -> Any:
+        return self._call(lambda execute: execute(*command))
+
+    def _call(self, function: Callable[[history.Execute], T]) -> T:
         assert self._client is not None
         health = self._health
         attempt = health.check()
         try:
             with self._client as client:
-                answer = client.execute_command(*command)
+                answer = function(client.execute_command)
         except (RedisError, OSError) as error:
             health.fail(error, attempt)
             raise BrokerError(f"Redis at {health.name}: {error}") from error
@@ -83,7 +117,10 @@ class ServerBroker(Broker):
         with self._lock:
             if self._listener is None:
                 self._listener = Listener(
-                    self._settings.make_connection, self._deliver, self._health
+                    self._settings.make_connection,
+                    self._deliver,
+                    self._health,
+                    on_loss=self.interrupted,
                 )
             listener = self._listener
         wish = Wish()

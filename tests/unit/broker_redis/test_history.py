@@ -1,0 +1,279 @@
+"""Channels that remember, on a real Redis: what survives which failure."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+from tests.support.redis import RedisServer
+from tests.support.waiting import until
+from tests.unit.channels.test_history_properties import ACTIONS, Link, Machine, Server
+
+from flask_ws import Broker, BrokerError, History, Position, Retention
+from flask_ws.channels.channels import Channels, close_brokers
+from flask_ws.concurrency import threads
+from flask_ws.plugin.brokers import Deliver
+from flask_ws.protocol.shared import SharedMessage
+from flask_ws.testing.proxy import Proxy
+from flask_ws_redis import flask_ws_open_broker
+from flask_ws_redis.history import history_keys
+
+pytestmark = pytest.mark.xdist_group("test_broker_redis")
+
+GAP = "(gap)"
+PLENTY = Retention(100, 600)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+class Connection:
+    """As much of one as is needed, and what it was sent."""
+
+    label = "a connection"
+    concurrency = threads
+    home = None
+    connected = True
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self.sender = self
+
+    def check_connected(self) -> None:
+        pass
+
+    def send_shared(self, message: SharedMessage) -> bool:
+        self.got.append(bytes(message.payload).decode())
+        return True
+
+
+Open = Callable[..., Channels]
+
+
+@pytest.fixture
+def open_() -> Iterator[Open]:
+    """Open the channels of a process."""
+
+    def open_(port: int, kept: int = 100) -> Channels:
+        return Channels(
+            {
+                "SOCK_BROKER_URL": f"redis://127.0.0.1:{port}",
+                "SOCK_HISTORY": {"*": (kept, 600)},
+            }
+        )
+
+    yield open_
+    close_brokers()
+
+
+def subscribe(channels: Channels, channel: str, since: str | None = None) -> Connection:
+    connection = Connection()
+    channels.subscribe(connection, channel, limit=9, since=since, gap=GAP)  # type: ignore[arg-type]
+    return connection
+
+
+def is_away(channels: Channels) -> bool:
+    opened = channels._opening.made
+    assert opened is not None
+    return opened.broker.is_away
+
+
+def publish_until_taken(channels: Channels, channel: str, data: str) -> None:
+    until(lambda: channels.publish(channel, data))
+
+
+# Processes
+
+
+def test_who_comes_back_to_another_process_has_missed_nothing(
+    server: RedisServer, open_: Open
+) -> None:
+    here, there = open_(server.port), open_(server.port)
+    first = here.publish("come back", "first").position
+    here.publish("come back", "second")
+    connection = subscribe(there, "come back", first)
+    here.publish("come back", "third")
+    until(lambda: connection.got == ["second", "third"])
+
+
+def test_a_process_that_was_cut_off_heals_itself(server: RedisServer, open_: Open) -> None:
+    """In order, once, before what comes then."""
+    with Proxy(("127.0.0.1", server.port)) as proxy:
+        here, there = open_(proxy.port), open_(server.port)
+        connection = subscribe(here, "cut off")
+        publish_until_taken(there, "cut off", "before")
+        until(lambda: connection.got == ["before"])
+        proxy.cut()
+        until(lambda: is_away(here))
+        for number in range(5):
+            assert there.publish("cut off", str(number))
+        proxy.restore()
+        until(lambda: len(connection.got) == 6)
+        there.publish("cut off", "after")
+        until(lambda: connection.got == ["before", *"01234", "after"])
+
+
+def test_more_than_is_kept_is_a_gap(server: RedisServer, open_: Open) -> None:
+    with Proxy(("127.0.0.1", server.port)) as proxy:
+        here, there = open_(proxy.port, 2), open_(server.port, 2)
+        connection = subscribe(here, "too long")
+        proxy.cut()
+        until(lambda: is_away(here))
+        for number in range(5):
+            assert there.publish("too long", str(number))
+        proxy.restore()
+        until(lambda: connection.got == [GAP, "3", "4"])
+
+
+def test_a_redis_that_was_restarted_empty_is_a_gap(
+    tmp_path_factory: pytest.TempPathFactory, open_: Open
+) -> None:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    try:
+        here = open_(server.port)
+        connection = subscribe(here, "news")
+        position = here.publish("news", "before").position
+        until(lambda: connection.got == ["before"])
+        server.kill()
+        until(lambda: is_away(here))
+        server.start()
+        until(lambda: connection.got == ["before", GAP])
+        publish_until_taken(here, "news", "after")
+        until(lambda: connection.got == ["before", GAP, "after"])
+        assert subscribe(here, "news", position).got == [GAP, "after"]
+    finally:
+        server.kill()
+
+
+# The server
+
+
+def test_all_keys_expire(server: RedisServer, open_: Open) -> None:
+    channels = open_(server.port)
+    channels.publish("expiring", "a")
+    with contextlib.closing(server.client()) as client:
+        stream, state = history_keys(b"flask_ws:expiring")
+        assert 500 < client.ttl(stream) <= 600
+        assert 86400 < client.ttl(state) <= 86400 + 600
+
+
+def test_a_server_that_has_forgotten_the_scripts_is_told_them_again(
+    server: RedisServer, open_: Open
+) -> None:
+    channels = open_(server.port)
+    assert channels.publish("scripts", "a")
+    with contextlib.closing(server.client()) as client:
+        client.script_flush()
+    assert channels.publish("scripts", "b")
+
+
+def test_the_permissions_of_the_docs_suffice(server: RedisServer, open_: Open) -> None:
+    """To publish, to keep, and to read."""
+    text = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+    lines = [line.partition("app on >password ")[2] for line in text.splitlines()]
+    rules = [rule for line in lines for rule in line.split()]
+    rules += text.partition("With histories also:\n\n```text\n")[2].partition("\n```")[0].split()
+    with contextlib.closing(server.client()) as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">password", *rules)
+    channels = Channels(
+        {
+            "SOCK_BROKER_URL": f"redis://app:password@127.0.0.1:{server.port}",
+            "SOCK_HISTORY": {"*": (100, 600)},
+        }
+    )
+    connection = subscribe(channels, "allowed", "all")
+    assert channels.publish("allowed", "a")
+    until(lambda: connection.got == ["a"])
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [b"news", b"{a}b", b"a{b}c", b"a}b", b"a{}b", b"a{}b{c}", b"a{b", b"}{", b"}{a}", b"{}", b"%"],
+)
+def test_the_keys_of_a_channel_are_in_its_slot(channel: bytes) -> None:
+    assert {key_slot(key) for key in history_keys(channel)} == {key_slot(channel)}
+
+
+def test_no_two_channels_share_a_key() -> None:
+    parts = [b"", b"a", b"{", b"}", b"{a}", b":h1", b"%7B"]
+    names = {one + two + three for one in parts for two in parts for three in parts}
+    keys = [key for name in names for key in history_keys(name)]
+    assert len(keys) == len(set(keys))
+
+
+# The machine on paper
+
+
+class RealLink(Link):
+    """Keeps messages in Redis; what is published waits to be brought all the same."""
+
+    real: Broker
+
+    def publish_kept(self, channel: str, payload: bytes, retention: Retention) -> Position:
+        if self.is_cut:
+            raise BrokerError("away")
+        position = self.real.publish_kept(channel, payload, retention)
+        self.server.log.append(payload)
+        self.server.epoch = position.epoch
+        for link in self.server.links:
+            if link.is_subscribed and not link.is_cut:
+                link.waiting.append((channel, payload, position))
+        if self.fails_late:
+            raise BrokerError("no answer")
+        return position
+
+    def read_history(
+        self, channel: str, retention: Retention, since: Position | None = None
+    ) -> History:
+        if self.is_cut:
+            raise BrokerError("away")
+        return self.real.read_history(channel, retention, since)
+
+
+class RealServer(Server):
+    client: Any
+
+    def restart(self) -> None:
+        super().restart()
+        self.client.flushdb()
+
+
+@pytest.mark.usefixtures("real")
+@pytest.mark.parametrize("seed", range(10))
+def test_no_hole_nothing_twice_or_a_gap_on_redis(seed: int) -> None:
+    """Not by Hypothesis, which minds that other threads draw random numbers meanwhile."""
+    chance = random.Random(seed)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("tests.unit.channels.test_history_properties.Link", RealLink)
+        monkeypatch.setattr("tests.unit.channels.test_history_properties.Server", RealServer)
+        machine = Machine(monkeypatch)
+        for _ in range(150):
+            chance.choice(ACTIONS)(machine, chance.randrange(3), chance.randrange(6))
+        machine.settle()
+        close_brokers()
+        machine.check()
+
+
+@pytest.fixture(scope="module")
+def real(server: RedisServer) -> Iterator[Broker]:
+    broker = flask_ws_open_broker(f"redis://127.0.0.1:{server.port}/5")
+    assert isinstance(broker, Broker)
+    deliver: Deliver = lambda channel, payload, position=None: None  # noqa: E731
+    broker.start(deliver)
+    RealLink.real = broker
+    RealServer.client = server.client()
+    RealServer.client.select(5)
+    yield broker
+    broker.close()
+    RealServer.client.close()
