@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selenium.webdriver import Chrome
+from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from tests.support.server import wait_until
@@ -144,3 +144,23 @@ def test_the_terminal_has_the_size_of_its_page(open_tab: OpenTab, browser: Chrom
         tab.await_text("screen", f"{size['rows']} {size['columns']}")
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+INK = """
+const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+return data.some((value) => value > 0);
+"""
+
+
+def test_what_one_draws_on_the_board_the_other_sees(open_tab: OpenTab, browser: Chrome) -> None:
+    """And so does a page that is opened later."""
+    ada, grace = open_tab("board"), open_tab("board")
+    ada.await_text("people", "2 people")
+    assert not grace.run(INK)
+    canvas = ada.find("canvas")
+    actions = ActionChains(browser).move_to_element(canvas).click_and_hold()
+    actions.move_by_offset(60, 40).move_by_offset(-20, 30).release().perform()
+    assert ada.run(INK)
+    wait_until(lambda: grace.run(INK), timeout=10)
+    later = open_tab("board")
+    wait_until(lambda: later.run(INK), timeout=10)
