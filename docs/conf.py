@@ -51,11 +51,11 @@ nitpick_ignore_regex = [
         "py:class",
         (
             r"flask_ws\.(connection\.connection\.Connection|routes\.extension\.F"
-            r"|testing\.client\.Connecting)"
+            r"|testing\.client\.(Async)?Connecting)"
         ),
     ),
     ("py:class", r"flask_ws\.concurrency\.(Event|Lock|T)"),
-    ("py:class", r"BytesLike|Handler|WSGIEnvironment"),
+    ("py:class", r"AsyncConnecting|BytesLike|Client|Handler|Headers|TestResponse|WSGIEnvironment"),
 ]
 
 # Quotes become typographic, but no dashes: "--threads" is what one types.

@@ -15,12 +15,13 @@ logger = logging.getLogger("flask_ws")
 
 
 class Deliver(Protocol):
-    """What :meth:`Broker.start` is given."""
+    """What :meth:`Broker.start <flask_ws.Broker.start>` is given."""
 
     def __call__(self, channel: str, payload: bytes, position: Position | None = None) -> object:
         """Deliver a publication.
 
-        :param position: that of a message of :meth:`Broker.publish_kept`.
+        :param position: that of a message of
+            :meth:`Broker.publish_kept <flask_ws.Broker.publish_kept>`.
         """
 
 
