@@ -29,6 +29,7 @@ from flask_ws import (
     connection_closed,
     connection_opened,
 )
+from flask_ws.budget import budget
 from flask_ws.concurrency import threads
 from flask_ws.loop.asyncio_loop import AsyncioLoop
 from flask_ws.loop.monitor import monitor_for
@@ -718,6 +719,27 @@ def test_methods_of_a_view_are_called_in_order_and_never_overlap(
     call.peer.close(4000, "enough")
     assert ended.result(PATIENCE) == (4000, "enough")
     call.wait()
+
+
+@pytest.mark.parametrize("end", ["returns", "raises", "ends the process"])
+def test_messages_that_were_not_received_are_not_counted_afterwards(
+    app: Flask, sock: Sock, server: MemoryServer, end: str
+) -> None:
+    @sock.route("/")
+    async def handler(ws: AsyncWebSocket) -> None:
+        while ws.connected:
+            await asyncio.sleep(0.01)
+        if end == "raises":
+            await ws.send("too late")
+        if end == "ends the process":
+            raise SystemExit
+
+    before = budget.total
+    peer = server.connect(app, detach=True)
+    peer.send("x" * 20_000)
+    until(lambda: budget.total > before)
+    peer.reset()
+    until(lambda: budget.total == before)
 
 
 def test_view_that_waits_lets_others_run(app: Flask, sock: Sock, server: MemoryServer) -> None:

@@ -154,7 +154,7 @@ class AsyncConnection(AsyncReceiving):
         """
         check_close(code, reason)
         # Nobody wants them any more, and what arrives before the answer is dropped as well.
-        self._drop_messages()
+        self.drop_messages()
         self._begin_close(code, reason)
         while self.close_code is None:
             if self._ending is None:

@@ -304,9 +304,12 @@ class AsyncReceiving(AsyncSending):
         if not self._full and self._stream is not None:
             self._stream.resume_reading()
 
-    def _drop_messages(self) -> None:
+    def drop_messages(self) -> None:
+        """Drop the messages that nobody is to receive any more."""
         self._messages = None
         self._queued = 0
+        if self._counted:
+            self._count()
 
     # The end, by the peer
 
@@ -370,7 +373,7 @@ class AsyncReceiving(AsyncSending):
     def _give_up(self) -> None:
         """Drop what has arrived and has not been received."""
         self._given_up = True
-        self._drop_messages()
+        self.drop_messages()
         self._protocol.give_up()
         self._count()
 

@@ -405,6 +405,7 @@ class AsyncLink(Link):
         """See the connection off, once its socket is closed and its handler has ended."""
         if not (self._returned and self.connection.released):
             return
+        self.connection.drop_messages()
         see_off(self.connection, self._monitor, self._began)
         if self._finished is not None:
             if self._home is None:
