@@ -7,6 +7,7 @@ import click
 from .channels import list_channels, publish
 from .connect import connect
 from .listing import list_routes, list_servers
+from .load import load_test
 from .migrate import migrate
 from .stats import show_stats
 
@@ -24,4 +25,5 @@ ws.add_command(connect)
 ws.add_command(list_channels)
 ws.add_command(publish)
 ws.add_command(show_stats)
+ws.add_command(load_test)
 ws.add_command(migrate)

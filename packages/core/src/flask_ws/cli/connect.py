@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Iterator
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import click
 import flask
@@ -19,6 +18,7 @@ from .conversation import Message, converse, converse_on_terminal, keep_alive, r
 from .editor import find_editor
 from .handshake import Headers, Opened, Trust, open_url
 from .messages import Display
+from .parameters import parse_headers, parse_url
 
 __all__ = ["connect", "exit_code"]
 
@@ -26,50 +26,8 @@ __all__ = ["connect", "exit_code"]
 DEVELOPMENT_SERVER = "ws://127.0.0.1:5000"
 
 
-def _parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        # Reading either may raise ValueError.
-        known = bool(parts.hostname) and parts.port != 0
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.") from None
-    if re.match("/(?!/)", url):
-        # A path of the app's own.
-        return SplitResult("", "", parts.path, parts.query, "")
-    if parts.scheme not in ("ws", "wss") or not known:
-        hint = f" Did you mean {meant}?" if (meant := _guess(url)) else ""
-        raise click.BadParameter(
-            f"{url!r} is not of the form ws://host/path, wss://host/path or /path.{hint}"
-        )
-    return parts
-
-
-def _guess(url: str) -> str | None:
-    """Return the URL that the user may have meant."""
-    if match := re.fullmatch(r"http(s?)(://.+)", url):
-        return f"ws{match[1]}{match[2]}"
-    # A name with a dot or a port, or that of this machine.
-    if re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+|\[[\da-f:]+\]|[\w.-]+:\d+)(:\d+)?(/.*)?", url):
-        return f"ws://{url}"
-    return None
-
-
-def _parse_headers(
-    _context: click.Context, _parameter: click.Parameter, headers: tuple[str, ...]
-) -> list[tuple[str, str]]:
-    parsed = []
-    for header in headers:
-        name, colon, value = header.partition(":")
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII) or not colon:
-            raise click.BadParameter(f"{header!r} is not of the form 'Name: value'.")
-        if not value.isprintable():
-            raise click.BadParameter(f"{header!r} has a control character.")
-        parsed.append((name, value.strip()))
-    return parsed
-
-
 @click.command("connect")
-@click.argument("url", callback=_parse_url)
+@click.argument("url", callback=parse_url)
 @click.option(
     "subprotocols",
     "--subprotocol",
@@ -83,7 +41,7 @@ def _parse_headers(
     "-H",
     metavar="'NAME: VALUE'",
     multiple=True,
-    callback=_parse_headers,
+    callback=parse_headers,
     help="Send a header with the handshake. Can be given several times.",
 )
 @click.option("--origin", metavar="URL", help="Send this Origin, as a page of that site does.")

@@ -26,7 +26,15 @@ from flask_ws.protocol.protocol import Protocol
 from flask_ws.system import TIMEOUT_MAX
 from flask_ws.wording import one_line, printable
 
-__all__ = ["CLOSE_TIMEOUT", "Headers", "Opened", "Trust", "describe_refusal", "open_url"]
+__all__ = [
+    "CLOSE_TIMEOUT",
+    "Headers",
+    "Opened",
+    "Trust",
+    "describe_refusal",
+    "make_target",
+    "open_url",
+]
 
 Headers = list[tuple[str, str]]
 
@@ -150,13 +158,17 @@ def _make_client(url: SplitResult, trust: Trust, timeout: float) -> http.client.
     return http.client.HTTPSConnection(host, url.port, timeout=timeout, context=context)
 
 
+def make_target(url: SplitResult) -> str:
+    """Return what a request asks for, quoted."""
+    target = quote(url.path or "/", UNQUOTED)
+    return f"{target}?{quote(url.query, UNQUOTED)}" if url.query else target
+
+
 def _request(
     client: http.client.HTTPConnection, url: SplitResult, headers: list[tuple[str, str]]
 ) -> http.client.HTTPResponse:
     """Send the handshake; return the answer."""
-    target = quote(url.path or "/", UNQUOTED)
-    if url.query:
-        target += "?" + quote(url.query, UNQUOTED)
+    target = make_target(url)
     has_host = any(name.lower() == "host" for name, _ in headers)
     try:
         client.putrequest("GET", target, skip_host=has_host, skip_accept_encoding=True)

@@ -1,0 +1,60 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, urlsplit
+
+import click
+
+__all__ = ["parse_headers", "parse_url"]
+
+
+def parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -> SplitResult:
+    """Read the URL of a WebSocket, or the path of one of the app's.
+
+    :raises BadParameter: it is neither.
+    """
+    try:
+        parts = urlsplit(url)
+        # Reading either may raise ValueError.
+        known = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+    if re.match("/(?!/)", url):
+        # A path of the app's own.
+        return SplitResult("", "", parts.path, parts.query, "")
+    if parts.scheme not in ("ws", "wss") or not known:
+        hint = f" Did you mean {meant}?" if (meant := _guess(url)) else ""
+        raise click.BadParameter(
+            f"{url!r} is not of the form ws://host/path, wss://host/path or /path.{hint}"
+        )
+    return parts
+
+
+def _guess(url: str) -> str | None:
+    """Return the URL that the user may have meant."""
+    if match := re.fullmatch(r"http(s?)(://.+)", url):
+        return f"ws{match[1]}{match[2]}"
+    # A name with a dot or a port, or that of this machine.
+    if re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+|\[[\da-f:]+\]|[\w.-]+:\d+)(:\d+)?(/.*)?", url):
+        return f"ws://{url}"
+    return None
+
+
+def parse_headers(
+    _context: click.Context, _parameter: click.Parameter, headers: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    """Read headers, as ``Name: value``.
+
+    :raises BadParameter: one of them is none.
+    """
+    parsed = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII) or not colon:
+            raise click.BadParameter(f"{header!r} is not of the form 'Name: value'.")
+        if not value.isprintable():
+            raise click.BadParameter(f"{header!r} has a control character.")
+        parsed.append((name, value.strip()))
+    return parsed
