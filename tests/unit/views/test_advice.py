@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import logging
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from werkzeug.wrappers import Response
 from flask_ws import ConfigurationError, ConnectionClosed, Sock, WebSocket, WebSocketView
 from flask_ws.cli import ws
 from flask_ws.plugin.manager import FoundPlugin, Plugins
+from flask_ws.routes import advice as routing_advice
 from flask_ws.testing import HandshakeRefused, connect
 from flask_ws.views import advice
 
@@ -900,3 +902,43 @@ def test_a_sock_that_is_given_an_app_later_is_no_mistake(app: Flask, log: Log) -
         pass
     # Those of other tests may still be there.
     assert not [line for line in log.lines() if "init_app" in line and "/late" in line]
+
+
+class Broken:
+    """Breaks whoever looks at it, as the source of a handler breaks Python's parser at times."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise SystemError(name)
+
+
+@pytest.mark.parametrize(
+    "advise",
+    [
+        advice.explain_exception,
+        advice.explain_foreign_end,
+        advice.explain_late_send,
+        advice.warn_of_handler,
+        routing_advice.explain_lost_routes,
+        routing_advice.explain_routing,
+        routing_advice.warn_of_silence,
+        routing_advice.warn_of_variables,
+        functools.partial(routing_advice.warn_of_worker, detached=False),
+    ],
+)
+def test_advice_that_fails_costs_nothing_else(advise: Callable[..., object], log: Log) -> None:
+    number = len(inspect.signature(advise).parameters) - isinstance(advise, functools.partial)
+    advise(*[Broken()] * number)
+    assert log.lines() == []
+
+
+def test_a_handler_whose_source_cannot_be_parsed_is_called(
+    app: Flask, sock: Sock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(handler: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    monkeypatch.setattr(advice, "_is_decorated_in_source", fail)
+    sock.route("/feed")(echo)
+    with connect(app, "/feed") as ws:
+        ws.send("hello")
+        assert ws.receive() == "hello"

@@ -19,7 +19,7 @@ from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
 from ..http.handshake import is_upgrade
 from ..http.register import REFUSAL_LOGGED, log_refusal
 from ..sparing import warn_sparingly
-from ..views.advice import name_of, warn_once
+from ..views.advice import harmless, name_of, warn_once
 from ..wording import shown_address, shown_path, shown_url
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ TEST_HINT = " In a test, use flask_ws.testing.connect()."
 NO_WEBSOCKET = "This URL is an HTTP route, not a WebSocket."
 
 
+@harmless
 def explain_routing(error: object, unregistered: Iterable[str] = ()) -> None:
     """Say why a handshake reaches no WebSocket route, in the log and to the client.
 
@@ -89,6 +90,7 @@ def await_requests(receiver: Callable[..., object]) -> None:
         flask.request_started.connect(receiver)
 
 
+@harmless
 def explain_lost_routes(rules: list[str]) -> None:
     """Say that there are routes which no app has.
 
@@ -105,6 +107,7 @@ def explain_lost_routes(rules: list[str]) -> None:
     )
 
 
+@harmless
 def warn_of_variables(app: flask.Flask) -> None:
     """Say which handlers do not take the variables of their URLs.
 
@@ -203,6 +206,7 @@ def describe_unregistered(name: str) -> str:
     )
 
 
+@harmless
 def warn_of_silence(environ: dict[str, Any]) -> None:
     """Say that a configuration of logging has disabled our logger, where a server's log has it."""
     if logger.disabled:
@@ -215,6 +219,7 @@ def warn_of_silence(environ: dict[str, Any]) -> None:
         errors.flush()
 
 
+@harmless
 def warn_of_worker(environ: dict[str, Any], server_socket: ServerSocket, *, detached: bool) -> None:
     """Warn if a connection blocks the server's whole process.
 

@@ -15,7 +15,7 @@ import textwrap
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import flask
 from werkzeug.exceptions import HTTPException
@@ -35,6 +35,7 @@ __all__ = [
     "explain_exception",
     "explain_foreign_end",
     "explain_late_send",
+    "harmless",
     "has_lost_decorator",
     "is_async",
     "log_cancelled",
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("flask_ws")
+
+F = TypeVar("F", bound=Callable[..., None])
 
 #: The methods of an event view.
 METHODS = ("on_open", "on_message", "on_close")
@@ -74,6 +77,19 @@ ENDPOINTS = frozenset({"flask_ws.connection.endpoint", "flask_ws.views.websocket
 _told: set[Hashable] = set()
 #: Handlers that were checked already.
 _looked_at: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+
+
+def harmless(advise: F) -> F:
+    """Have advice that fails cost nothing else: a handshake or a handler goes on without it."""
+
+    @functools.wraps(advise)
+    def call(*args: Any, **kwargs: Any) -> None:
+        try:
+            advise(*args, **kwargs)
+        except Exception:
+            logger.debug("%s has failed.", advise.__name__, exc_info=True)
+
+    return cast("F", call)
 
 
 def warn_once(key: Hashable, message: str, *args: object) -> None:
@@ -125,6 +141,7 @@ def check_result(handler: Callable[..., object], result: object) -> None:
     warn_once(("returned", name_of(handler)), "%s returned %s", name_of(handler), text)
 
 
+@harmless
 def explain_exception(handler: Callable[..., object], error: Exception) -> None:
     """Say what to do instead of raising an HTTP exception in a handler."""
     if isinstance(error, HTTPException):
@@ -157,6 +174,7 @@ class SessionWatch:
     def _is_modified(self) -> bool:
         return bool(getattr(self._session, "modified", False))
 
+    @harmless
     def check(self, handler: Callable[..., object]) -> None:
         """Warn if the session was changed; called when the handler has ended."""
         if self._is_modified() and not self._before:
@@ -197,8 +215,9 @@ def _is_decorated_in_source(handler: Callable[..., Any]) -> bool:
     """Search the source: a handler made in an app factory is in no module's namespace."""
     try:
         (statement,) = ast.parse(textwrap.dedent(inspect.getsource(handler))).body
-    except (OSError, TypeError, SyntaxError, ValueError):
-        # There is no source, or it cannot be parsed by itself, as with a lambda.
+    except Exception:
+        # There is no source, or it cannot be parsed by itself, as with a lambda. Several threads
+        # that parse at the same time make Python 3.11 raise SystemError.
         return False
     decorators = getattr(statement, "decorator_list", [])
     routes = [number for number, node in enumerate(decorators) if _is_route(node)]
@@ -210,6 +229,7 @@ def _is_route(decorator: ast.expr) -> bool:
     return isinstance(function, ast.Attribute) and function.attr in ROUTE_DECORATORS
 
 
+@harmless
 def warn_of_handler(handler: Callable[..., Any]) -> None:
     """Log once what is wrong with a handler although Python and Flask accept it."""
     with contextlib.suppress(TypeError):
@@ -253,6 +273,7 @@ def log_cancelled(function: Callable[..., object], label: str, error: BaseExcept
     )
 
 
+@harmless
 def explain_foreign_end(handler: Callable[..., object]) -> None:
     """Say that a handler was ended by a connection that is not its own."""
     warn_once(
@@ -264,6 +285,7 @@ def explain_foreign_end(handler: Callable[..., object]) -> None:
     )
 
 
+@harmless
 def explain_late_send(handler: Callable[..., object], ws: WebSocket, error: Exception) -> None:
     """Say that a handler sends on a connection that it has closed itself."""
     if ws._closed_by != threading.get_ident():
