@@ -1,6 +1,7 @@
 """A bounded while with every kind of client at once; afterwards all is as it was before.
 
-`FLASK_WS_CHAOS_SECONDS` makes it longer.
+`FLASK_WS_CHAOS_SECONDS` makes it longer. With `FLASK_WS_CHAOS_DEV=1` the server runs in Python's
+development mode, and its threads are switched all the time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .ours import OurServers
 pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("FLASK_WS_CHAOS_SECONDS", "2"))
+DEV = {"PYTHONDEVMODE": "1", "LIVE_SWITCH_INTERVAL": "1e-5"}
 #: What an allocator keeps, and a minute's log lines in buffers.
 SPARE_RSS = 24 << 20
 
@@ -63,6 +65,8 @@ class TestChaos(OurServers):
         redis = redis_server if setup.environment is None else None
         url = f"redis://127.0.0.1:{redis.port}" if redis else "memory://"
         environ = {"LIVE_CONFIG": json.dumps({"SOCK_BROKER_URL": url})}
+        if os.environ.get("FLASK_WS_CHAOS_DEV") == "1":
+            environ |= DEV
         # Over TLS the crowd itself would be too busy with so many bytes.
         green = [name for name in ("gevent", "eventlet") if name in setup.name and not setup.tls]
         if green:

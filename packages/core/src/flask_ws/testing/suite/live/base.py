@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pkgutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ if "LIVE_DESCRIPTORS" in os.environ:
 
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(os.environ["LIVE_DESCRIPTORS"]), most))
+if "LIVE_SWITCH_INTERVAL" in os.environ:
+    sys.setswitchinterval(float(os.environ["LIVE_SWITCH_INTERVAL"]))
 checker = os.environ.get("LIVE_CHECKER")
 if checker is not None:
     app.wsgi_app = checked(app.wsgi_app, checker)  # type: ignore[method-assign]
