@@ -17,6 +17,7 @@ from flask_ws import (
     Broker,
     BrokerError,
     ConnectionClosed,
+    Message,
     Options,
     Published,
     ServerSocket,
@@ -127,7 +128,7 @@ async def use_async(ws: AsyncWebSocket, seconds: float | None) -> None:
     await ws.subscribe("news")
     await ws.unsubscribe("news")
     await ws.close(4000, reason="enough")
-    assert_type(sock.publish("news", "text", exclude=ws), bool)
+    assert_type(sock.publish("news", "text", exclude=ws), Published)
     assert_type(ws.connected, bool)
     assert_type(ws.close_code, int | None)
     assert_type(ws.subprotocol, str | None)
@@ -165,6 +166,11 @@ def use_channels(ws: WebSocket) -> None:
     assert_type(sock.publish("news", memoryview(b"binary"), exclude=[ws, ws]), Published)
     assert_type(sock.publish_json("news", {"any": ["thing"]}, exclude={ws}, indent=2), Published)
     assert_type(sock.subscribers("news"), int)
+    with sock.listen("news", since="all") as messages:
+        for message in messages:
+            assert_type(message.data, str | bytes)
+            assert_type(message.position, str | None)
+        assert_type(messages.receive(timeout=1), Message | None)
 
 
 def look(ws: WebSocket) -> None:

@@ -20,6 +20,7 @@ waitress or uwsgi in its place.
 
 from __future__ import annotations
 
+from .channels.listening import Listening, Message
 from .channels.results import Published, Subscription
 from .concurrency import Concurrency, HomeThread
 from .exceptions import (
@@ -60,7 +61,9 @@ __all__ = [
     "FlaskWSError",
     "History",
     "HomeThread",
+    "Listening",
     "LogFilter",
+    "Message",
     "NoSocket",
     "Options",
     "Position",

@@ -3,6 +3,12 @@
 - ``channels``: publishing, and passing on what the broker brings.
 - ``subscriptions``: who is subscribed to what, and what the broker is told of it.
 - ``subscribers``: sending a message to those of one channel.
+- ``kept``, ``items``, ``source``: the same for a channel with history, in the order of positions,
+  once, or with a gap.
+- ``healing``: reading histories whose messages may not all have arrived.
+- ``publication``: what goes to other processes.
+- ``results``: what publishing and subscribing tell the app.
+- ``listening``: a program's subscription.
 - ``settings``: the broker's URL, and what a channel may be called.
 - ``spreader``: flushing the outboxes of many connections.
 """

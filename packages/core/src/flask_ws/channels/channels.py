@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
@@ -23,10 +23,12 @@ from ..process import after_fork
 from ..protocol.frames import BytesLike, encode
 from ..protocol.shared import SharedMessage
 from .healing import Healer
-from .kept import ALL, KeptSubscribers, Source
+from .kept import ALL, KeptSubscribers
+from .listening import Listening, Mailbox
 from .publication import ORIGIN_SIZE, pack, read, read_origin
 from .results import NOT_TAKEN, TAKEN, Published, Subscription
 from .settings import FindRetention, check_name, read_broker, read_history
+from .source import Source
 from .subscribers import Subscribers
 from .subscriptions import Subscriptions
 
@@ -128,6 +130,21 @@ class Channels:
             # It is closed by now, and that has raised.
             subscription = Subscription(None, recovered=False)
         return subscription
+
+    def listen(self, channel: str, since: str | None = None) -> Listening:
+        """Subscribe a program to a channel.
+
+        :param since: the position up to which it has the messages, or ``"all"``.
+        """
+        check_name(channel)
+        place = _read_since(since)
+        mailbox = Mailbox()
+        # It has what is asked of a connection here.
+        connection = cast("AnyConnection", mailbox)
+        subscription = self._get().subscriptions.add(connection, channel, 1, place, mailbox.gap)
+        # One subscription is not too many.
+        assert subscription is not None
+        return Listening(mailbox, subscription, functools.partial(self.forget, connection))
 
     def unsubscribe(self, connection: AnyConnection, channel: str) -> None:
         """End a subscription; there may be none."""

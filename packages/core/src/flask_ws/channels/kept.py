@@ -16,11 +16,13 @@ from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
 from ..plugin.history import History, Position
 from ..protocol.shared import SharedMessage
-from .publication import read, read_origin
+from .items import CatchUp, Gap, Item, Join
+from .publication import read_origin
 from .results import Subscription
+from .source import Source
 from .subscribers import Own, Subscribers, send_alone
 
-__all__ = ["ALL", "KeptSubscribers", "Source"]
+__all__ = ["ALL", "KeptSubscribers"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -34,107 +36,6 @@ MANY_BYTES = 2**22
 MANY_EARLY = 1000
 #: How often a subscription reads the history, where that begins anew meanwhile.
 ATTEMPTS = 3
-
-
-class Source:
-    """Where the messages of one channel come from.
-
-    :param name: the channel's name, for the log.
-    :param origin: identifies this process.
-    :param read: reads the history: the position, and what is kept after another.
-    :param hears: tells whether what is published arrives in this process.
-    :param heal: has :meth:`KeptSubscribers.heal` called, now or soon.
-    :param note_gap: told of the channel's name where messages are missing.
-    """
-
-    __slots__ = ("heal", "hears", "name", "note_gap", "origin", "read")
-
-    def __init__(
-        self,
-        name: str,
-        origin: bytes,
-        read: Callable[[Position | None], History],
-        hears: Callable[[], bool],
-        heal: Callable[[KeptSubscribers], object],
-        note_gap: Callable[[str], object],
-    ) -> None:
-        self.name = name
-        self.origin = origin
-        self.read = read
-        self.hears = hears
-        self.heal = heal
-        self.note_gap = note_gap
-
-
-class Item:
-    """A message that waits to be sent to the subscribers.
-
-    :param position: its position; ``None`` if the broker does not have it.
-    :param excluded: who does not get it.
-    :param payload: the publication, if it has not been read yet.
-    :param message: the message, if it has.
-    """
-
-    __slots__ = ("_message", "_payload", "excluded", "position")
-
-    def __init__(
-        self,
-        position: Position | None,
-        excluded: Collection[AnyConnection],
-        *,
-        payload: bytes = b"",
-        message: SharedMessage | None = None,
-    ) -> None:
-        self.position = position
-        self.excluded = excluded
-        self._payload = payload
-        self._message = message
-
-    def message(self) -> SharedMessage | None:
-        """Return the message, whose frame is made once; ``None`` if it is not from flask-ws."""
-        if self._message is None:
-            self._message = read(self._payload)
-        return self._message
-
-
-class Join:
-    """A connection that is about to be sent what it has missed."""
-
-    __slots__ = ("is_done", "missed", "upto")
-
-    def __init__(self) -> None:
-        #: What is passed on while its history is read.
-        self.missed: list[Item] | None = []
-        #: What it has missed goes up to this position, where the others are not there yet.
-        self.upto: Position | None = None
-        #: Whether it has been sent that.
-        self.is_done = False
-
-
-class CatchUp:
-    """What one connection has missed."""
-
-    __slots__ = ("connection", "items", "join", "says_gap")
-
-    def __init__(
-        self, connection: AnyConnection, join: Join, items: list[Item], *, says_gap: bool
-    ) -> None:
-        self.connection = connection
-        self.join = join
-        self.items = items
-        self.says_gap = says_gap
-
-
-class Gap:
-    """Messages are missing here, for all.
-
-    :param is_anew: whether another history begins.
-    """
-
-    __slots__ = ("is_anew",)
-
-    def __init__(self, *, is_anew: bool) -> None:
-        self.is_anew = is_anew
 
 
 class KeptSubscribers(Subscribers):

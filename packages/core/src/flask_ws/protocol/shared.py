@@ -49,11 +49,13 @@ class SharedMessage:
     :param payload: its payload.
     """
 
-    __slots__ = ("_compressed", "first", "payload", "plain", "worth_deflating")
+    __slots__ = ("_compressed", "first", "payload", "plain", "position", "worth_deflating")
 
     def __init__(self, first: int, payload: BytesLike) -> None:
         self.first = first
         self.payload = payload
+        #: Where it is in its channel's history, if that has one.
+        self.position: object | None = None
         #: The frame for connections without compression.
         self.plain = share(b"".join((header(first, len(payload)), payload)))
         #: Whether connections with compression get another.

@@ -16,6 +16,7 @@ from werkzeug.routing import Rule
 
 from ..budget import budget
 from ..channels.channels import Channels
+from ..channels.listening import Listening
 from ..channels.results import Published
 from ..channels.settings import read_broker, read_history
 from ..connection.async_connection import AnyConnection
@@ -247,6 +248,29 @@ class Sock:
         :return: as :meth:`publish`.
         """
         return self.publish(channel, flask.json.dumps(data, **kwargs), exclude=exclude)
+
+    def listen(self, channel: str, *, since: str | None = None) -> Listening:
+        """Subscribe this program to a channel, from now on, until it is closed.
+
+        ::
+
+            with sock.listen("jobs:7", since="all") as messages:
+                for message in messages:
+                    print(message.position, message.data)
+
+        A thousand messages wait for a program at most; past that the oldest are dropped. Where
+        some are missing, :attr:`Message.after_gap` of the next one says so.
+
+        :param channel: the channel's name.
+        :param since: the position up to which the program has the messages, or ``"all"`` for
+            everything that is kept, as for :meth:`WebSocket.subscribe`.
+        :return: an iterator of :class:`Message`, which waits for each; its ``receive(timeout)``
+            waits for so many seconds at most. Any thread may use it.
+        :raises TypeError: ``since`` is no text.
+        :raises ValueError: the channel's name is empty, longer than 255 bytes of UTF-8, or has a
+            lone surrogate.
+        """
+        return AppState.of(flask.current_app).channels.listen(channel, since)
 
     def subscribers(self, channel: str) -> int:
         """Count the connections in this process that are subscribed to a channel.

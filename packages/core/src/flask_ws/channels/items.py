@@ -1,0 +1,86 @@
+"""What waits to be sent to the subscribers of a channel with history, besides plain messages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ..connection.async_connection import AnyConnection
+from ..plugin.history import Position
+from ..protocol.shared import SharedMessage
+from .publication import read
+
+__all__ = ["CatchUp", "Gap", "Item", "Join"]
+
+
+class Item:
+    """A message that waits to be sent to the subscribers.
+
+    :param position: its position; ``None`` if the broker does not have it.
+    :param excluded: who does not get it.
+    :param payload: the publication, if it has not been read yet.
+    :param message: the message, if it has.
+    """
+
+    __slots__ = ("_message", "_payload", "excluded", "position")
+
+    def __init__(
+        self,
+        position: Position | None,
+        excluded: Collection[AnyConnection],
+        *,
+        payload: bytes = b"",
+        message: SharedMessage | None = None,
+    ) -> None:
+        self.position = position
+        self.excluded = excluded
+        self._payload = payload
+        self._message = message
+
+    def message(self) -> SharedMessage | None:
+        """Return the message, whose frame is made once; ``None`` if it is not from flask-ws."""
+        message = self._message
+        if message is None:
+            message = self._message = read(self._payload)
+        if message is not None:
+            message.position = self.position
+        return message
+
+
+class Join:
+    """A connection that is about to be sent what it has missed."""
+
+    __slots__ = ("is_done", "missed", "upto")
+
+    def __init__(self) -> None:
+        #: What is passed on while its history is read.
+        self.missed: list[Item] | None = []
+        #: What it has missed goes up to this position, where the others are not there yet.
+        self.upto: Position | None = None
+        #: Whether it has been sent that.
+        self.is_done = False
+
+
+class CatchUp:
+    """What one connection has missed."""
+
+    __slots__ = ("connection", "items", "join", "says_gap")
+
+    def __init__(
+        self, connection: AnyConnection, join: Join, items: list[Item], *, says_gap: bool
+    ) -> None:
+        self.connection = connection
+        self.join = join
+        self.items = items
+        self.says_gap = says_gap
+
+
+class Gap:
+    """Messages are missing here, for all.
+
+    :param is_anew: whether another history begins.
+    """
+
+    __slots__ = ("is_anew",)
+
+    def __init__(self, *, is_anew: bool) -> None:
+        self.is_anew = is_anew
