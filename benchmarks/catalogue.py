@@ -95,6 +95,10 @@ LOADS: dict[str, Load] = {
             Goal("flask-ws/eventlet", 1.8, "flask-sock/eventlet"),
             Goal("flask-ws/no-speedups", 2.2, SOCK),
             Goal("flask-ws/views", 0.9, OURS),
+            Goal("flask-ws/async", 1.5, "uvicorn"),
+            Goal("flask-ws/async", 1.05, "flask-ws/views"),
+            Goal("flask-ws/uvloop", 2, "uvicorn"),
+            Goal("flask-ws/uvloop", 0.75, "picows"),
         ),
     ),
     "large": Load(
@@ -119,6 +123,7 @@ LOADS: dict[str, Load] = {
             Goal(OURS, 4, SOCK),
             Goal(OURS, 0.9, "websockets"),
             Goal("flask-ws/views", 0.9, "uvicorn"),
+            Goal("flask-ws/async", 1, "uvicorn"),
         ),
     ),
     "compressed": Load(
@@ -128,7 +133,7 @@ LOADS: dict[str, Load] = {
         (Row(OURS), VIEW, ASYNC, UVLOOP, Row(SOCK), Row("websockets"), Row("uvicorn")),
         quick=SHORT,
         columns=(*TIMES, ("compressed", "replies compressed", "percent")),
-        goals=(Goal(OURS, 1.3, SOCK),),
+        goals=(Goal(OURS, 1.3, SOCK), Goal("flask-ws/async", 1, "uvicorn")),
     ),
     "idle": Load(
         "1000 idle connections",
@@ -317,7 +322,7 @@ LOADS: dict[str, Load] = {
         "10 000 idle connections, then 1 % of them chatting",
         "idle",
         "KiB a connection",
-        (VIEW, Row("uvicorn"), Row("picows")),
+        (VIEW, ASYNC, UVLOOP, Row("uvicorn"), Row("picows")),
         options={"connections": 10_000, "chatting": 0.01},
         quick={"connections": 2000},
         columns=(
@@ -334,6 +339,8 @@ LOADS: dict[str, Load] = {
             ),
             Goal("flask-ws/views", 3, metric="p99_ratio", at_most=True, text="x a lone one's p99"),
             Goal("flask-ws/views", 0.02, metric="server_cpu", at_most=True, text="of a core, idle"),
+            Goal("flask-ws/async", 10, at_most=True, text="KiB a connection"),
+            Goal("flask-ws/async", 2, metric="p99_ratio", at_most=True, text="x a lone one's p99"),
             Goal(
                 "flask-ws/views",
                 1,

@@ -115,6 +115,12 @@ SERVERS = (
         cases=ALL_CASES,
     ),
     Server("gunicorn-threads-view", gunicorn("--threads", "4"), path="/view"),
+    Server("gunicorn-threads-asyncio", gunicorn("--threads", "4"), path="/async"),
+    Server(
+        "gunicorn-threads-uvloop",
+        gunicorn("--threads", "4", "--env", "ECHO_LOOP=uvloop"),
+        path="/async",
+    ),
     Server("gunicorn-sync", gunicorn()),
     Server("gunicorn-gevent", gunicorn("--worker-class", "gevent")),
     Server("gunicorn-gevent_pywsgi", gunicorn("--worker-class", "gevent_pywsgi")),

@@ -41,10 +41,11 @@ LOST = (ConnectionError, asyncio.IncompleteReadError, asyncio.TimeoutError, Time
 #: No answer takes longer, on however slow a machine.
 PATIENCE = 20.0
 
-#: The same behaviour as a handler and as an event view.
-ECHO = ("/echo", "/events/echo")
-PINGED = ("/pinged", "/events/pinged")
-STALL = ("/push", "/events/stall")
+#: The same behaviour as a handler, as an event view, and as an async handler.
+ECHO = ("/echo", "/events/echo", "/async/echo")
+PINGED = ("/pinged", "/events/pinged", "/async/pinged")
+STALL = ("/push", "/events/stall", "/async/push")
+DEAF = ("/deaf", "/async/deaf")
 
 
 @dataclass
@@ -296,7 +297,7 @@ class Crowd:
 
     async def fill_and_vanish(self, chance: random.Random) -> None:
         """Send more than waits for a handler that does not receive, and go, or be silent."""
-        async with self.connect("/deaf") as client:
+        async with self.connect(chance.choice(DEAF)) as client:
             for _ in range(chance.choice((16, 20, 200))):
                 await client.send(encode_frame(TEXT, b"hello"))
             how = chance.choice(("reset", "FIN", "silence"))

@@ -615,6 +615,17 @@ def test_violation_has_its_code_though_the_peer_goes_on_sending(
     assert ends.connection.close_code == code
 
 
+def test_message_before_a_violation_is_answered_first(connect: Connect) -> None:
+    ends = connect()
+    receiving = ends.begin(ends.connection.receive())
+    ends.peer.send_bytes(encode_message("before") + encode_frame(0x3, b"reserved"))
+    assert receiving.result(PATIENCE) == "before"
+    ends.run(ends.connection.send("answer"))
+    assert closed(ends.begin(ends.connection.receive())).code == 1002
+    assert ends.peer.read() == "answer"
+    assert ends.peer.read_close().close_code == 1002
+
+
 def test_peer_that_does_not_end_the_stream_is_cut_off(connect: Connect) -> None:
     ends = connect(close_timeout=0.05)
     ends.peer.send_close(1000)

@@ -215,7 +215,8 @@ class AsyncReceiving(AsyncSending):
             logger.warning(
                 "%s: the peer is at fault: %s %s%s", self.label, event.code, event.reason, setting
             )
-            self._fail(event.code, event.reason)
+            # What the handler sends in answer to the messages before it goes out first.
+            self._end_after_messages(functools.partial(self._fail, event.code, event.reason))
 
     # Messages
 
@@ -246,7 +247,20 @@ class AsyncReceiving(AsyncSending):
         if self.close_code is None:
             if timeout is not None and timeout <= 0:
                 return await self._look()
-            message = await self._wait_for_message(timeout)
+            # Not a coroutine of its own: most connections are idle, and each would keep one more.
+            receiver = self._receiver = self._loop.create_future()
+            timer = None
+            if timeout is not None:
+                timer = self._loop.call_later(timeout, _resolve, receiver, TIME_IS_UP)
+            try:
+                message = await receiver
+            except asyncio.CancelledError:
+                self._put_back(receiver)
+                raise
+            finally:
+                self._receiver = None
+                if timer is not None:
+                    timer.cancel()
             if message is TIME_IS_UP:
                 return None
             if message is not None:
@@ -255,26 +269,13 @@ class AsyncReceiving(AsyncSending):
             raise StopAsyncIteration
         raise self._error()
 
-    async def _wait_for_message(self, timeout: float | None) -> Any:
-        """Wait for a message; ``None`` when the connection ends."""
-        receiver = self._receiver = self._loop.create_future()
-        timer = None
-        if timeout is not None:
-            timer = self._loop.call_later(timeout, _resolve, receiver, TIME_IS_UP)
-        try:
-            return await receiver
-        except asyncio.CancelledError:
-            message = None if receiver.cancelled() else receiver.result()
-            if isinstance(message, (str, bytes)):
-                # It came in the same turn of the loop; the next call gets it.
-                self._messages = self._messages or deque()
-                self._messages.appendleft(message)
-                self._queued += sys.getsizeof(message)
-            raise
-        finally:
-            self._receiver = None
-            if timer is not None:
-                timer.cancel()
+    def _put_back(self, receiver: asyncio.Future[Any]) -> None:
+        """Keep a message for the next call that came as its receiver was cancelled."""
+        message = None if receiver.cancelled() else receiver.result()
+        if isinstance(message, (str, bytes)):
+            self._messages = self._messages or deque()
+            self._messages.appendleft(message)
+            self._queued += sys.getsizeof(message)
 
     async def _look(self) -> str | bytes | None:
         """Return a message that has arrived, also where the loop has not read it yet."""

@@ -6,54 +6,38 @@ What :class:`~flask_ws.http.link.Link` is for threads.
 from __future__ import annotations
 
 import _socket
-import asyncio
 import contextlib
 import contextvars
 import functools
 import logging
 import socket
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import flask
 
 from ..budget import budget
-from ..concurrency import Event, HomeThread
+from ..concurrency import Event
 from ..connection.async_connection import AsyncConnection
-from ..connection.endpoint import NORMAL_CLOSURE
-from ..connection.tls_stream import TLSStream
 from ..connection.transport import TLSTransport
-from ..exceptions import ConnectionClosed
 from ..loop.asyncio_loop import asyncio_loop, asyncio_primitives, current_label
 from ..loop.monitor import Watch
-from ..loop.watchdog import watchdog_for
-from ..views.advice import (
-    SessionWatch,
-    check_result,
-    explain_exception,
-    explain_foreign_end,
-    log_cancelled,
-    name_of,
-)
-from ..views.async_conversation import AsyncConversation
 from ..views.async_websocket import AsyncEventWebSocket, AsyncWebSocket
 from ..views.context import (
     Scope,
     hold_request,
     move_request,
     own_context,
-    tear_down,
     tear_down_with,
 )
 from ..views.conversation import lighten
 from ..views.first_use import telling
 from ..views.limiter import LimitedAsyncWebSocket
 from .admission import no_threads
+from .async_run import AsyncRun
 from .handshake import head_size
 from .link import (
     GOING_AWAY,
-    INTERNAL_ERROR,
     ON_EXCEPTION,
     ON_READY,
     Link,
@@ -80,16 +64,8 @@ class AsyncLink(Link):
     """A connection and what runs on it. From :meth:`run` on, all of it is the loop's."""
 
     __slots__ = (
-        "_cancelling",
-        "_error",
-        "_finished",
-        "_home",
         "_loop",
-        "_returned",
-        "_scope",
         "_sock",
-        "_stopped",
-        "_task",
         "_tls",
     )
 
@@ -100,18 +76,7 @@ class AsyncLink(Link):
         super().__init__(upgrade)
         self._on_reactor = self.detached = False
         self._loop = asyncio_loop(uvloop=upgrade.options.uvloop)
-        self._task: asyncio.Task[None] | None = None
-        # The timer that cancels a handler which goes on after the end of its connection.
-        self._cancelling: asyncio.TimerHandle | None = None
-        # Whether it has, whether the handler has ended, and what it has raised.
-        self._stopped = False
-        self._returned = False
-        self._error: BaseException | None = None
-        # Of an event view.
-        self._scope: Scope | None = None
-        # For a server's thread that waits for the end, and where that can be told so.
-        self._finished: Event | None = None
-        self._home: HomeThread | None = None
+        # The socket, plain or with TLS.
         self._tls: TLSTransport | None = None
         self._sock: _socket.socket | None = None
 
@@ -164,8 +129,6 @@ class AsyncLink(Link):
         )
         budget.limit = options.max_buffered
         connection.begin(head, early, head_size(environ))
-        connection.when_closed = self._on_closed
-        connection.when_released = self._on_released
         if ready is not None:
             self._ready = functools.partial(ready, connection)
         self.ws = self._make_websocket(environ)
@@ -227,30 +190,46 @@ class AsyncLink(Link):
     def run(self) -> None:
         """Hand the connection over to the loop; and wait for its end, where the server is to."""
         concurrency = self._upgrade.server_socket.concurrency
-        if not self.detached:
-            self._finished, self._home = concurrency.event(), concurrency.home()
+        finished = None if self.detached else concurrency.event()
+        scope = None
         if isinstance(self._upgrade.target, type):
             # Its methods have request contexts of their own, and the handshake's ends as ever.
-            self._scope = Scope()
-            context = self._scope.enter()
+            scope = Scope()
+            context = scope.enter()
         else:
             if self.detached:
                 hold_request()
             context = contextvars.copy_context()
         context.run(current_label.set, self.connection.label)
-        self._loop.start(self._run, context)
+        run = AsyncRun(
+            self._upgrade,
+            self._loop,
+            self.connection,
+            self.ws,
+            sock=self._sock,
+            tls=self._tls,
+            scope=scope,
+            monitor=self._monitor,
+            began=self._began,
+            report=self._report,
+            ready=self._ready,
+            limiter=self._limiter,
+            finished=finished,
+            home=None if finished is None else concurrency.home(),
+        )
+        self._loop.start(run.run, context)
         self._owned = False
-        if self._finished is not None:
-            self._wait(self._finished)
+        if finished is not None:
+            self._wait(run, finished)
 
-    def _wait(self, finished: Event) -> None:
+    def _wait(self, run: AsyncRun, finished: Event) -> None:
         try:
             # Servers have signals restart the system call of a lock that is waited for, so that
             # Python, in its main thread, does not come to run their handlers.
             while not finished.wait(LOOK):
                 pass
-            if self._error is not None:
-                tear_down_with(self._error)
+            if run.error is not None:
+                tear_down_with(run.error)
         except BaseException:
             # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
             self.connection.go_away(GOING_AWAY, "")
@@ -267,148 +246,3 @@ class AsyncLink(Link):
             see_off(self.connection, self._monitor, self._began)
             self._owned = False
         super().close()
-
-    # On the loop
-
-    async def _run(self) -> None:
-        self._task = asyncio.current_task()
-        blocked_after = self._upgrade.options.blocked_after
-        if blocked_after is not None:
-            watchdog_for(self._loop, blocked_after).start()
-        try:
-            await self._open()
-            if self._scope is not None:
-                await self._serve_view(self._scope)
-            else:
-                self._error = await self._serve()
-                if self._finished is None:
-                    self._tear_down()
-        finally:
-            self._returned = True
-            if self._cancelling is not None:
-                # It would keep the request in memory.
-                self._cancelling.cancel()
-            self._settle()
-
-    async def _open(self) -> None:
-        loop, connection = self._loop.loop, self.connection
-        if self._tls is not None:
-            connection.fd = self._tls.fd
-            TLSStream(loop, self._tls, connection)
-            return
-        assert self._sock is not None
-        connection.fd = self._sock.fileno()
-        try:
-            await loop.connect_accepted_socket(lambda: connection, self._sock)  # type: ignore[arg-type]
-        except OSError:
-            # The handler is told, as of any connection that is lost.
-            self._sock.close()
-            connection.connection_lost(None)
-        self._sock = None
-
-    async def _serve(self) -> BaseException | None:
-        """Run the handler, and close the connection as its end asks for; return what it raised."""
-        connection = self.connection
-        handler: Callable[..., Any] = self._upgrade.target
-        session = SessionWatch()
-        connection.at_work = time.monotonic()
-        try:
-            try:
-                result = await handler(self.ws, *self._upgrade.args, **self._upgrade.kwargs)
-            finally:
-                connection.at_work = 0.0
-            check_result(handler, result)
-        except ConnectionClosed as error:
-            # Also where the handler has opened a connection elsewhere and lost that one.
-            if connection.connected:
-                explain_foreign_end(handler)
-            await connection.close(NORMAL_CLOSURE, "")
-            return error
-        except Exception as error:
-            self._report(error)
-            explain_exception(handler, error)
-            await connection.close(INTERNAL_ERROR, "")
-            return error
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and not self._is_cancelled():
-                log_cancelled(handler, connection.label, error)
-                await connection.close(INTERNAL_ERROR, "")
-            else:
-                # Other handlers go on where it asks for the end of the process.
-                connection.go_away(GOING_AWAY, "")
-            return error
-        else:
-            returned = connection.connected
-            await connection.close(NORMAL_CLOSURE, "")
-            if returned and not connection.close_reason:
-                # For tasks that the handler has started, and that still send.
-                connection.close_reason = "the handler has returned"
-        finally:
-            session.check(handler)
-        return None
-
-    async def _serve_view(self, scope: Scope) -> None:
-        """Call an event view's methods until the connection ends."""
-        connection = self.connection
-        try:
-            assert isinstance(self._upgrade.target, type)
-            view = self._upgrade.target()
-        except Exception as error:
-            self._report(error)
-            await connection.close(INTERNAL_ERROR, "")
-            return
-        conversation = AsyncConversation(
-            view,
-            self.ws,
-            connection,
-            scope,
-            self._report,
-            self._is_cancelled,
-            self._ready,
-            self._limiter,
-        )
-        await conversation.run(*self._upgrade.args, **self._upgrade.kwargs)
-
-    def _tear_down(self) -> None:
-        """Do what the end of a request does, which Flask has left undone."""
-        try:
-            tear_down(self._error)
-        except Exception as error:
-            self._report(error)
-
-    def _is_cancelled(self) -> bool:
-        """Whether flask-ws has cancelled what runs on the connection."""
-        return self._stopped or self._loop.is_ending
-
-    def _on_closed(self) -> None:
-        options = self._upgrade.options
-        if self.connection.at_work and options.cancel_on_close:
-            self._cancelling = self._loop.loop.call_later(options.close_timeout, self._stop)
-
-    def _stop(self) -> None:
-        """Cancel a handler that goes on although its connection has ended."""
-        if self.connection.at_work and self._task is not None:
-            logger.debug(
-                "%s: %s goes on %s s after the end of its connection, and is cancelled.",
-                self.connection.label,
-                name_of(self._upgrade.target),
-                self._upgrade.options.close_timeout,
-            )
-            self._stopped = True
-            self._task.cancel()
-
-    def _on_released(self, connection: AsyncConnection) -> None:
-        self._upgrade.channels.forget(connection)
-        self._settle()
-
-    def _settle(self) -> None:
-        """See the connection off, once its socket is closed and its handler has ended."""
-        if not (self._returned and self.connection.released):
-            return
-        self.connection.drop_messages()
-        see_off(self.connection, self._monitor, self._began)
-        if self._finished is not None:
-            if self._home is None:
-                self._finished.set()
-            else:
-                self._home.run(self._finished.set)

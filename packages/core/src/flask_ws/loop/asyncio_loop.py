@@ -87,6 +87,8 @@ class AsyncioLoop:
         #: The number of that thread.
         self.ident = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        # One object for all tasks.
+        self._forget = self._tasks.discard
         #: Whether all tasks are being cancelled, because the process ends.
         self.is_ending = False
         self._ended = False
@@ -118,7 +120,7 @@ class AsyncioLoop:
         task = self.loop.create_task(function())
         # The loop itself holds on to no task.
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
 
     def _run(self) -> None:
         self.ident = threading.get_ident()

@@ -280,3 +280,14 @@ async def tidy(ws: AsyncWebSocket, seconds: str) -> None:
     record("tidying")
     await asyncio.sleep(float(seconds))
     record("tidied")
+
+
+# Beside the handlers of the other kind, for those who want both in one app.
+ROUTES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("echo", "/async/echo", {}),
+    ("echo", "/async/pinged", {"ping_interval": 0.2, "ping_timeout": 0.4}),
+    ("push", "/async/push", {"ping_interval": 0.3, "ping_timeout": 0.5}),
+    ("deaf", "/async/deaf", {"ping_interval": 0.3, "ping_timeout": 0.5}),
+)
+for name, path, options in ROUTES:
+    sock.route(path, endpoint=path[1:].replace("/", "-"), **options)(async_handlers[name])

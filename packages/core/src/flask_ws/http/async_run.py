@@ -1,0 +1,286 @@
+"""What runs on an async connection, on the loop: from its transport to the end of its handler.
+
+It holds nothing of the handshake and of the server's request but what is needed to the end: there
+are many such connections, and most of them are idle.
+"""
+
+from __future__ import annotations
+
+import _socket
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..concurrency import Event, HomeThread
+from ..connection.async_connection import AsyncConnection
+from ..connection.endpoint import NORMAL_CLOSURE
+from ..connection.tls_stream import TLSStream
+from ..connection.transport import TLSTransport
+from ..exceptions import ConnectionClosed
+from ..loop.asyncio_loop import AsyncioLoop
+from ..loop.monitor import Monitor
+from ..loop.watchdog import watchdog_for
+from ..views.advice import (
+    SessionWatch,
+    check_result,
+    explain_exception,
+    explain_foreign_end,
+    log_cancelled,
+    name_of,
+)
+from ..views.async_conversation import AsyncConversation
+from ..views.async_websocket import AsyncWebSocket
+from ..views.context import Scope, tear_down
+from ..views.limiter import Limiter
+from .link import GOING_AWAY, INTERNAL_ERROR, Upgrade, see_off
+
+__all__ = ["AsyncRun"]
+
+logger = logging.getLogger("flask_ws")
+
+#: The variables of a URL that has none: one object for all connections.
+NO_VARIABLES: dict[str, Any] = {}
+
+
+class AsyncRun:
+    """A handler, or an event view, on its connection; all of it is the loop's.
+
+    :param upgrade: the handshake that was accepted.
+    :param loop: the loop.
+    :param connection: the connection, which has no transport yet.
+    :param ws: what the handler is given.
+    :param sock: the plain socket; or
+    :param tls: the TLS connection.
+    :param scope: where an event view's methods run.
+    :param monitor: what watches the connection.
+    :param began: when it was opened, of :func:`time.monotonic`.
+    :param report: reports an exception of the handler.
+    :param ready: called when ``on_open`` has returned.
+    :param limiter: keeps to the client's rate, if there is one.
+    :param finished: set at the end, for a server's thread that waits for that.
+    :param home: where that is to be set, if in one thread only.
+    """
+
+    __slots__ = (
+        "_args",
+        "_began",
+        "_cancelling",
+        "_channels",
+        "_connection",
+        "_finished",
+        "_home",
+        "_kwargs",
+        "_limiter",
+        "_loop",
+        "_monitor",
+        "_options",
+        "_ready",
+        "_report",
+        "_returned",
+        "_scope",
+        "_sock",
+        "_stopped",
+        "_target",
+        "_task",
+        "_tls",
+        "_ws",
+        "error",
+    )
+
+    def __init__(
+        self,
+        upgrade: Upgrade,
+        loop: AsyncioLoop,
+        connection: AsyncConnection,
+        ws: AsyncWebSocket,
+        *,
+        sock: _socket.socket | None,
+        tls: TLSTransport | None,
+        scope: Scope | None,
+        monitor: Monitor,
+        began: float,
+        report: Callable[[Exception], None],
+        ready: Callable[[], object] | None,
+        limiter: Limiter | None,
+        finished: Event | None,
+        home: HomeThread | None,
+    ) -> None:
+        self._target, self._args = upgrade.target, upgrade.args
+        self._kwargs = upgrade.kwargs or NO_VARIABLES
+        self._options, self._channels = upgrade.options, upgrade.channels
+        self._loop = loop
+        self._connection = connection
+        self._ws = ws
+        self._sock, self._tls = sock, tls
+        self._scope = scope
+        self._monitor = monitor
+        self._began = began
+        self._report = report
+        self._ready = ready
+        self._limiter = limiter
+        self._finished, self._home = finished, home
+        self._task: asyncio.Task[None] | None = None
+        # The timer that cancels a handler which goes on after the end of its connection, whether
+        # it has, and whether the handler has ended.
+        self._cancelling: asyncio.TimerHandle | None = None
+        self._stopped = False
+        self._returned = False
+        #: What the handler has raised.
+        self.error: BaseException | None = None
+        connection.when_closed = self._on_closed
+        connection.when_released = self._on_released
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Serve the connection until it has ended, and its handler too."""
+        # One coroutine: each idle connection keeps what there is of them.
+        return self._run_handler() if self._scope is None else self._run_view(self._scope)
+
+    async def _run_handler(self) -> None:
+        """Run the handler, and close the connection as its end asks for."""
+        self._begin()
+        connection = self._connection
+        handler: Callable[..., Any] = self._target
+        session = SessionWatch()
+        try:
+            await self._open()
+            connection.at_work = time.monotonic()
+            try:
+                result = await handler(self._ws, *self._args, **self._kwargs)
+            finally:
+                connection.at_work = 0.0
+            check_result(handler, result)
+        except ConnectionClosed as error:
+            self.error = error
+            # Also where the handler has opened a connection elsewhere and lost that one.
+            if connection.connected:
+                explain_foreign_end(handler)
+            await connection.close(NORMAL_CLOSURE, "")
+        except Exception as error:
+            self.error = error
+            self._report(error)
+            explain_exception(handler, error)
+            await connection.close(INTERNAL_ERROR, "")
+        except BaseException as error:
+            self.error = error
+            if isinstance(error, asyncio.CancelledError) and not self._is_cancelled():
+                log_cancelled(handler, connection.label, error)
+                await connection.close(INTERNAL_ERROR, "")
+            else:
+                # Other handlers go on where it asks for the end of the process.
+                connection.go_away(GOING_AWAY, "")
+        else:
+            returned = connection.connected
+            await connection.close(NORMAL_CLOSURE, "")
+            if returned and not connection.close_reason:
+                # For tasks that the handler has started, and that still send.
+                connection.close_reason = "the handler has returned"
+        finally:
+            session.check(handler)
+            if self._finished is None:
+                self._tear_down()
+            self._end()
+
+    async def _run_view(self, scope: Scope) -> None:
+        """Call an event view's methods until the connection ends."""
+        self._begin()
+        try:
+            await self._open()
+            await self._converse(scope)
+        finally:
+            self._end()
+
+    async def _converse(self, scope: Scope) -> None:
+        connection = self._connection
+        try:
+            assert isinstance(self._target, type)
+            view = self._target()
+        except Exception as error:
+            self._report(error)
+            await connection.close(INTERNAL_ERROR, "")
+            return
+        conversation = AsyncConversation(
+            view,
+            self._ws,
+            connection,
+            scope,
+            self._report,
+            self._is_cancelled,
+            self._ready,
+            self._limiter,
+        )
+        await conversation.run(*self._args, **self._kwargs)
+
+    def _begin(self) -> None:
+        self._task = asyncio.current_task()
+        blocked_after = self._options.blocked_after
+        if blocked_after is not None:
+            watchdog_for(self._loop, blocked_after).start()
+
+    def _end(self) -> None:
+        self._returned = True
+        if self._cancelling is not None:
+            # It would keep the request in memory.
+            self._cancelling.cancel()
+        self._settle()
+
+    async def _open(self) -> None:
+        loop, connection = self._loop.loop, self._connection
+        if self._tls is not None:
+            connection.fd = self._tls.fd
+            TLSStream(loop, self._tls, connection)
+            return
+        assert self._sock is not None
+        connection.fd = self._sock.fileno()
+        try:
+            await loop.connect_accepted_socket(lambda: connection, self._sock)  # type: ignore[arg-type]
+        except OSError:
+            # The handler is told, as of any connection that is lost.
+            self._sock.close()
+            connection.connection_lost(None)
+        self._sock = None
+
+    def _tear_down(self) -> None:
+        """Do what the end of a request does, which Flask has left undone."""
+        try:
+            tear_down(self.error)
+        except Exception as error:
+            self._report(error)
+
+    def _is_cancelled(self) -> bool:
+        """Whether flask-ws has cancelled what runs on the connection."""
+        return self._stopped or self._loop.is_ending
+
+    def _on_closed(self) -> None:
+        options = self._options
+        if self._connection.at_work and options.cancel_on_close:
+            self._cancelling = self._loop.loop.call_later(options.close_timeout, self._stop)
+
+    def _stop(self) -> None:
+        """Cancel a handler that goes on although its connection has ended."""
+        if self._connection.at_work and self._task is not None:
+            logger.debug(
+                "%s: %s goes on %s s after the end of its connection, and is cancelled.",
+                self._connection.label,
+                name_of(self._target),
+                self._options.close_timeout,
+            )
+            self._stopped = True
+            self._task.cancel()
+
+    def _on_released(self, connection: AsyncConnection) -> None:
+        self._channels.forget(connection)
+        self._settle()
+
+    def _settle(self) -> None:
+        """See the connection off, once its socket is closed and its handler has ended."""
+        if not (self._returned and self._connection.released):
+            return
+        self._connection.drop_messages()
+        see_off(self._connection, self._monitor, self._began)
+        if self._finished is not None:
+            if self._home is None:
+                self._finished.set()
+            else:
+                self._home.run(self._finished.set)
