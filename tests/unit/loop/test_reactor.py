@@ -30,7 +30,7 @@ from flask_ws.label import Label
 from flask_ws.loop import reactor as reactor_module
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.loop.patrol import Patrol
-from flask_ws.loop.reactor import Claim, Reactor, reactor_for_process
+from flask_ws.loop.reactor import Reactor, reactor_for_process
 from flask_ws.protocol.frames import BytesLike
 
 #: epoll, and what stands in for it on other systems.
@@ -555,7 +555,7 @@ def test_what_is_at_hand_can_be_claimed_by_any_thread() -> None:
 
     reactor._at_hand = AtHand()
     reactor._conversations[5] = Talkative(), lambda: None
-    reactor._serve(5, Claim(0), None)
+    reactor._serve(5, [0], None)
     assert claimed == [False]
 
 

@@ -16,7 +16,15 @@ from tests.support.waiting import until
 from werkzeug.serving import make_server
 
 import flask_ws
-from flask_ws import RouteStats, Sock, Stats, WebSocket, WebSocketView
+from flask_ws import (
+    AsyncWebSocket,
+    AsyncWebSocketView,
+    RouteStats,
+    Sock,
+    Stats,
+    WebSocket,
+    WebSocketView,
+)
 from flask_ws.cli import ws as group
 from flask_ws.connection.endpoint import connection_of
 from flask_ws.plugin.memory import MemoryBroker
@@ -42,7 +50,19 @@ def ended(app: Flask, sock: Sock, endpoint: str, number: int = 1) -> RouteStats:
     return sock.stats(app).routes[endpoint]
 
 
-@pytest.mark.parametrize("handler", [echo, Echo])
+async def echo_async(ws: AsyncWebSocket) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+class AsyncEcho(AsyncWebSocketView):
+    """Sends back what it receives, too."""
+
+    async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
+        await ws.send(message)
+
+
+@pytest.mark.parametrize("handler", [echo, Echo, echo_async, AsyncEcho])
 def test_every_message_counts(app: Flask, sock: Sock, handler: Any) -> None:
     sock.route("/feed", endpoint="feed", compression=False)(handler)
     with connect(app, "/feed") as ws:

@@ -70,15 +70,6 @@ class Conversation(Protocol):
         """Give the peer no more time to read the close frame."""
 
 
-class Claim:
-    """A thread's claim to a socket, which no other serves meanwhile."""
-
-    __slots__ = ("thread",)
-
-    def __init__(self, thread: int) -> None:
-        self.thread = thread
-
-
 class Reactor:
     """Reads the sockets of event views, and calls their methods.
 
@@ -190,10 +181,10 @@ class Reactor:
         for fd, claim in list(self._claimed.items()):
             conversation, _ = self._conversations.get(fd, (None, None))
             # Claimed by a thread of the reactor, and not by one that hands it over.
-            if conversation is None or not isinstance(claim, Claim):
+            if conversation is None or not isinstance(claim, list):
                 continue
             if 0 < conversation.at_work <= since:
-                found.append((conversation, claim.thread))
+                found.append((conversation, claim[0]))
         return found if len(found) >= len(self._workers) else []
 
     def _start_threads(self) -> None:
@@ -342,8 +333,9 @@ class Reactor:
 
     def _serve_all(self, cork: Cork | None) -> bool:
         """Serve what is ready; return whether that was quick."""
-        # A thread serves one socket at a time, so one claim is enough for all.
-        began, number, claim = time.monotonic(), 0, Claim(threading.get_ident())
+        # A thread serves one socket at a time, so one claim is enough for all: a list, which no
+        # other is, with the thread in it.
+        began, number, claim = time.monotonic(), 0, [threading.get_ident()]
         while True:
             try:
                 fd = self._ready.popleft()
