@@ -120,15 +120,25 @@ class Screen:
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Show what the command writes until a condition holds."""
+    def until(
+        self, condition: Callable[[], bool], *, meanwhile: Callable[[], object] | None = None
+    ) -> None:
+        """Show what the command writes until a condition holds.
+
+        :param meanwhile: called first, and again whenever nothing has been written for a second.
+        """
         deadline = time.monotonic() + PATIENCE
+        if meanwhile is not None:
+            meanwhile()
         while not condition():
             left = deadline - time.monotonic()
-            readable, _, _ = select.select([self._fd], [], [], max(0.0, left))
-            assert readable, "\n".join(self.lines)
+            assert left > 0, "\n".join(self.lines)
+            readable, _, _ = select.select([self._fd], [], [], min(left, 1.0))
             try:
-                self._stream.feed(os.read(self._fd, 65536))
+                if readable:
+                    self._stream.feed(os.read(self._fd, 65536))
+                elif meanwhile is not None:
+                    meanwhile()
             except OSError:
                 # The process has ended.
                 assert condition(), "\n".join(self.lines)

@@ -46,6 +46,10 @@ def start(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Start]:
         screen.close()
 
 
+#: For what does not depend on the editor.
+with_one_editor = pytest.mark.parametrize("start", ["prompt_toolkit"], indirect=True)
+
+
 @pytest.fixture
 def peers(app: Flask, sock: Sock) -> list[WebSocket]:
     """The connections of an echo that a test can also send on."""
@@ -60,6 +64,7 @@ def peers(app: Flask, sock: Sock) -> list[WebSocket]:
     return peers
 
 
+@with_one_editor
 def test_lines_are_sent_and_messages_shown(
     serve: Serve, start: Start, peers: list[WebSocket]
 ) -> None:
@@ -97,6 +102,7 @@ def test_a_line_can_be_edited(serve: Serve, start: Start, peers: list[WebSocket]
     screen.until(lambda: screen.lines[-3:] == ["> hello", "< hello", ">"])
 
 
+@with_one_editor
 def test_a_line_can_be_recalled(serve: Serve, start: Start, peers: list[WebSocket]) -> None:
     screen = start(serve())
     screen.type("hello\r")
@@ -105,6 +111,7 @@ def test_a_line_can_be_recalled(serve: Serve, start: Start, peers: list[WebSocke
     screen.until(lambda: screen.lines[-3:] == ["> hello!", "< hello!", ">"])
 
 
+@with_one_editor
 def test_messages_are_marked_with_a_colour(
     serve: Serve, start: Start, peers: list[WebSocket]
 ) -> None:
@@ -114,6 +121,7 @@ def test_messages_are_marked_with_a_colour(
     assert screen.colour(len(screen.lines) - 2) == "green"
 
 
+@with_one_editor
 def test_json_is_indented(serve: Serve, start: Start, peers: list[WebSocket]) -> None:
     screen = start(serve())
     peers[0].send('{"name":"ada","rooms":[1]}')
@@ -124,8 +132,9 @@ def test_json_is_indented(serve: Serve, start: Start, peers: list[WebSocket]) ->
 @pytest.mark.parametrize("key", [CTRL_C, CTRL_D])
 def test_a_key_closes_it(serve: Serve, start: Start, peers: list[WebSocket], key: str) -> None:
     screen = start(serve())
-    screen.type(key)
-    screen.until(lambda: screen.lines[-1] == "Closed: 1000 normal closure")
+    # Until it is noticed: readline's wait for a key begins a moment after the prompt.
+    closed = "Closed: 1000 normal closure"
+    screen.until(lambda: screen.lines[-1] == closed, meanwhile=lambda: screen.type(key))
     assert screen.wait() == 0
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 __all__ = ["Editor", "find_editor"]
@@ -85,13 +86,30 @@ class ReadlineEditor(Editor):
         import readline
 
         self._readline = readline
-        self._typing = self._ended = False
+        self._ended = False
+        # Whether a line is being typed; and set while none is read.
+        self._typing = False
+        self._idle = threading.Event()
+        self._idle.set()
+        # Held while the prompt is written: nothing may be shown in the middle of it.
+        self._writing = threading.Lock()
+        self._prompting = False
+        # Another library of the same interface, macOS's, does not call the hook.
+        self._has_hook = "libedit" not in (readline.__doc__ or "")
+        if self._has_hook:
+            readline.set_pre_input_hook(self._begin)
 
     def lines(self) -> Iterator[str]:
         """Read lines."""
-        while not self._ended:
-            self._typing = True
+        while True:
             try:
+                self._idle.clear()
+                if self._ended:
+                    return
+                self._writing.acquire()
+                self._prompting = True
+                if not self._has_hook:
+                    self._begin()
                 line = input(PROMPT)
             except (EOFError, KeyboardInterrupt) as error:
                 # Ends the line that was begun.
@@ -100,26 +118,38 @@ class ReadlineEditor(Editor):
                     return
                 raise
             finally:
+                self._idle.set()
+                self._begin()
                 self._typing = False
             yield line
 
+    def _begin(self) -> None:
+        """Let messages be shown: the prompt has been written."""
+        if self._prompting:
+            self._prompting = False
+            self._typing = True
+            self._writing.release()
+
     def show(self, write: Callable[[], object]) -> None:
         """Write something over the line that is being typed, and that line again below it."""
-        if not self._typing:
+        with self._writing:
+            if not self._typing:
+                write()
+                return
+            typed = PROMPT + self._readline.get_line_buffer()
+            rows = max(0, len(typed) - 1) // max(1, shutil.get_terminal_size().columns)
+            sys.stdout.write((f"\x1b[{rows}A" if rows else "") + "\r\x1b[J")
             write()
-            return
-        typed = PROMPT + self._readline.get_line_buffer()
-        rows = max(0, len(typed) - 1) // max(1, shutil.get_terminal_size().columns)
-        sys.stdout.write((f"\x1b[{rows}A" if rows else "") + "\r\x1b[J")
-        write()
-        sys.stdout.write(typed)
-        sys.stdout.flush()
+            sys.stdout.write(typed)
+            sys.stdout.flush()
 
     def end(self) -> None:
         """End the input: only a signal wakes a thread that waits for a key."""
         self._ended = True
-        if self._typing:
+        # One that comes just before the wait begins is not noticed.
+        while not self._idle.is_set():
             os.kill(os.getpid(), signal.SIGINT)
+            self._idle.wait(0.1)
 
 
 def find_editor() -> Editor | None:
