@@ -8,10 +8,18 @@ from typing import ClassVar
 
 from tests.support.setups import GTHREAD, SETUPS, OurSetup
 
-from flask_ws.testing import ServerSuite
+from flask_ws.testing.suite.busy import Busy
+from flask_ws.testing.suite.channels import Channels
 from flask_ws.testing.suite.closing import Closing
+from flask_ws.testing.suite.errors import Errors
+from flask_ws.testing.suite.faults import Faults
+from flask_ws.testing.suite.keepalive import Keepalive
+from flask_ws.testing.suite.leaks import Leaks
+from flask_ws.testing.suite.limits import Limits
+from flask_ws.testing.suite.logging import Logging
 from flask_ws.testing.suite.messages import Messages
 from flask_ws.testing.suite.stopping import Stopping
+from flask_ws.testing.suite.threads import Threads
 
 from .ours import OurServers
 
@@ -23,8 +31,22 @@ def with_async(setups: Iterable[OurSetup], *, main: bool) -> tuple[OurSetup, ...
     )
 
 
-class TestAsyncHandlers(OurServers, ServerSuite):
-    """Every subject, where handlers leave their worker."""
+class TestAsyncHandlers(
+    OurServers,
+    Messages,
+    Closing,
+    Errors,
+    Logging,
+    Limits,
+    Keepalive,
+    Busy,
+    Threads,
+    Faults,
+    Channels,
+    Leaks,
+    Stopping,
+):
+    """Every subject that a handler has a part in, where handlers leave their worker."""
 
     setups = with_async([GTHREAD], main=True)
 
