@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -55,6 +56,7 @@ class Link(Broker):
         self.server = server
         self.waiting: list[tuple[str, bytes, Position]] = []
         self.is_subscribed = self.is_cut = self.fails_late = False
+        self.on_read: Callable[[], object] = lambda: None
 
     def start(self, deliver: Deliver) -> None:
         self.deliver = deliver
@@ -78,6 +80,8 @@ class Link(Broker):
     ) -> History:
         if self.is_cut:
             raise BrokerError("away")
+        on_read, self.on_read = self.on_read, lambda: None
+        on_read()
         log = list(enumerate(self.server.log, 1))
         position = Position(self.server.epoch, len(log))
         if since is None:
@@ -311,6 +315,52 @@ ACTIONS = [
     *[Machine.cut, Machine.mend, Machine.heal] * 2,
     Machine.restart,
 ]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    yield Machine(monkeypatch)
+    channels_module.close_brokers()
+
+
+def come_back(machine: Machine) -> None:
+    """Leave a position behind that two messages come after, of which one has arrived."""
+    machine.publish(0, 1)
+    machine.subscribe(0, 0)
+    machine.subscribe(0, 0)
+    machine.leave(0, 1)
+    machine.publish(0, 1)
+    machine.bring(0, 5)
+
+
+def test_what_fails_while_its_history_is_read_comes_once(machine: Machine) -> None:
+    """The broker has taken it, and who joins reads it there."""
+    come_back(machine)
+    machine.link(0).on_read = lambda: machine.publish(0, 0)
+    machine.subscribe(0, 1)
+    machine.settle()
+    assert machine.all[-1].got == ["message 1", "message 2"]
+    machine.check()
+
+
+def test_what_fails_after_its_history_was_read_comes_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who joins has read it before its publisher knows that there is no answer."""
+    come_back(machine)
+    publish = Link.publish_kept
+
+    def publish_slowly(link: Link, *args: Any) -> Position:
+        try:
+            return publish(link, *args)
+        finally:
+            machine.subscribe(0, 1)
+
+    monkeypatch.setattr(Link, "publish_kept", publish_slowly)
+    machine.publish(0, 0)
+    machine.settle()
+    assert machine.all[-1].got == ["message 1", "message 2"]
+    machine.check()
 
 
 @hypothesis.settings(max_examples=60, deadline=None)

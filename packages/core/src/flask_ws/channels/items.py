@@ -19,9 +19,10 @@ class Item:
     :param excluded: who does not get it.
     :param payload: the publication, if it has not been read yet.
     :param message: the message, if it has.
+    :param number: its number in this process, if the broker may have it all the same.
     """
 
-    __slots__ = ("_message", "_payload", "excluded", "position")
+    __slots__ = ("_message", "_payload", "excluded", "number", "position")
 
     def __init__(
         self,
@@ -30,9 +31,11 @@ class Item:
         *,
         payload: bytes = b"",
         message: SharedMessage | None = None,
+        number: int | None = None,
     ) -> None:
         self.position = position
         self.excluded = excluded
+        self.number = number
         self._payload = payload
         self._message = message
 

@@ -144,6 +144,7 @@ class KeptSubscribers(Subscribers):
         after, upto = place, place
         recovered = since is None or is_current
         items: list[Item] = []
+        numbers: set[int] = set()
         if history is not None and place is not None and history.position.epoch == place.epoch:
             after, upto = history.position, max(place, history.position)
             recovered = since is ALL or _is_whole(history, since)
@@ -151,6 +152,7 @@ class KeptSubscribers(Subscribers):
                 Item(Position(place.epoch, offset), (), payload=payload)
                 for offset, payload in history.messages
             ]
+            numbers = self._exclude_from_own(connection, history)
         elif since is not None and place is not None and since.epoch == place.epoch:
             if since >= place:
                 # All that comes after it comes to all others as well.
@@ -161,13 +163,32 @@ class KeptSubscribers(Subscribers):
         join = self._joins.get(connection)
         if join is not None and join.missed is not None:
             for item in join.missed:
-                if item.position is None or _is_after(item.position, after):
+                if item.number not in numbers and (
+                    item.position is None or _is_after(item.position, after)
+                ):
                     items.append(item)
             join.missed, join.upto = None, None if upto == place else upto
             if gap is not None:
                 self._gaps[connection] = gap
             self._waiting.append(CatchUp(connection, join, items, says_gap=not recovered))
         return Subscription(None if upto is None else str(upto), recovered=recovered)
+
+    def _exclude_from_own(self, connection: AnyConnection, history: History) -> set[int]:
+        """Send a connection nothing of this process's that it gets from the history.
+
+        The broker may have taken what this process does not know to be taken.
+
+        :return: the numbers of these publications.
+        """
+        numbers = set()
+        for _, payload in history.messages:
+            origin, number = read_origin(payload)
+            if origin == self._source.origin:
+                numbers.add(number)
+                own = self._owns.get(number)
+                if own is not None:
+                    own.excluded = {*own.excluded, connection}
+        return numbers
 
     def position(self, since: Position | None) -> Subscription:
         """Tell the position, to a connection that was subscribed before."""
@@ -375,7 +396,7 @@ class KeptSubscribers(Subscribers):
         excluded = members if not own.excluded else members.union(own.excluded)
         if len(self._early) < MANY_EARLY:
             self._early[number] = excluded
-        self._put(Item(None, own.excluded, message=own.message))
+        self._put(Item(None, own.excluded, message=own.message, number=number))
 
     def _put(self, item: Item) -> None:
         self._waiting.append(item)
