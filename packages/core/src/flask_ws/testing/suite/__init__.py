@@ -1,8 +1,9 @@
 """The live tests that every server plugin passes, ours and those of third parties.
 
 :class:`flask_ws.testing.ServerSuite` joins them. The rooms: ``setups`` (what is tested, and what it
-can do), ``raw`` and ``split_tls`` (clients on a bare socket), ``process`` (the server and its log),
-``live`` (the app that is served), ``base`` (the fixtures), and one for each subject.
+can do), ``wire`` (frames and requests), ``raw`` and ``split_tls`` (clients on a bare socket),
+``process`` (starts a server), ``server`` (one that was started), ``live`` (the app that is served),
+``base`` (the fixtures), and one for each subject.
 
 Importing this package needs neither pytest nor anything else that only tests need: servers import
 the app from it.
