@@ -16,10 +16,13 @@ import pytest
 
 from flask_ws.cli import ws
 
-__all__ = ["Outcome", "Screen", "Serve", "Terminal"]
+__all__ = ["COMMAND", "Outcome", "Screen", "Serve", "Terminal"]
 
 #: Seconds, more than anything here takes, on a busy machine too.
-PATIENCE = 30.0
+PATIENCE = 60.0
+
+#: ``flask ws``, also where Flask is too old to find it without setuptools.
+COMMAND = (sys.executable, "-c", "from flask_ws.cli import ws; ws()")
 
 #: Serves the app of a test, and returns its URL.
 Serve = Callable[..., str]
@@ -66,7 +69,7 @@ class Terminal:
 class Screen:
     """The command on a terminal of its own, and what that shows.
 
-    :param arguments: those of ``flask``.
+    :param arguments: those of ``flask ws``.
     :param environ: variables besides those of this process.
     :param cwd: the folder in which it runs.
     :param columns: the width of the terminal.
@@ -91,7 +94,7 @@ class Screen:
         self._fd, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flask", *arguments],
+            [*COMMAND, *arguments],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

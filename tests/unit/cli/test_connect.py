@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from flask import Flask, request
 from flask.cli import ScriptInfo
-from tests.support.command_line import PATIENCE, Outcome, Serve, Terminal
+from tests.support.command_line import COMMAND, PATIENCE, Outcome, Serve, Terminal
 
 from flask_ws import Sock, WebSocket
 from flask_ws.cli import ws as group
@@ -69,7 +68,7 @@ def test_a_pipe_is_one_binary_message(
 def test_binary_messages_go_into_a_pipe_as_they_are(serve: Serve, received: object) -> None:
     data = b"\x00\n\xff"
     done = subprocess.run(
-        [sys.executable, "-m", "flask", "ws", "connect", "--binary", serve()],
+        [*COMMAND, "connect", "--binary", serve()],
         input=data,
         capture_output=True,
         timeout=PATIENCE,
@@ -267,15 +266,15 @@ def echo(ws):
 """
 
 
-def test_the_app_is_that_of_flasks_option(tmp_path: Path) -> None:
+def test_the_app_is_that_of_flasks_command_line(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     done = subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "app", "ws", "connect", "/echo"],
+        [*COMMAND, "connect", "/echo"],
         input="hello\n",
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "FLASK_APP": "app", "PYTHONDONTWRITEBYTECODE": "1"},
         timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr

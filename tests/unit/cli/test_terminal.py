@@ -36,7 +36,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Start]:
         environ["PYTHONPATH"] = str(tmp_path)
 
     def start(*arguments: str, **options: Any) -> Screen:
-        screen = Screen("ws", "connect", *arguments, environ=environ, **options)
+        screen = Screen("connect", *arguments, environ=environ, **options)
         screens.append(screen)
         screen.until(lambda: screen.lines[-1] == ">")
         return screen

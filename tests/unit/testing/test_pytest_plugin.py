@@ -217,6 +217,7 @@ def test(ws_connect):
 
 def test_it_works_beside_pytest_flask(pytester: pytest.Pytester) -> None:
     """Which has a fixture ``client``, and a request context around each test."""
+    pytest.importorskip("pytest_flask")
     code = """
 from flask import url_for
 
