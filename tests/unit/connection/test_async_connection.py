@@ -461,6 +461,20 @@ def test_queue_that_fills_again_and_again_sets_one_timer() -> None:
     assert asyncio.run(fill()) == 1
 
 
+@pytest.mark.parametrize("name", ["send", "ping", "receive", "close"])
+def test_forgotten_coroutine_has_the_name_that_the_app_called(name: str) -> None:
+    """Python's warning shows it."""
+
+    async def forget() -> str:
+        given: dict[str, tuple[Any, ...]] = {"send": ("text",), "close": (1000, "")}
+        arguments = given.get(name, ())
+        coroutine = getattr(sunk(), name)(*arguments)
+        coroutine.close()
+        return str(coroutine.__qualname__)
+
+    assert asyncio.run(forget()) == f"AsyncWebSocket.{name}"
+
+
 # Publications
 
 

@@ -223,5 +223,9 @@ class AsyncConnection(AsyncReceiving):
         self._at_home(fail)
 
 
+for _name in ("send", "ping", "receive", "close"):
+    # As the app calls it, for Python's warning of a coroutine that was never awaited.
+    getattr(AsyncConnection, _name).__qualname__ = f"AsyncWebSocket.{_name}"
+
 #: A connection of either kind, for code that drives many.
 AnyConnection: TypeAlias = "Connection | AsyncConnection"
