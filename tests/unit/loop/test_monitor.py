@@ -903,6 +903,21 @@ def test_the_end_of_the_process_is_a_goodbye_to_all(connect: Connect, monitor: M
     assert codes == [1001, 1001]
 
 
+def test_who_comes_while_the_process_ends_is_told_goodbye_too(
+    connect: Connect, monitor: Monitor
+) -> None:
+    monitor._worker.start = lambda: None  # type: ignore[method-assign]
+    first, late = connect(), connect()
+    monitor.add(make_watch(first))
+    saying = in_thread(monitor.say_goodbye)
+    assert first.peer.read_close().close_code == 1001
+    monitor.add(make_watch(late))
+    assert late.peer.read_close().close_code == 1001
+    for ends in (first, late):
+        monitor.remove(ends.connection)
+    saying.result(PATIENCE)
+
+
 def test_the_end_of_the_process_waits_for_handlers_to_end(
     connect: Connect, monitor: Monitor
 ) -> None:

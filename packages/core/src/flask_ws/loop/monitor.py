@@ -319,8 +319,9 @@ class Monitor:
                 # Set when the last connection has ended.
                 self._wake.wait(0.05)
             now = time.monotonic()
-            self._say_due_goodbyes(now)
             watches = list(self._watches.values())
+            # Some may just have come.
+            self._plan_goodbyes(watches, now)
             for watch in watches:
                 self._see_to(watch.connection, watch.connection.service)
             at_work = [watch for watch in watches if watch.connection.at_work]
