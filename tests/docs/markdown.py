@@ -76,7 +76,7 @@ def read_blocks(page: Path) -> list[Block]:
                 page,
                 text.count("\n", 0, match.start("code")) + 1,
                 match["language"] or match["directive"],
-                caption[1] if caption else None,
+                caption[1].replace("\\_", "_") if caption else None,
                 match["code"],
             )
         )
