@@ -28,8 +28,8 @@ from tests.unit.conftest import MUCH, TLS, tls_pair
 from flask_ws import ConnectionClosed
 from flask_ws.connection.async_connection import AsyncConnection
 from flask_ws.connection.receiver import TURNS
+from flask_ws.connection.tls import TLSTransport
 from flask_ws.connection.tls_stream import TLSStream
-from flask_ws.connection.transport import TLSTransport
 from flask_ws.loop.asyncio_loop import AsyncioLoop, asyncio_primitives
 from flask_ws.protocol.deflate import Deflate, DeflateParameters
 from flask_ws.protocol.frames import BytesLike

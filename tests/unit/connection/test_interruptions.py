@@ -26,7 +26,8 @@ from flask_ws import Concurrency
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
 from flask_ws.connection.endpoint import Endpoint
-from flask_ws.connection.transport import PlainTransport, TLSTransport
+from flask_ws.connection.tls import TLSTransport
+from flask_ws.connection.transport import PlainTransport
 from flask_ws.loop.flusher import Flusher
 from flask_ws.protocol.deflate import Deflate, DeflateParameters
 from flask_ws.protocol.frames import BytesLike

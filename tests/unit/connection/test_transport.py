@@ -16,7 +16,8 @@ from tests.unit.conftest import TLS, tls_pair
 
 from flask_ws.concurrency import threads
 from flask_ws.connection import transport as transport_module
-from flask_ws.connection.transport import SEND_SIZE, PlainTransport, TLSTransport, Transport
+from flask_ws.connection.tls import TLSTransport
+from flask_ws.connection.transport import SEND_SIZE, PlainTransport, Transport
 from flask_ws.system import LINUX
 
 MUCH = bytes(range(256)) * 20_000

@@ -18,7 +18,8 @@ from markupsafe import Markup
 
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
-from flask_ws.connection.transport import PlainTransport, TLSTransport
+from flask_ws.connection.tls import TLSTransport
+from flask_ws.connection.transport import PlainTransport
 from flask_ws.http.handshake import accept_value
 from flask_ws.plugin.sockets import take_buffered
 from flask_ws.protocol.deflate import Deflate, DeflateParameters, parse_agreed

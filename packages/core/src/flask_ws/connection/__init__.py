@@ -2,7 +2,7 @@
 
 From the wire to the app:
 
-- ``transport``: a plain or a TLS socket, with blocking and non-blocking calls.
+- ``transport``: a plain socket, with blocking and non-blocking calls; ``tls``: the same of TLS.
 - ``state``: whether the connection is open, and what has ended it; its parts share this.
 - ``locks``: how locks are taken where a signal handler may raise.
 - ``outbox``: frames that the kernel has not taken yet.

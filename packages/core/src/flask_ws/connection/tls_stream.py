@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol as Interface
 
 from ..protocol.frames import BytesLike
-from .transport import TLSTransport
+from .tls import TLSTransport
 
 __all__ = ["TLSStream"]
 

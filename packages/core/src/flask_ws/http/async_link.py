@@ -19,9 +19,9 @@ import flask
 from ..budget import budget
 from ..concurrency import Event
 from ..connection.async_connection import AsyncConnection
-from ..connection.transport import TLSTransport
+from ..connection.tls import TLSTransport
 from ..loop.asyncio_loop import asyncio_loop, asyncio_primitives, current_label
-from ..loop.monitor import Watch
+from ..loop.watch import Watch
 from ..views.async_websocket import AsyncEventWebSocket, AsyncWebSocket
 from ..views.context import (
     Scope,

@@ -16,8 +16,8 @@ from typing import Any
 from ..concurrency import Event, HomeThread
 from ..connection.async_connection import AsyncConnection
 from ..connection.endpoint import NORMAL_CLOSURE
+from ..connection.tls import TLSTransport
 from ..connection.tls_stream import TLSStream
-from ..connection.transport import TLSTransport
 from ..exceptions import ConnectionClosed
 from ..loop.asyncio_loop import AsyncioLoop
 from ..loop.monitor import Monitor

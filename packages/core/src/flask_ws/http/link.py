@@ -15,13 +15,15 @@ from ..budget import budget
 from ..channels.channels import Channels
 from ..connection.async_connection import AnyConnection
 from ..connection.connection import Connection
-from ..connection.transport import PlainTransport, TLSTransport
+from ..connection.tls import TLSTransport
+from ..connection.transport import PlainTransport
 from ..exceptions import ConnectionClosed
 from ..label import LABEL, Label
 from ..loop.drain import drain
 from ..loop.flusher import flusher_for
-from ..loop.monitor import Monitor, Watch, monitor_for
+from ..loop.monitor import Monitor, monitor_for
 from ..loop.reactor import Reactor, reactor_for_process
+from ..loop.watch import Watch
 from ..options import Options
 from ..plugin.hookspecs import ServerSocket
 from ..protocol.deflate import Deflate

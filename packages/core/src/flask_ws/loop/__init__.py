@@ -1,6 +1,9 @@
 """What runs in the background for all connections of a process.
 
 - ``monitor``: keepalive, connections whose handler is busy, close frames when the server stops.
+- ``watch``: of one connection: when to ping it, and when its peer is dead.
+- ``drain``: how a process that stops says goodbye, to all at once or to one after the other.
+- ``patrol``: looks for code of the app that holds others up.
 - ``flusher``: sends what the kernel did not take, when a socket becomes writable.
 - ``pool``: threads for handlers that leave their server's worker.
 - ``reactor``: event views: a few threads for the sockets of all idle connections.
