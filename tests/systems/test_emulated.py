@@ -28,7 +28,16 @@ pytestmark = [
 def test_unit_tests_pass_as_on_another_system(system: str, folder: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", f"tests.support.{system}"]
     # Its workers would not know of the plugin; and this process is in a test run already.
-    command += ["-p", "no:xdist", "-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider"]
+    command += [
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:flask",
+        "-o",
+        "addopts=--import-mode=importlib",
+        "-p",
+        "no:cacheprovider",
+    ]
     environ = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
     environ.pop("FLASK_WS_CI", None)
     done = subprocess.run(

@@ -139,8 +139,9 @@ def test_brokers_are_listed_below_the_servers(app: Flask, found: list[FoundPlugi
     "extra", ["werkzeug", "gunicorn", "eventlet", "gevent", "waitress", "uwsgi", "redis"]
 )
 def test_the_line_that_installs_a_missing_extra_is_shown(
-    app: Flask, found: list[FoundPlugin], extra: str
+    app: Flask, found: list[FoundPlugin], monkeypatch: pytest.MonkeyPatch, extra: str
 ) -> None:
+    monkeypatch.setattr("flask_ws.cli.listing.WINDOWS", False)
     assert list_servers(app)[extra].endswith(f'  missing: pip install "flask-ws[{extra}]"')
 
 
