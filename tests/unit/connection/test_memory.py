@@ -258,9 +258,10 @@ def test_who_holds_the_largest_message_is_closed(connect: Connect, begin: Begin)
 
 
 def test_who_holds_the_most_messages_is_closed(connect: Connect) -> None:
-    budget.limit = 3 * SIZE
+    # So much that the messages outweigh what is being read, however it arrives.
+    budget.limit = 8 * SIZE
     large = connect()
-    sent = in_thread(send_many, large, 4)
+    sent = in_thread(send_many, large, 10)
     serve_until(large, lambda: not large.connection.connected)
     sent.exception(PATIENCE)
 
