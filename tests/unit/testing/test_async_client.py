@@ -17,7 +17,8 @@ from flask_ws.testing import HandshakeRefused, aconnect
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
-@pytest.fixture(params=["asyncio", "trio"])
+# Trio asks the system for epoll.
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.unix)])
 def run(request: pytest.FixtureRequest) -> Run:
     if request.param == "asyncio":
         return lambda test: asyncio.run(test())  # type: ignore[arg-type]
