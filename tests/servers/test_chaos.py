@@ -90,6 +90,7 @@ class TestChaos(OurServers):
         wait_until(
             lambda: descriptors(server, redis) <= held, timeout=15, what="descriptors to be freed"
         )
-        wait_until(lambda: server.threads() <= threads, what="threads to end")
-        wait_until(lambda: server.greenlets() <= greenlets, what="greenlets to end")
+        # The reactor's look for something to do every five seconds.
+        wait_until(lambda: server.threads() <= threads, timeout=15, what="threads to end")
+        wait_until(lambda: server.greenlets() <= greenlets, timeout=15, what="greenlets to end")
         assert server.usage().rss - before.rss < SPARE_RSS
