@@ -253,7 +253,7 @@ class Reactor:
         while True:
             if len(self._readers) > 1:
                 self._uncork()
-            at_hand = self._take_at_hand()
+            at_hand = self._take_at_hand() if self._at_hand else []
             self._waiting.add(me)
             patience = LULL if self._active else min(PATIENCE, LONGEST_WAIT)
             readable = self._poller.wait(0 if at_hand else patience)

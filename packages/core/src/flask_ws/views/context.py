@@ -159,16 +159,18 @@ class Scope:
         :param error: what the call has raised, for the teardown functions.
         """
         app: Any = self._app
-        arguments = (self._pushed, error) if ONE_CONTEXT else (error,)
         try:
             try:
                 if app.teardown_request_funcs or REQUEST_LISTENERS:
-                    app.do_teardown_request(*arguments)
+                    app.do_teardown_request(*self._arguments(error))
             finally:
                 if app.teardown_appcontext_funcs or APP_LISTENERS:
-                    app.do_teardown_appcontext(*arguments)
+                    app.do_teardown_appcontext(*self._arguments(error))
         finally:
             # ``g`` is usually empty, and this is the quickest check.
             if getattr(self._g, "__dict__", True):
                 for name in list(self._g):
                     self._g.pop(name)
+
+    def _arguments(self, error: BaseException | None) -> tuple[Any, ...]:
+        return (self._pushed, error) if ONE_CONTEXT else (error,)

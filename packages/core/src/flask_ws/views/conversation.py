@@ -37,7 +37,7 @@ class Conversation:
     :param limiter: limits what it receives.
     """
 
-    __slots__ = ("_connection", "_limiter", "_report", "_scope", "closed", "view", "ws")
+    __slots__ = ("_connection", "_limiter", "_report", "_scope", "closed", "has_more", "view", "ws")
 
     def __init__(
         self,
@@ -52,6 +52,8 @@ class Conversation:
         self._limiter = limiter
         #: Whether ``on_close`` has been called.
         self.closed = False
+        #: Whether to call :meth:`serve` again, after other connections have been served.
+        self.has_more = False
         self._report = report
         # Before Scope() copies the context: the copies then have this environ.
         ws.environ = lighten(ws.environ)
@@ -82,11 +84,6 @@ class Conversation:
         """Give the peer no more time to read the close frame."""
         self._connection.state.linger_until = None
 
-    @property
-    def has_more(self) -> bool:
-        """Whether to call :meth:`serve` again, after other connections have been served."""
-        return not self.closed and self._connection.receiver.cut_short
-
     # Positional-only, here and below: a variable of the URL may have any name.
     def open(self, /, *args: Any, **kwargs: Any) -> None:
         """Call ``on_open``.
@@ -112,9 +109,11 @@ class Conversation:
             return connection.receiver.discard(wait=wait)
         self.receive(read=read, wait=wait, cork=cork)
         if connection.state.close_code is None:
-            if wait and connection.receiver.cut_short:
+            self.has_more = connection.receiver.cut_short
+            if wait and self.has_more:
                 connection.concurrency.pause()
             return True
+        self.has_more = False
         self.close()
         return connection.state.linger_until is not None
 
@@ -191,20 +190,17 @@ class Conversation:
             error = raised
             raise
         finally:
-            self._tear_down(error)
+            # What the end of a request does.
+            try:
+                self._scope.tear_down(error)
+            except Exception as raised:
+                self._fail(raised)
 
     def _fail(self, error: Exception) -> None:
         try:
             self._report(error)
         finally:
             self.ws.close(INTERNAL_ERROR)
-
-    def _tear_down(self, error: BaseException | None) -> None:
-        """Do what the end of a request does."""
-        try:
-            self._scope.tear_down(error)
-        except Exception as raised:
-            self._fail(raised)
 
 
 def lighten(environ: dict[str, Any]) -> dict[str, Any]:
