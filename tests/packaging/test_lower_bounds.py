@@ -25,6 +25,7 @@ TOOLS = (
     "psutil",
     "pyte",
     "tomli",
+    "trio",
     "trustme",
     "websocket-client",
 )

@@ -79,10 +79,3 @@ def test_18_route_returns_its_handler() -> None:
     def handler(ws: WebSocket) -> None: ...
 
     assert Sock(Flask(__name__)).route("/")(handler) is handler
-
-
-def test_18_async_handler_is_refused() -> None:
-    async def handler(ws: WebSocket) -> None: ...
-
-    with pytest.raises(TypeError, match="async"):
-        Sock(Flask(__name__)).route("/")(handler)

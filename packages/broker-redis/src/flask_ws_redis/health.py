@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
+from random import SystemRandom
 from typing import NamedTuple
 
 from flask_ws import BrokerError
@@ -14,6 +14,8 @@ from .notices import Notices
 
 __all__ = ["Health", "backoff"]
 
+#: Not the app's generator, which it may have seeded.
+chance = SystemRandom()
 #: Seconds before the second attempt to reach a Redis that is gone, and before later ones at most.
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
@@ -28,7 +30,7 @@ def backoff(attempts: int) -> float:
     """
     delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(attempts - 1, 10))
     # Many processes lose the same Redis at once, and should not return to it at once.
-    return delay * random.uniform(0.5, 1.0)  # noqa: S311
+    return delay * chance.uniform(0.5, 1.0)
 
 
 class Attempt(NamedTuple):

@@ -5,8 +5,8 @@ The log says which limit was reached, and how to raise it.
 
 from __future__ import annotations
 
-import random
 import time
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import ServiceUnavailable
@@ -28,6 +28,8 @@ __all__ = [
     "too_many_threads",
 ]
 
+#: Not the app's generator, which it may have seeded.
+chance = SystemRandom()
 #: Seconds after which clients that found the server full may try again, on average.
 RETRY_AFTER = 5
 #: The part of the process's file descriptors that WebSockets leave free, and its maximum: with none
@@ -93,7 +95,7 @@ class Full(Refusal, ServiceUnavailable):
 
     def __init__(self, why: str) -> None:
         # Not the same for all: else they come back together.
-        super().__init__(why, retry_after=random.randint(1, 2 * RETRY_AFTER - 1))  # noqa: S311
+        super().__init__(why, retry_after=chance.randint(1, 2 * RETRY_AFTER - 1))
 
 
 def too_many_connections(options: Options) -> ServiceUnavailable:

@@ -7,10 +7,10 @@ those that have sent too much a moment ago, up to a number: however many address
 from __future__ import annotations
 
 import ipaddress
-import random
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
+from random import SystemRandom
 
 import flask
 from werkzeug.exceptions import TooManyRequests
@@ -25,6 +25,8 @@ __all__ = ["Client", "Clients", "clients", "find_key"]
 MOST_GONE = 10_000
 #: An IPv6 network that one client is usually given; it may choose any address in it.
 IPV6_PREFIX = 64
+#: Not the app's generator, which it may have seeded.
+chance = SystemRandom()
 #: Seconds after which a client with too many connections may try again, at most.
 RETRY_AFTER = 10
 
@@ -99,7 +101,7 @@ class TooMany(TooManyRequests):
 
     def __init__(self, why: str) -> None:
         # Not the same for all: else they come back together.
-        super().__init__(retry_after=random.randint(1, RETRY_AFTER))  # noqa: S311
+        super().__init__(retry_after=chance.randint(1, RETRY_AFTER))
         self.why = why
 
 
