@@ -244,7 +244,7 @@ def test_next_request_of_the_servers_thread_finds_nothing_of_the_handlers(
     def serve_both(environ: Any, start_response: Any) -> Any:
         body = app(environ, start_response)
         assert not flask.has_request_context()
-        seen.append(app.test_client().get("/next").text)
+        seen.append(app.test_client().get("/next").get_data(as_text=True))
         return body
 
     call = server.call(serve_both, detachable=True)
