@@ -196,9 +196,19 @@ class Receiver(Reader):
             goes on with the turn that the last call has begun.
         :param wait: whether to wait for something to read.
         """
+        protocol = self._protocol
         with self.reading:
-            self.needs_service = True
             self.cut_short = False
+            if (
+                read is None
+                and protocol.drained
+                and not (self._messages or self._counted or self._faults)
+                and protocol.partial is None
+            ):
+                # The usual end of a turn, without a look at what follows.
+                self.needs_service = False
+                return None
+            self.needs_service = True
             if read is not None:
                 self._turns = 0
             elif self._turns >= TURNS:
@@ -211,7 +221,7 @@ class Receiver(Reader):
                 if not self.dropping:
                     self._turns += 1
                     return message
-            protocol, state = self._protocol, self._state
+            state = self._state
             event = None if protocol.drained else protocol.next_event()
             if event is None and read:
                 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 from collections.abc import Callable
@@ -92,7 +93,7 @@ class Conversation:
         :param kwargs: the URL's variables.
         """
         if type(self.view).on_open is not WebSocketView.on_open:
-            self._run(self._call, self.view.on_open, *args, **kwargs)
+            self._run(functools.partial(self._call, self.view.on_open, *args, **kwargs))
             self._scope.leave()
 
     def serve(self, *, read: bool = True, wait: bool = False, cork: Cork | None = None) -> bool:
@@ -163,12 +164,12 @@ class Conversation:
             self._run(self._call, self.view.on_close, ws.close_code, ws.close_reason)
         self._scope.leave()
 
-    def _run(self, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+    def _run(self, function: Callable[..., object], *args: Any) -> None:
         connection = self._connection
         connection.at_work = began = monotonic()
         try:
             context = self._scope.entered or self._scope.enter()
-            context.run(function, *args, **kwargs)
+            context.run(function, *args)
         finally:
             connection.at_work = 0.0
             connection.busy += monotonic() - began
