@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from prometheus_client import REGISTRY
 
 from .markdown import PAGES, PROJECTS, Block, name, read_blocks, read_start_commands
 from .serving import serve
@@ -63,7 +64,11 @@ def module(request: pytest.FixtureRequest) -> Iterator[types.ModuleType]:
     # What a page configures of logging is for its own app.
     root, logger = logging.getLogger(), logging.getLogger("flask_ws")
     handlers, root_level, level = root.handlers[:], root.level, logger.level
+    collectors = set(REGISTRY._collector_to_names)
     yield module
+    # Two pages may register the same metrics.
+    for collector in set(REGISTRY._collector_to_names) - collectors:
+        REGISTRY.unregister(collector)
     root.handlers[:] = handlers
     root.setLevel(root_level)
     logger.setLevel(level)
