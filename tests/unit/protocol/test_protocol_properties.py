@@ -328,7 +328,9 @@ def test_fast_lane_and_wsproto_give_the_same_events(mask: Mask) -> None:
         pieces = cut(stream, cuts)
         fast = receive(make_protocol(limit=limit, deflate=deflate), pieces)
         slow = receive(make_protocol(limit=limit, deflate=deflate, fast_lane=False), pieces)
-        assert codes(fast) == codes(slow)
+        # Of a compressed message that is wrong and too long, either is seen first.
+        either = deflate is not None and limit is not None
+        assert codes(fast, either=either) == codes(slow, either=either)
 
     with mock.patch("flask_ws.protocol.incoming.apply_mask", mask):
         check()
