@@ -11,7 +11,6 @@ import contextvars
 import functools
 import logging
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import flask
@@ -21,7 +20,6 @@ from ..concurrency import Event
 from ..connection.async_connection import AsyncConnection
 from ..connection.tls import TLSTransport
 from ..loop.asyncio_loop import asyncio_loop, asyncio_primitives, current_label
-from ..loop.watch import Watch
 from ..views.async_websocket import AsyncEventWebSocket, AsyncWebSocket
 from ..views.context import (
     Scope,
@@ -31,7 +29,6 @@ from ..views.context import (
     tear_down_with,
 )
 from ..views.conversation import lighten
-from ..views.first_use import telling
 from ..views.limiter import LimitedAsyncWebSocket
 from .admission import no_threads
 from .async_run import AsyncRun
@@ -47,7 +44,6 @@ from .link import (
     report,
     see_off,
 )
-from .register import note_start
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -132,18 +128,7 @@ class AsyncLink(Link):
         if ready is not None:
             self._ready = functools.partial(ready, connection)
         self.ws = self._make_websocket(environ)
-        watch = Watch(
-            connection,
-            ping_interval=options.ping_interval,
-            ping_timeout=options.ping_timeout,
-            close_timeout=options.close_timeout,
-            is_stopping=server_socket.is_stopping,
-            stop_timeout=server_socket.stop_timeout,
-            message_timeout=options.message_timeout,
-        )
-        self._monitor.add(watch, admitted=True)
-        self._admitted = False
-        note_start(connection, self.ws)
+        self._watch()
 
     def _take(self) -> None:
         """Take the socket from the server."""
@@ -165,27 +150,8 @@ class AsyncLink(Link):
         self._sock.setblocking(False)
 
     def _make_websocket(self, environ: WSGIEnvironment) -> AsyncWebSocket:  # type: ignore[override]
-        # The app's own, in tasks without an app context too; before Flask 2.2, the current app's.
-        provider = getattr(flask.current_app, "json", flask.json)
-        kind = AsyncWebSocket if self._limiter is None else LimitedAsyncWebSocket
-        make: Callable[..., AsyncWebSocket] = kind
-        if isinstance(self._upgrade.target, type):
-            make = AsyncEventWebSocket
-        elif self._ready is not None:
-            make = functools.partial(telling(kind), tell_use=self._ready)
-        ws = make(
-            self.connection,
-            loop=self._loop.loop,
-            environ=environ,
-            subprotocol=self._upgrade.handshake.subprotocol,
-            dumps=provider.dumps,
-            loads=provider.loads,
-            channels=self._upgrade.channels,
-            max_subscriptions=self._upgrade.options.max_subscriptions,
-        )
-        if isinstance(ws, LimitedAsyncWebSocket) and self._limiter is not None:
-            ws.limit(self._limiter)
-        return ws
+        kinds = AsyncWebSocket, LimitedAsyncWebSocket, AsyncEventWebSocket
+        return self._make(environ, *kinds, loop=self._loop.loop)
 
     def run(self) -> None:
         """Hand the connection over to the loop; and wait for its end, where the server is to."""

@@ -7,7 +7,7 @@ import time
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask
 
@@ -38,7 +38,7 @@ from ..views.advice import (
 from ..views.context import log_exception, move_request, tear_down_with
 from ..views.conversation import Conversation
 from ..views.first_use import telling
-from ..views.limiter import LimitedWebSocket, Limiter
+from ..views.limiter import LimitedAsyncWebSocket, LimitedWebSocket, Limiter
 from ..views.view import AsyncWebSocketView, WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
 from ..whereabouts import Whereabouts
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = ["ON_EXCEPTION", "ON_READY", "Link", "OwnThread", "Upgrade"]
+
+T = TypeVar("T")
 
 GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
@@ -203,8 +205,13 @@ class Link:
         connection.sender.when_blocked = flusher_for(server_socket.concurrency).watch
         budget.limit = options.max_buffered
         connection.begin(head, early, head_size(environ))
+        self._watch()
+
+    def _watch(self) -> None:
+        """Have the monitor watch the connection, in the place that was taken for it."""
+        server_socket, options = self._upgrade.server_socket, self._upgrade.options
         watch = Watch(
-            connection,
+            self.connection,
             ping_interval=options.ping_interval,
             ping_timeout=options.ping_timeout,
             close_timeout=options.close_timeout,
@@ -214,7 +221,7 @@ class Link:
         )
         self._monitor.add(watch, admitted=True)
         self._admitted = False
-        note_start(connection, self.ws)
+        note_start(self.connection, self.ws)
 
     def _take(self) -> None:
         try:
@@ -374,14 +381,30 @@ class Link:
         return label
 
     def _make_websocket(self, environ: WSGIEnvironment) -> WebSocket:
+        return self._make(environ, WebSocket, LimitedWebSocket, EventWebSocket)
+
+    def _make(
+        self,
+        environ: WSGIEnvironment,
+        plain: Callable[..., T],
+        limited: Callable[..., T],
+        event: Callable[..., T],
+        **more: Any,
+    ) -> T:
+        """Make what the handler is given.
+
+        :param plain: its class; and
+        :param limited: where the client's rate is limited; and
+        :param event: that of event views.
+        :param more: further arguments of these classes.
+        """
         # The app's provider needs no app context. Before Flask 2.2, it is that of the current app.
         provider = getattr(flask.current_app, "json", flask.json)
-        kind = WebSocket if self._limiter is None else LimitedWebSocket
-        make: Callable[..., WebSocket] = kind
-        if isinstance(self._upgrade.target, type):
-            make = EventWebSocket
-        elif self._ready is not None:
-            make = functools.partial(telling(kind), tell_use=self._ready)
+        is_view = isinstance(self._upgrade.target, type)
+        limiter = None if is_view else self._limiter
+        make = event if is_view else plain if limiter is None else limited
+        if self._ready is not None and not is_view:
+            make = functools.partial(telling(make), tell_use=self._ready)
         ws = make(
             self.connection,
             environ=environ,
@@ -390,9 +413,10 @@ class Link:
             loads=provider.loads,
             channels=self._upgrade.channels,
             max_subscriptions=self._upgrade.options.max_subscriptions,
+            **more,
         )
-        if isinstance(ws, LimitedWebSocket) and self._limiter is not None:
-            ws.limit(self._limiter)
+        if isinstance(ws, (LimitedWebSocket, LimitedAsyncWebSocket)) and limiter is not None:
+            ws.limit(limiter)
         return ws
 
 
