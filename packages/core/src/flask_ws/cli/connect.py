@@ -18,7 +18,7 @@ from .conversation import Message, converse, converse_on_terminal, keep_alive, r
 from .editor import find_editor
 from .handshake import Headers, Opened, Trust, open_url
 from .messages import Display
-from .parameters import parse_headers, parse_url
+from .parameters import header_option, insecure_option, parse_url
 
 __all__ = ["connect", "exit_code"]
 
@@ -35,15 +35,7 @@ DEVELOPMENT_SERVER = "ws://127.0.0.1:5000"
     multiple=True,
     help="Offer a subprotocol. Can be given several times, the preferred one first.",
 )
-@click.option(
-    "headers",
-    "--header",
-    "-H",
-    metavar="'NAME: VALUE'",
-    multiple=True,
-    callback=parse_headers,
-    help="Send a header with the handshake. Can be given several times.",
-)
+@header_option(help="Send a header with the handshake. Can be given several times.")
 @click.option("--origin", metavar="URL", help="Send this Origin, as a page of that site does.")
 @click.option(
     "messages",
@@ -72,7 +64,7 @@ DEVELOPMENT_SERVER = "ws://127.0.0.1:5000"
     type=click.Path(exists=True, dir_okay=False),
     help="With wss, trust the certificates in this file (PEM), not the system's.",
 )
-@click.option("--insecure", is_flag=True, help="With wss, accept any certificate.")
+@insecure_option
 @click.option(
     "--ping",
     metavar="SECONDS",

@@ -15,7 +15,7 @@ from flask_ws.system import descriptor_limit
 
 from .handshake import Headers
 from .load_clients import Load, Plan
-from .parameters import parse_headers, parse_url
+from .parameters import header_option, insecure_option, parse_url
 
 __all__ = ["load_test"]
 
@@ -57,16 +57,8 @@ PERCENTILES = (50, 90, 99, 99.9)
     help="Seconds, once all are open.",
 )
 @click.option("--message", default="Hello!", show_default=True, help="The message, as text.")
-@click.option(
-    "headers",
-    "--header",
-    "-H",
-    metavar="'NAME: VALUE'",
-    multiple=True,
-    callback=parse_headers,
-    help="Send a header with each handshake. Can be given several times.",
-)
-@click.option("--insecure", is_flag=True, help="With wss, accept any certificate.")
+@header_option(help="Send a header with each handshake. Can be given several times.")
+@insecure_option
 @click.option("--yes-remote", is_flag=True, help="Allow a server on another machine. Yours!")
 def load_test(
     url: SplitResult,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from urllib.parse import SplitResult, urlsplit
 
 import click
 
-__all__ = ["parse_headers", "parse_url"]
+__all__ = ["header_option", "insecure_option", "parse_url"]
 
 
 def parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -> SplitResult:
@@ -58,3 +59,16 @@ def parse_headers(
             raise click.BadParameter(f"{header!r} has a control character.")
         parsed.append((name, value.strip()))
     return parsed
+
+
+#: Takes the text of the command's help.
+header_option = functools.partial(
+    click.option,
+    "headers",
+    "--header",
+    "-H",
+    metavar="'NAME: VALUE'",
+    multiple=True,
+    callback=parse_headers,
+)
+insecure_option = click.option("--insecure", is_flag=True, help="With wss, accept any certificate.")

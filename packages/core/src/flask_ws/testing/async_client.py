@@ -21,7 +21,13 @@ from flask_ws.connection.endpoint import NORMAL_CLOSURE, read_json
 from flask_ws.exceptions import ConnectionClosed
 from flask_ws.protocol.frames import BytesLike
 
-from .client import TIMEOUT, ClientWebSocket, Connecting, connect
+from .client import (
+    TIMEOUT,
+    ClientWebSocket,
+    Connecting,
+    connect,
+    raise_with_own_context,
+)
 
 if TYPE_CHECKING:
     import flask
@@ -211,14 +217,8 @@ class AsyncConnecting:
         future = begin(self._connecting.__exit__, exc_type, exc, traceback)
         await finished(future)
         error = future.exception()
-        if error is None:
-            return
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # Raising it here has replaced the handler's own context with `exc`.
-            error.__context__ = context
+        if error is not None:
+            raise_with_own_context(error)
 
 
 def aconnect(

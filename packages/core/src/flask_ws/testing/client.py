@@ -226,12 +226,7 @@ class ClientWebSocket(Endpoint):
             return
         if exc is not None:
             _append(error, exc)
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # Raising it here has replaced the handler's own context with `exc`.
-            error.__context__ = context
+        raise_with_own_context(error)
 
     def _note_end(self, code: int, reason: str) -> None:
         if not self._ended:
@@ -352,6 +347,15 @@ class Connecting:
         """Close the connection, and raise what its handler raised."""
         assert self._ws is not None
         self._ws.__exit__(exc_type, exc, traceback)
+
+
+def raise_with_own_context(error: BaseException) -> NoReturn:
+    """Raise an exception that has a context already, which Python replaces with the current one."""
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
 
 
 def _append(error: BaseException, earlier: BaseException) -> None:
