@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,15 +12,13 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+from tests.support.browsers import chromium
 from tests.support.server import wait_until
 
 from flask_ws.testing.suite.log import find_tracebacks
 
 from .tabs import OpenTab, Tab
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
 ROOT = Path(__file__).parents[2]
 APP = "tests.browser.every_example"
 
@@ -125,32 +122,10 @@ def site(
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("Chromium and its driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=900,700",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
+    folder = tmp_path_factory.mktemp("chromium")
     # What the protocol of its developer tools tells, handshakes among it.
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
-    browser.set_page_load_timeout(30)
-    browser.set_script_timeout(30)
-    try:
+    with chromium(folder, "--window-size=900,700", log="performance") as browser:
         yield browser
-    finally:
-        browser.quit()
 
 
 @pytest.fixture
