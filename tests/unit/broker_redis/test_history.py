@@ -15,7 +15,8 @@ from tests.support.waiting import until
 from tests.unit.channels.test_history_properties import ACTIONS, Link, Machine, Server
 
 from flask_ws import Broker, BrokerError, History, Position, Retention
-from flask_ws.channels.channels import Channels, close_brokers
+from flask_ws.channels.channels import Channels
+from flask_ws.channels.opening import close_brokers
 from flask_ws.concurrency import threads
 from flask_ws.plugin.brokers import Deliver
 from flask_ws.protocol.shared import SharedMessage

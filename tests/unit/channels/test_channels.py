@@ -31,7 +31,7 @@ from flask_ws import (
     hookimpl,
     testing,
 )
-from flask_ws.channels import channels as channels_module
+from flask_ws.channels import opening as opening_module
 from flask_ws.channels import subscribers as subscribers_module
 from flask_ws.channels.subscribers import Subscribers
 from flask_ws.concurrency import HomeThread, threads
@@ -911,7 +911,7 @@ def network(no_plugins: Plugins, app: Flask) -> Iterator[Network]:
     app.config["SOCK_BROKER_URL"] = "fake://"
     yield network
     no_plugins.unregister(FakePlugin)
-    channels_module.close_brokers()
+    opening_module.close_brokers()
 
 
 @pytest.fixture
@@ -1049,7 +1049,7 @@ def test_nothing_is_opened_before_it_is_needed(network: Network, app: Flask) -> 
 
 def test_brokers_are_closed_at_the_end_of_the_process(network: Network, sock: Sock) -> None:
     sock.publish("news", "hello")
-    channels_module.close_brokers()
+    opening_module.close_brokers()
     assert [broker.closed for broker in network.brokers] == [True]
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import strategies as st
 
 from flask_ws import Broker, BrokerError, History, Position, Retention, Subscription
-from flask_ws.channels import channels as channels_module
+from flask_ws.channels import opening as opening_module
 from flask_ws.channels.channels import Channels
 from flask_ws.channels.kept import KeptSubscribers
 from flask_ws.concurrency import threads
@@ -174,7 +174,7 @@ class Machine:
         self.server = Server()
         self.healers: list[Healers] = []
         monkeypatch.setattr(plugins, "open_broker", lambda url: Link(self.server))
-        monkeypatch.setattr(channels_module, "Healer", self.make_healer)
+        monkeypatch.setattr(opening_module, "Healer", self.make_healer)
         self.processes = [Channels(CONFIG) for _ in range(PROCESSES)]
         for process in self.processes:
             process._get()
@@ -320,7 +320,7 @@ ACTIONS = [
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     yield Machine(monkeypatch)
-    channels_module.close_brokers()
+    opening_module.close_brokers()
 
 
 def come_back(machine: Machine) -> None:
@@ -379,5 +379,5 @@ def test_no_hole_nothing_twice_or_a_gap(
         for action, process, number in actions:
             action(machine, process, number)
         machine.settle()
-        channels_module.close_brokers()
+        opening_module.close_brokers()
         machine.check()

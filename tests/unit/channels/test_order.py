@@ -12,7 +12,7 @@ from tests.support.locks import Watch
 from tests.support.memory import PATIENCE, in_thread
 
 from flask_ws import Broker, BrokerError
-from flask_ws.channels import channels as channels_module
+from flask_ws.channels import opening as opening_module
 from flask_ws.channels import subscribers as subscribers_module
 from flask_ws.channels.channels import Channels
 from flask_ws.concurrency import HomeThread, threads
@@ -105,7 +105,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     network = Network()
     monkeypatch.setattr(plugins, "open_broker", lambda url: Ordered(network))
     yield network
-    channels_module.close_brokers()
+    opening_module.close_brokers()
 
 
 class Process:

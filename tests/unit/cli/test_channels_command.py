@@ -10,7 +10,7 @@ from click.testing import Result
 from flask import Flask
 
 from flask_ws import Broker, BrokerError, Sock, hookimpl
-from flask_ws.channels import channels as channels_module
+from flask_ws.channels import opening as opening_module
 from flask_ws.cli import ws
 from flask_ws.plugin.manager import Plugins
 
@@ -55,7 +55,7 @@ def broker(no_plugins: Plugins, app: Flask) -> Iterator[NotingBroker]:
     app.config["SOCK_BROKER_URL"] = "noting://"
     yield broker
     no_plugins.unregister(Plugin)
-    channels_module.close_brokers()
+    opening_module.close_brokers()
 
 
 def run(app: Flask, *arguments: str) -> Result:

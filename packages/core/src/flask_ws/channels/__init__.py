@@ -1,10 +1,12 @@
 """Messages for many connections, in this process and, through a broker, in others.
 
 - ``channels``: publishing, and passing on what the broker brings.
+- ``opening``: the broker, from the first publication or subscription to the end of the process.
 - ``subscriptions``: who is subscribed to what, and what the broker is told of it.
 - ``subscribers``: sending a message to those of one channel.
-- ``kept``, ``items``, ``source``: the same for a channel with history, in the order of positions,
-  once, or with a gap.
+- ``kept``, ``items``, ``source``: the same for a channel with history.
+- ``sequence``: its messages in the order of positions, once, or with a gap.
+- ``joins``: those who have subscribed to it and are not as far as the others.
 - ``healing``: reading histories whose messages may not all have arrived.
 - ``publication``: what goes to other processes.
 - ``results``: what publishing and subscribing tell the app.

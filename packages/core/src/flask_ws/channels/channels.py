@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import functools
-import itertools
 import logging
-import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, cast
 
 from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
 from ..once import NotYetError, Once
 from ..plugin.brokers import Broker
 from ..plugin.history import Position, Retention
-from ..plugin.manager import plugins
 from ..plugin.memory import MemoryBroker
 from ..process import after_fork
 from ..protocol.frames import BytesLike, encode
@@ -25,11 +20,10 @@ from ..protocol.shared import SharedMessage
 from .healing import Healer
 from .kept import ALL, KeptSubscribers
 from .listening import Listening, Mailbox
-from .publication import ORIGIN_SIZE, pack, read, read_origin
+from .opening import Opened, open_channels
+from .publication import pack, read, read_origin
 from .results import NOT_TAKEN, TAKEN, Published, Subscription
-from .settings import FindRetention, check_name, read_broker, read_history
-from .source import Source
-from .subscribers import Subscribers
+from .settings import check_name, read_broker
 from .subscriptions import Subscriptions
 
 __all__ = ["Channels"]
@@ -39,20 +33,6 @@ logger = logging.getLogger("flask_ws")
 POLICY_VIOLATION = 1008
 #: In no history.
 NOWHERE = Position("", 1)
-
-
-class Opened(NamedTuple):
-    """What an app has in this process once it has published or subscribed."""
-
-    broker: Broker
-    prefix: str
-    #: Identifies this process to the others.
-    origin: bytes
-    subscriptions: Subscriptions
-    #: The numbers of its publications, each greater than those before it.
-    numbers: Iterator[int]
-    #: What is kept of a channel; ``None`` if nothing is of any.
-    find_retention: FindRetention | None
 
 
 class Channels:
@@ -251,9 +231,8 @@ class Channels:
         """Disconnect from the broker, and forget all subscriptions."""
         opened = self._opening.made
         self.start_anew()
-        if opened is not None and opened.broker in _brokers:
-            _brokers.remove(opened.broker)
-            opened.broker.close()
+        if opened is not None:
+            opened.close()
 
     def _receive(self, channel: str, payload: bytes, position: Position | None = None) -> None:
         """Pass a publication from the broker on to its subscribers."""
@@ -305,25 +284,7 @@ class Channels:
             raise BrokerError("The broker is being opened.") from None
 
     def _open(self) -> Opened:
-        url, prefix = read_broker(self._config)
-        find_retention = read_history(self._config)
-        broker = plugins.open_broker(url)
-        if find_retention is not None and not broker.keeps_history:
-            find_retention = None
-            logger.warning(
-                "SOCK_HISTORY has no effect: the broker, %s, keeps no history.",
-                type(broker).__name__,
-            )
-        healer = Healer()
-        broker.on_interruption = self._interrupted
-        broker.on_change = functools.partial(self._changed, healer)
-        broker.start(self._receive)
-        if not isinstance(broker, MemoryBroker):
-            _brokers.add(broker)
-        origin = os.urandom(ORIGIN_SIZE)
-        make = functools.partial(_make_subscribers, broker, prefix, origin, find_retention, healer)
-        subscriptions = Subscriptions(broker, prefix, make)
-        return Opened(broker, prefix, origin, subscriptions, itertools.count(), find_retention)
+        return open_channels(self._config, self._receive, self._interrupted, self._changed)
 
     def _warn(self) -> None:
         if not self._warned:
@@ -378,39 +339,6 @@ def _publish_kept(
     return NOT_TAKEN if position is None else Published(True, str(position))
 
 
-def _make_subscribers(
-    broker: Broker,
-    prefix: str,
-    origin: bytes,
-    find_retention: FindRetention | None,
-    healer: Healer,
-    channel: str,
-) -> Subscribers:
-    """Make the object for the subscribers of a channel, with history or without."""
-    retention = None if find_retention is None else find_retention(channel)
-    if retention is None:
-        return Subscribers()
-    name = prefix + channel
-    in_memory = isinstance(broker, MemoryBroker)
-    return KeptSubscribers(
-        Source(
-            channel,
-            origin,
-            functools.partial(broker.read_history, name, retention),
-            (lambda: True) if in_memory else (lambda: not broker.is_deaf(name)),
-            # Memory waits for nothing: who publishes finds its message sent.
-            _heal_now if in_memory else healer.add,
-            healer.note_gap,
-        )
-    )
-
-
-def _heal_now(subscribers: KeptSubscribers) -> None:
-    # The broker has been closed: the process ends.
-    with contextlib.suppress(BrokerError):
-        subscribers.heal()
-
-
 def _read_since(since: object) -> Position | None:
     """Read a position that a client may have sent: what is none is one of no history."""
     if since is None:
@@ -423,21 +351,3 @@ def _read_since(since: object) -> Position | None:
 def _make_message(data: str | BytesLike) -> SharedMessage:
     first, payload = encode(data)
     return SharedMessage(first, bytes(payload))
-
-
-_brokers: set[Broker] = set()
-
-
-def close_brokers() -> None:
-    """Disconnect, at the end of the process."""
-    while _brokers:
-        broker = _brokers.pop()
-        try:
-            broker.close()
-        except Exception:
-            logger.exception("The broker did not end well.")
-
-
-# Registered before the monitor's exit function, so called after it: on_close() may publish.
-atexit.register(close_brokers)
-after_fork(_brokers.clear)

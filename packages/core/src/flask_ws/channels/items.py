@@ -9,7 +9,7 @@ from ..plugin.history import Position
 from ..protocol.shared import SharedMessage
 from .publication import read
 
-__all__ = ["CatchUp", "Gap", "Item", "Join"]
+__all__ = ["Gap", "Item"]
 
 
 class Item:
@@ -47,34 +47,6 @@ class Item:
         if message is not None:
             message.position = self.position
         return message
-
-
-class Join:
-    """A connection that is about to be sent what it has missed."""
-
-    __slots__ = ("is_done", "missed", "upto")
-
-    def __init__(self) -> None:
-        #: What is passed on while its history is read.
-        self.missed: list[Item] | None = []
-        #: What it has missed goes up to this position, where the others are not there yet.
-        self.upto: Position | None = None
-        #: Whether it has been sent that.
-        self.is_done = False
-
-
-class CatchUp:
-    """What one connection has missed."""
-
-    __slots__ = ("connection", "items", "join", "says_gap")
-
-    def __init__(
-        self, connection: AnyConnection, join: Join, items: list[Item], *, says_gap: bool
-    ) -> None:
-        self.connection = connection
-        self.join = join
-        self.items = items
-        self.says_gap = says_gap
 
 
 class Gap:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
 from ..plugin.history import History, Position
 from ..protocol.shared import SharedMessage
-from .items import CatchUp, Gap, Item, Join
+from .items import Gap, Item
+from .joins import CatchUp, Joins
 from .publication import read_origin
 from .results import Subscription
+from .sequence import Arrival, Sequence
 from .source import Source
 from .subscribers import Own, Subscribers, send_alone
 
@@ -29,9 +31,6 @@ logger = logging.getLogger("flask_ws")
 #: Of no history: all that is kept comes after it.
 ALL = Position("", 0)
 
-#: Messages, and bytes, that are held at most while the history cannot be read.
-MANY_HELD = 1000
-MANY_BYTES = 2**22
 #: Numbers of publications that were sent without the broker and may arrive late.
 MANY_EARLY = 1000
 #: How often a subscription reads the history, where that begins anew meanwhile.
@@ -44,32 +43,14 @@ class KeptSubscribers(Subscribers):
     :param source: where its messages come from.
     """
 
-    __slots__ = (
-        "_early",
-        "_gaps",
-        "_held",
-        "_held_bytes",
-        "_is_sure",
-        "_joins",
-        "_members",
-        "_place",
-        "_source",
-    )
+    __slots__ = ("_early", "_joins", "_members", "_sequence", "_source")
 
     def __init__(self, source: Source) -> None:
         super().__init__()
         self._source = source
         # The rest is changed under the lock of the publications of this process.
-        # What was passed on last, and whether all that comes after it arrives.
-        self._place: Position | None = None
-        self._is_sure = False
-        # What has arrived while that was not sure.
-        self._held: list[tuple[Position, bytes]] = []
-        self._held_bytes = 0
-        # Connections that have not been sent all that they missed, or are ahead of the others.
-        self._joins: dict[AnyConnection, Join] = {}
-        # What connections are sent where messages are missing.
-        self._gaps: dict[AnyConnection, SharedMessage] = {}
+        self._sequence = Sequence()
+        self._joins = Joins()
         # Publications of this process that were sent without the broker: who has got them.
         self._early: dict[int, Collection[AnyConnection]] = {}
         self._members: tuple[int, frozenset[AnyConnection]] = -1, frozenset()
@@ -79,15 +60,14 @@ class KeptSubscribers(Subscribers):
     def add(self, connection: AnyConnection) -> None:
         """Add a connection that is not here yet; it gets nothing before :meth:`join`."""
         with self._owning:
-            self._joins[connection] = Join()
+            self._joins.add(connection)
         super().add(connection)
 
     def remove(self, connection: AnyConnection) -> None:
         """Remove a connection that is here."""
         super().remove(connection)
         with self._owning:
-            self._joins.pop(connection, None)
-            self._gaps.pop(connection, None)
+            self._joins.remove(connection)
 
     def join(
         self, connection: AnyConnection, since: Position | None, gap: SharedMessage | None
@@ -103,9 +83,9 @@ class KeptSubscribers(Subscribers):
         is_current = False
         for _ in range(ATTEMPTS):
             try:
-                if not self._is_sure:
+                if not self._sequence.is_sure:
                     self.heal()
-                place = self._place
+                place = self._sequence.place
                 is_current = since is not None and since == place
                 if since is None or is_current:
                     break
@@ -119,13 +99,13 @@ class KeptSubscribers(Subscribers):
             # Another history has begun, and the others have not heard of it yet.
             self._doubt()
         with self._owning:
-            subscription = self._finish(connection, since, gap, history, is_current=is_current)
+            subscription = self._begin(connection, since, gap, history, is_current=is_current)
         self._send_waiting()
-        if not self._is_sure:
+        if not self._sequence.is_sure:
             self._source.heal(self)
         return subscription
 
-    def _finish(
+    def _begin(
         self,
         connection: AnyConnection,
         since: Position | None,
@@ -139,7 +119,7 @@ class KeptSubscribers(Subscribers):
         :param history: what was read after ``since``, if it was.
         :param is_current: whether nothing came after ``since`` a moment ago.
         """
-        place = self._place
+        place = self._sequence.place
         # What is passed on meanwhile is sent as far as it comes after this.
         after, upto = place, place
         recovered = since is None or is_current
@@ -160,17 +140,17 @@ class KeptSubscribers(Subscribers):
                 recovered = True
             elif is_current:
                 after = since
-        join = self._joins.get(connection)
-        if join is not None and join.missed is not None:
-            for item in join.missed:
-                if item.number not in numbers and (
-                    item.position is None or _is_after(item.position, after)
-                ):
-                    items.append(item)
-            join.missed, join.upto = None, None if upto == place else upto
-            if gap is not None:
-                self._gaps[connection] = gap
-            self._waiting.append(CatchUp(connection, join, items, says_gap=not recovered))
+        catch_up = self._joins.begin(
+            connection,
+            items,
+            numbers,
+            after,
+            None if upto == place else upto,
+            gap,
+            says_gap=not recovered,
+        )
+        if catch_up is not None:
+            self._waiting.append(catch_up)
         return Subscription(None if upto is None else str(upto), recovered=recovered)
 
     def _exclude_from_own(self, connection: AnyConnection, history: History) -> set[int]:
@@ -192,7 +172,7 @@ class KeptSubscribers(Subscribers):
 
     def position(self, since: Position | None) -> Subscription:
         """Tell the position, to a connection that was subscribed before."""
-        place = self._place
+        place = self._sequence.place
         return Subscription(
             None if place is None else str(place), recovered=since is None or since == place
         )
@@ -202,23 +182,9 @@ class KeptSubscribers(Subscribers):
     def receive(self, position: Position, payload: bytes) -> None:
         """Pass a message on to the subscribers, in the order of positions, once."""
         with self._owning:
-            place = self._place
-            if (
-                self._is_sure
-                and place is not None
-                and position.epoch == place.epoch
-                and position.offset <= place.offset + 1
-            ):
-                if position.offset > place.offset:
-                    self._pass_on(position, payload)
-            else:
-                self._is_sure = False
-                self._held.append((position, payload))
-                self._held_bytes += len(payload)
-                if len(self._held) > MANY_HELD or self._held_bytes > MANY_BYTES:
-                    self._give_up()
-            is_held = bool(self._held)
-        if is_held:
+            self._pass_on(self._sequence.take(position, payload))
+            is_sure = self._sequence.is_sure
+        if not is_sure:
             self._source.heal(self)
         else:
             # Also if another thread has passed it on: it is sent when this returns.
@@ -252,7 +218,7 @@ class KeptSubscribers(Subscribers):
 
     def _doubt(self) -> None:
         with self._owning:
-            self._is_sure = False
+            self._sequence.is_sure = False
 
     def heal(self) -> bool:
         """Read the history, and pass on what is missing.
@@ -260,112 +226,69 @@ class KeptSubscribers(Subscribers):
         :return: whether all that comes after it arrives.
         :raises BrokerError: it cannot be read now.
         """
+        sequence = self._sequence
         with self._owning:
-            place, interruptions = self._place, self._interruptions
-            before = len(self._held)
+            place, interruptions = sequence.place, self._interruptions
+            before = sequence.held
         # In this order: what is published after the history was read arrives.
         hears = self._source.hears()
         history = self._source.read(place)
         with self._owning:
             is_taken = self._catch_up(history, place)
             if is_taken and hears and interruptions == self._interruptions:
-                self._release(before)
+                self._pass_on(sequence.release(before))
         self._send_waiting()
-        return self._is_sure
+        return sequence.is_sure
 
     def give_up(self) -> None:
         """Go on with a gap: what arrives cannot wait any longer for the history to be read."""
         with self._owning:
-            if self._held:
-                self._give_up()
+            self._pass_on(self._sequence.give_up())
         self._send_waiting()
-
-    def _give_up(self) -> None:
-        held, self._held, self._held_bytes = self._held, [], 0
-        self._put_gap(is_anew=self._place is None or held[0][0].epoch != self._place.epoch)
-        for position, payload in held:
-            self._pass_on(position, payload)
-        self._is_sure = True
 
     def _catch_up(self, history: History, before: Position | None) -> bool:
         """Pass on what was missed; ``False`` if the history has to be read again.
 
         :param before: the place when it was read.
         """
-        now, place = history.position, self._place
-        if place is None:
-            self._place = now
-            if any(join.missed is None for join in self._joins.values()):
+        is_first = self._sequence.place is None
+        missed = self._sequence.catch_up(history, before)
+        if missed is None:
+            return False
+        if is_first:
+            if self._joins.has_begun:
                 # They have subscribed while the broker could not be reached.
-                self._put_gap(is_anew=True)
+                self._waiting.append(Gap(is_anew=True))
             return True
-        if before is None:
-            # Another thread was faster; this one has read no messages.
-            return False
-        if now.epoch == place.epoch and now.offset >= before.offset:
-            for offset, payload in history.messages:
-                if offset > self._offset():
-                    if offset > self._offset() + 1:
-                        self._put_gap(is_anew=False)
-                    self._pass_on(Position(now.epoch, offset), payload)
-            if self._offset() < now.offset:
-                self._put_gap(is_anew=False)
-                self._place = now
-            self._forget_lost()
-            return True
-        if place != before:
-            return False
-        # Another history, or one that was set back.
-        self._put_gap(is_anew=True)
-        for offset, payload in history.messages:
-            self._pass_on(Position(now.epoch, offset), payload)
-        self._place = now
+        self._pass_on(missed)
         self._forget_lost()
         return True
 
-    def _offset(self) -> int:
-        assert self._place is not None
-        return self._place.offset
-
     def _forget_lost(self) -> None:
         """Forget what this process has published and no history has any more: a gap."""
-        place = self._place
+        place = self._sequence.place
         assert place is not None
         for number, own in list(self._owns.items()):
             position = own.position
             if position is not None and (position.epoch != place.epoch or position <= place):
                 del self._owns[number]
 
-    def _release(self, before: int) -> None:
-        """Pass on what was held.
-
-        :param before: how many had arrived before the history was read, which has them all.
-        """
-        held, self._held = self._held[before:], []
-        self._held_bytes = 0
-        place = self._place
-        assert place is not None
-        for number, (position, payload) in enumerate(held):
-            if position.epoch == place.epoch and position.offset <= self._offset():
+    def _pass_on(self, arrivals: Iterable[Arrival]) -> None:
+        for arrival in arrivals:
+            if isinstance(arrival, Gap):
+                self._waiting.append(arrival)
                 continue
-            if position.epoch != place.epoch or position.offset != self._offset() + 1:
-                self._held = held[number:]
-                self._held_bytes = sum(len(payload) for _, payload in self._held)
-                return
-            self._pass_on(position, payload)
-        self._is_sure = True
-
-    def _pass_on(self, position: Position, payload: bytes) -> None:
-        self._place = position
-        item = Item(position, (), payload=payload)
-        origin, number = read_origin(payload)
-        if origin == self._source.origin:
-            own = self._owns.pop(number, None)
-            if own is not None:
-                item = Item(position, own.excluded, message=own.message)
+            position, payload = arrival
+            origin, number = read_origin(payload)
+            own = None
+            excluded: Collection[AnyConnection] = ()
+            if origin == self._source.origin:
+                own = self._owns.pop(number, None)
+                excluded = self._early.pop(number, ()) if own is None else own.excluded
+            if own is None:
+                self._put(Item(position, excluded, payload=payload))
             else:
-                item.excluded = self._early.pop(number, ())
-        self._put(item)
+                self._put(Item(position, excluded, message=own.message))
 
     # What waits to be sent
 
@@ -400,13 +323,8 @@ class KeptSubscribers(Subscribers):
 
     def _put(self, item: Item) -> None:
         self._waiting.append(item)
-        if self._joins:
-            for join in self._joins.values():
-                if join.missed is not None:
-                    join.missed.append(item)
-
-    def _put_gap(self, *, is_anew: bool) -> None:
-        self._waiting.append(Gap(is_anew=is_anew))
+        if self._joins.pending:
+            self._joins.note(item)
 
     # Sending; in one thread at a time
 
@@ -416,8 +334,9 @@ class KeptSubscribers(Subscribers):
             if message is None:
                 later.append(functools.partial(_warn, self._source.name))
                 return
-            if self._joins:
-                ahead = self._exclude(item.position)
+            if self._joins.pending:
+                with self._owning:
+                    ahead = self._joins.exclude(item.position)
                 excluded = ahead.union(excluded) if ahead else excluded
             super()._send_one((message, excluded), later)
         elif isinstance(item, CatchUp):
@@ -425,33 +344,12 @@ class KeptSubscribers(Subscribers):
         else:
             self._send_gap(item, later)
 
-    def _exclude(self, position: Position | None) -> set[AnyConnection]:
-        """Return who has got a message already, or will get it with all that it has missed."""
-        excluded = set()
-        with self._owning:
-            for connection, join in list(self._joins.items()):
-                upto = join.upto
-                if not join.is_done:
-                    excluded.add(connection)
-                elif position is not None and upto is not None and position.epoch == upto.epoch:
-                    if position.offset <= upto.offset:
-                        excluded.add(connection)
-                    if position.offset >= upto.offset:
-                        del self._joins[connection]
-        return excluded
-
     def _send_missed(self, catch_up: CatchUp, later: list[Callable[[], object]]) -> None:
-        connection, join = catch_up.connection, catch_up.join
-        messages: list[SharedMessage] = []
         with self._owning:
-            if self._joins.get(connection) is not join:
-                # It has unsubscribed since.
-                return
-            join.is_done = True
-            if join.upto is None:
-                del self._joins[connection]
-            if catch_up.says_gap and connection in self._gaps:
-                messages.append(self._gaps[connection])
+            messages = self._joins.end(catch_up)
+        if messages is None:
+            return
+        connection = catch_up.connection
         for item in catch_up.items:
             message = item.message()
             if message is not None and connection not in item.excluded:
@@ -463,11 +361,7 @@ class KeptSubscribers(Subscribers):
     def _send_gap(self, gap: Gap, later: list[Callable[[], object]]) -> None:
         later.append(functools.partial(self._source.note_gap, self._source.name))
         with self._owning:
-            if gap.is_anew:
-                for connection, join in list(self._joins.items()):
-                    if join.is_done:
-                        del self._joins[connection]
-            told = [(c, message) for c, message in self._gaps.items() if c not in self._joins]
+            told = self._joins.tell_gap(is_anew=gap.is_anew)
         for connection, message in told:
             send_alone(connection, [message], later)
 
@@ -478,10 +372,6 @@ def _is_whole(history: History, since: Position | None) -> bool:
         return False
     first = history.messages[0][0] if history.messages else history.position.offset + 1
     return since.offset + 1 == first
-
-
-def _is_after(position: Position, after: Position | None) -> bool:
-    return after is None or (position.epoch == after.epoch and position.offset > after.offset)
 
 
 def _warn(name: str) -> None:

@@ -1,0 +1,134 @@
+"""What an app opens when it first publishes or subscribes: its broker, and what it keeps there."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ..exceptions import BrokerError
+from ..plugin.brokers import Broker
+from ..plugin.manager import plugins
+from ..plugin.memory import MemoryBroker
+from ..process import after_fork
+from .healing import Healer
+from .kept import KeptSubscribers
+from .publication import ORIGIN_SIZE
+from .settings import FindRetention, read_broker, read_history
+from .source import Source
+from .subscribers import Subscribers
+from .subscriptions import Subscriptions
+
+__all__ = ["Opened", "close_brokers", "open_channels"]
+
+logger = logging.getLogger("flask_ws")
+
+
+class Opened(NamedTuple):
+    """What an app has in this process once it has published or subscribed."""
+
+    broker: Broker
+    prefix: str
+    #: Identifies this process to the others.
+    origin: bytes
+    subscriptions: Subscriptions
+    #: The numbers of its publications, each greater than those before it.
+    numbers: Iterator[int]
+    #: What is kept of a channel; ``None`` if nothing is of any.
+    find_retention: FindRetention | None
+
+    def close(self) -> None:
+        """Disconnect from the broker."""
+        if self.broker in _brokers:
+            _brokers.remove(self.broker)
+            self.broker.close()
+
+
+def open_channels(
+    config: Mapping[str, Any],
+    receive: Callable[..., None],
+    interrupted: Callable[[str | None], None],
+    changed: Callable[[Healer, str | None], None],
+) -> Opened:
+    """Connect an app to its broker.
+
+    :param config: the app's configuration.
+    :param receive: gets what the broker brings.
+    :param interrupted: told of the channels on which something may have been lost.
+    :param changed: told when the broker goes away, with a reason, and when it is back.
+    """
+    url, prefix = read_broker(config)
+    find_retention = read_history(config)
+    broker = plugins.open_broker(url)
+    if find_retention is not None and not broker.keeps_history:
+        find_retention = None
+        logger.warning(
+            "SOCK_HISTORY has no effect: the broker, %s, keeps no history.",
+            type(broker).__name__,
+        )
+    healer = Healer()
+    broker.on_interruption = interrupted
+    broker.on_change = functools.partial(changed, healer)
+    broker.start(receive)
+    if not isinstance(broker, MemoryBroker):
+        _brokers.add(broker)
+    origin = os.urandom(ORIGIN_SIZE)
+    make = functools.partial(_make_subscribers, broker, prefix, origin, find_retention, healer)
+    subscriptions = Subscriptions(broker, prefix, make)
+    return Opened(broker, prefix, origin, subscriptions, itertools.count(), find_retention)
+
+
+def _make_subscribers(
+    broker: Broker,
+    prefix: str,
+    origin: bytes,
+    find_retention: FindRetention | None,
+    healer: Healer,
+    channel: str,
+) -> Subscribers:
+    """Make the object for the subscribers of a channel, with history or without."""
+    retention = None if find_retention is None else find_retention(channel)
+    if retention is None:
+        return Subscribers()
+    name = prefix + channel
+    in_memory = isinstance(broker, MemoryBroker)
+    return KeptSubscribers(
+        Source(
+            channel,
+            origin,
+            functools.partial(broker.read_history, name, retention),
+            (lambda: True) if in_memory else (lambda: not broker.is_deaf(name)),
+            # Memory waits for nothing: who publishes finds its message sent.
+            _heal_now if in_memory else healer.add,
+            healer.note_gap,
+        )
+    )
+
+
+def _heal_now(subscribers: KeptSubscribers) -> None:
+    # The broker has been closed: the process ends.
+    with contextlib.suppress(BrokerError):
+        subscribers.heal()
+
+
+_brokers: set[Broker] = set()
+
+
+def close_brokers() -> None:
+    """Disconnect, at the end of the process."""
+    while _brokers:
+        broker = _brokers.pop()
+        try:
+            broker.close()
+        except Exception:
+            logger.exception("The broker did not end well.")
+
+
+# Registered before the monitor's exit function, so called after it: on_close() may publish.
+atexit.register(close_brokers)
+after_fork(_brokers.clear)
