@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.support.raw import LostConnection, Peer, Response, handshake_headers, make_key
+from tests.support.waiting import PATIENCE, until
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
 from flask_ws import ServerSocket, hookimpl
+from flask_ws.concurrency import threads
+from flask_ws.loop.monitor import monitor_for
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -27,8 +30,6 @@ T = TypeVar("T")
 
 #: The environ key by which the plugin knows this server.
 SOCKET_KEY = "memory.socket"
-#: More than anything here takes: what takes longer hangs.
-PATIENCE = 10.0
 
 
 class MemoryPlugin:
@@ -187,7 +188,7 @@ class MemoryServer:
         return self.call(app, target, **kwargs).refused()
 
     def close(self) -> None:
-        """End every connection and wait for its handler."""
+        """End every connection, and wait for its handler and until it counts no more."""
         for call in self.calls:
             call.peer.sock.close()
         raised = [call.ended.exception(PATIENCE) is not None for call in self.calls]
@@ -196,3 +197,5 @@ class MemoryServer:
             # A traceback holds the app's frames, and what they had open: not into the next test.
             del call
             gc.collect()
+        # A detached one ends after the app's call.
+        until(lambda: not len(monitor_for(threads)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tests.support.memory import PATIENCE
+__all__ = ["PATIENCE", "until"]
 
-__all__ = ["until"]
-
+#: More than anything in memory takes: what takes longer hangs.
+PATIENCE = 10.0
 #: Seconds between two looks.
 PAUSE = 0.002
 

@@ -11,8 +11,9 @@ import pytest
 import trustme
 from flask import Flask
 from tests.support.locks import Watch, watching
-from tests.support.memory import PATIENCE, MemoryPlugin, MemoryServer, in_thread, tcp_pair
+from tests.support.memory import MemoryPlugin, MemoryServer, in_thread, tcp_pair
 from tests.support.raw import Peer
+from tests.support.waiting import PATIENCE
 
 from flask_ws import Concurrency, ConnectionClosed, Sock, sparing
 from flask_ws.concurrency import threads

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from tests.support.memory import PATIENCE
+from tests.support.waiting import PATIENCE
 
 from flask_ws import Concurrency, HomeThread
 from flask_ws.concurrency import threads

@@ -3,7 +3,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread
+from tests.support.memory import in_thread
+from tests.support.waiting import PATIENCE
 
 from flask_ws.once import NotYetError, Once
 

@@ -6,7 +6,7 @@ import re
 import threading
 
 import pytest
-from tests.support.memory import PATIENCE
+from tests.support.waiting import PATIENCE
 
 from flask_ws.whereabouts import Whereabouts
 

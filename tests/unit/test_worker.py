@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.support.locks import Watch
-from tests.support.memory import PATIENCE
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import KeepingThreads
 
 from flask_ws import HomeThread, worker

@@ -17,9 +17,9 @@ import flask
 import pytest
 from flask import Flask
 from tests.support.locks import Watch
-from tests.support.memory import PATIENCE, MemoryServer, in_thread, tcp_pair
+from tests.support.memory import MemoryServer, in_thread, tcp_pair
 from tests.support.raw import BINARY, TEXT, Peer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from flask_ws import (
     Broker,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from flask import Flask
-from tests.support.memory import PATIENCE, in_thread, is_waiting
+from tests.support.memory import in_thread, is_waiting
+from tests.support.waiting import PATIENCE
 
 from flask_ws import Message, Sock
 from flask_ws.channels import listening as listening_module

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from tests.support.locks import Watch
-from tests.support.memory import PATIENCE, in_thread
+from tests.support.memory import in_thread
+from tests.support.waiting import PATIENCE
 
 from flask_ws import Broker, BrokerError
 from flask_ws.channels import opening as opening_module

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.memory import PATIENCE
+from tests.support.waiting import PATIENCE
 
 from flask_ws.channels import spreader as spreader_module
 from flask_ws.channels.spreader import MANY_BYTES, MANY_MESSAGES, Round, Spreader

@@ -8,7 +8,8 @@ from concurrent.futures import Future, wait
 from typing import Any
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread
+from tests.support.memory import in_thread
+from tests.support.waiting import PATIENCE
 
 from flask_ws import Broker, BrokerError, ConnectionClosed
 from flask_ws.channels.subscriptions import Subscriptions

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from tests.support.memory import PATIENCE, tcp_pair
+from tests.support.memory import tcp_pair
 from tests.support.raw import (
     BINARY,
     CLOSE,
@@ -23,6 +23,7 @@ from tests.support.raw import (
     encode_frame,
     encode_message,
 )
+from tests.support.waiting import PATIENCE
 from tests.unit.conftest import MUCH, TLS, tls_pair
 
 from flask_ws import ConnectionClosed

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 from tests.support.locks import WatchedLock
-from tests.support.memory import PATIENCE, in_thread, tcp_pair
+from tests.support.memory import in_thread, tcp_pair
 from tests.support.raw import (
     BINARY,
     CLOSE,
@@ -28,7 +28,7 @@ from tests.support.raw import (
     encode_frame,
     encode_message,
 )
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import MUCH, Connect, Ends, closed, closed_now, in_receive, in_send
 
 from flask_ws import ConnectionClosed

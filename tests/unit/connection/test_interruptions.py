@@ -18,8 +18,9 @@ from typing import Any
 import gevent
 import gevent.socket
 import pytest
-from tests.support.memory import PATIENCE, in_thread, tcp_pair
+from tests.support.memory import in_thread, tcp_pair
 from tests.support.raw import BINARY, Peer, encode_frame
+from tests.support.waiting import PATIENCE
 from tests.unit.conftest import MUCH, TLS, Connect, Ends, closed_now, tls_pair
 
 from flask_ws import Concurrency

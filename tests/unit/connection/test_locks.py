@@ -11,7 +11,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread
+from tests.support.memory import in_thread
+from tests.support.waiting import PATIENCE
 from tests.unit.conftest import Connect
 
 from flask_ws.connection.connection import Connection

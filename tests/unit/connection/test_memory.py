@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread, tcp_pair
+from tests.support.memory import in_thread, tcp_pair
 from tests.support.raw import BINARY, CONTINUATION, PING, TEXT, encode_frame, encode_message
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import Connect, Ends, closed, closed_now, in_receive
 
 from flask_ws import ConnectionClosed

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread, tcp_pair
+from tests.support.memory import in_thread, tcp_pair
 from tests.support.raw import BINARY, PING, PONG, Frame, encode_frame
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import MUCH, Connect, closed, closed_now, in_receive, in_send
 
 from flask_ws.connection.writer import Writer

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread, is_waiting, tcp_pair
-from tests.support.waiting import until
+from tests.support.memory import in_thread, is_waiting, tcp_pair
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import TLS, tls_pair
 
 from flask_ws.concurrency import threads

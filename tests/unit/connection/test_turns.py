@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread
+from tests.support.memory import in_thread
 from tests.support.raw import CONTINUATION, PING, PONG, TEXT, encode_frame, encode_message
+from tests.support.waiting import PATIENCE
 from tests.unit.conftest import Connect
 
 from flask_ws.concurrency import Concurrency, HomeThread, threads

@@ -14,9 +14,9 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask, abort, g, got_request_exception, request, session
-from tests.support.memory import PATIENCE, MemoryServer, in_thread
+from tests.support.memory import MemoryServer, in_thread
 from tests.support.raw import encode_message
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import TLS, tls_pair
 
 from flask_ws import (

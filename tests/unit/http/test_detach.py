@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import flask
 import pytest
 from flask import Flask, g, request, session
-from tests.support.memory import PATIENCE, MemoryServer
+from tests.support.memory import MemoryServer
 from tests.support.raw import Peer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from werkzeug.exceptions import HTTPException, Unauthorized
 from werkzeug.wsgi import ClosingIterator
 

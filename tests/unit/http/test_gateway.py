@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import flask
 import pytest
 from flask import Flask, request
-from tests.support.memory import PATIENCE, MemoryServer, tcp_pair
-from tests.support.waiting import until
+from tests.support.memory import MemoryServer, tcp_pair
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import TLS, tls_pair
 from werkzeug.debug import DebuggedApplication
 from werkzeug.middleware.lint import LintMiddleware

@@ -10,7 +10,7 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask, abort, g, got_request_exception, request
-from tests.support.memory import PATIENCE, MemoryServer, in_thread, tcp_pair
+from tests.support.memory import MemoryServer, in_thread, tcp_pair
 from tests.support.raw import (
     BINARY,
     CLOSE,
@@ -18,7 +18,7 @@ from tests.support.raw import (
     encode_frame,
     encode_message,
 )
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from flask_ws import ConnectionClosed, Sock, WebSocket
 from flask_ws.budget import budget

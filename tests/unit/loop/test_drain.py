@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from tests.support.memory import PATIENCE, MemoryServer, in_thread
-from tests.support.waiting import until
+from tests.support.memory import MemoryServer, in_thread
+from tests.support.waiting import PATIENCE, until
 
 from flask_ws import Sock, WebSocket, WebSocketView
 from flask_ws.concurrency import threads

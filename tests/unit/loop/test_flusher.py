@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.support.memory import PATIENCE
 from tests.support.raw import BINARY, Peer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import Connect, Ends, KeepingThreads
 
 from flask_ws.concurrency import threads

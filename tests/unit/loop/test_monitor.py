@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.support.memory import PATIENCE, in_thread
+from tests.support.memory import in_thread
 from tests.support.raw import BINARY, CLOSE, PING, PONG, Frame, Peer, encode_frame, encode_message
+from tests.support.waiting import PATIENCE
 from tests.unit.conftest import Connect, Ends, KeepingThreads, closed, in_receive, in_send
 
 from flask_ws import ConnectionClosed

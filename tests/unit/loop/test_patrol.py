@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from tests.support.memory import PATIENCE, MemoryServer
-from tests.support.waiting import until
+from tests.support.memory import MemoryServer
+from tests.support.waiting import PATIENCE, until
 
 from flask_ws import Sock, WebSocket
 from flask_ws.label import Label

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support import stand_ins
-from tests.support.memory import PATIENCE, in_thread, is_waiting, tcp_pair
+from tests.support.memory import in_thread, is_waiting, tcp_pair
+from tests.support.waiting import PATIENCE
 
 from flask_ws.loop import pollers
 from flask_ws.loop.pollers import EpollPoller, KqueuePoller, Poller, WakingPoller, make_poller

@@ -8,8 +8,7 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
-from tests.support.memory import PATIENCE
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from flask_ws.loop import pool
 from flask_ws.loop.pool import ThreadPool

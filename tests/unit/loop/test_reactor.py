@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from flask import Flask
 from tests.support.locks import Watch
-from tests.support.memory import PATIENCE, MemoryServer
+from tests.support.memory import MemoryServer
 from tests.support.raw import Peer, encode_message
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from flask_ws import Sock, WebSocket, WebSocketView
 from flask_ws.concurrency import threads

@@ -12,8 +12,9 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask
-from tests.support.memory import PATIENCE, MemoryServer, in_thread, tcp_pair
+from tests.support.memory import MemoryServer, in_thread, tcp_pair
 from tests.support.raw import encode_message
+from tests.support.waiting import PATIENCE
 
 from flask_ws import Concurrency, ServerSocket, Sock, WebSocket, hookimpl
 from flask_ws.concurrency import threads

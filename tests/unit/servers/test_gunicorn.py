@@ -16,7 +16,7 @@ import pytest
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
-from tests.support.memory import PATIENCE
+from tests.support.waiting import PATIENCE
 from werkzeug.middleware.lint import InputStream
 
 import flask_ws_gunicorn

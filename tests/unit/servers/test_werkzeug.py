@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from tests.support.memory import PATIENCE
+from tests.support.waiting import PATIENCE
 from werkzeug.middleware.lint import InputStream
 from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, abort, session
 from flask.sessions import SessionInterface, SessionMixin
-from tests.support.memory import PATIENCE, MemoryServer, in_thread
+from tests.support.memory import MemoryServer, in_thread
+from tests.support.waiting import PATIENCE
 from werkzeug.wrappers import Response
 
 from flask_ws import ConfigurationError, ConnectionClosed, Sock, WebSocket, WebSocketView

@@ -10,7 +10,8 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask, got_request_exception, request
-from tests.support.memory import PATIENCE, MemoryServer
+from tests.support.memory import MemoryServer
+from tests.support.waiting import PATIENCE
 
 from flask_ws import ConnectionClosed, Sock, WebSocket, WebSocketView
 

@@ -12,7 +12,7 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask, g, request, session
-from tests.support.memory import PATIENCE, MemoryServer, tcp_pair
+from tests.support.memory import MemoryServer, tcp_pair
 from tests.support.raw import (
     BINARY,
     CLOSE,
@@ -25,6 +25,7 @@ from tests.support.raw import (
     encode_frame,
     encode_message,
 )
+from tests.support.waiting import PATIENCE
 
 from flask_ws import ConnectionClosed, Sock, WebSocket, WebSocketView
 from flask_ws.connection.connection import Connection
