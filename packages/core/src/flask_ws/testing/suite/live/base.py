@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import logging
@@ -35,6 +36,8 @@ if "LIVE_DESCRIPTORS" in os.environ:
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(os.environ["LIVE_DESCRIPTORS"]), most))
 if "LIVE_SWITCH_INTERVAL" in os.environ:
     sys.setswitchinterval(float(os.environ["LIVE_SWITCH_INTERVAL"]))
+    # Development mode brings asyncio's debug mode, which takes a traceback of each callback.
+    asyncio.coroutines._is_debug_mode = lambda: False  # type: ignore[attr-defined]
 checker = os.environ.get("LIVE_CHECKER")
 if checker is not None:
     app.wsgi_app = checked(app.wsgi_app, checker)  # type: ignore[method-assign]
