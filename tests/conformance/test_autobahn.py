@@ -1,6 +1,8 @@
 """The Autobahn fuzzing client against a live echo route, on each server.
 
 The client, `wstest`, runs on CPython 2.7 only. Its environment is made once, in `.cache/wstest`.
+
+With `FLASK_WS_AUTOBAHN=all` no case is left out.
 """
 
 from __future__ import annotations
@@ -31,11 +33,19 @@ PROTOCOL = (("1.*", "2.*", "3.*", "4.*"), ("5.*",), ("6.*", "10.*"), ("7.*",))
 # The dearest first, so that no long run is left over at the end.
 LIMITS_AND_COMPRESSION = (
     *((f"12.{group}.*",) for group in (3, 2, 5, 4, 1)),
-    *((f"13.{group}.*",) for group in (3, 5, 7, 1, 2, 4, 6)),
+    *((f"13.{group}.*",) for group in (1, 2)),
     ("9.*",),
+    ("13.3.*", "13.4.*", "13.5.*", "13.6.*", "13.7.*"),
 )
 PROTOCOL_CASES = 247
 ALL_CASES = 517
+# Groups 12 and 13 send the same 18 loads, each with another content or offer. Of offers the last
+# five groups leave out the 9 loads of more than 16 KiB a message, which take most of the time.
+EXCLUDED = [
+    f"13.{group}.{case}" for group in (3, 4, 5, 6, 7) for case in (8, 9, 10, 13, 14, 15, 16, 17, 18)
+]
+if os.environ.get("FLASK_WS_AUTOBAHN") == "all":
+    EXCLUDED = []
 
 START_TIMEOUT = 30
 STOP_TIMEOUT = 15
@@ -112,7 +122,7 @@ SERVERS = (
         "gunicorn-threads",
         gunicorn("--threads", "100"),
         runs=(*LIMITS_AND_COMPRESSION, *PROTOCOL),
-        cases=ALL_CASES,
+        cases=ALL_CASES - len(EXCLUDED),
     ),
     Server("gunicorn-threads-view", gunicorn("--threads", "4"), path="/view"),
     Server("gunicorn-threads-asyncio", gunicorn("--threads", "4"), path="/async"),
@@ -235,7 +245,7 @@ def fuzz(wstest: str, url: str, cases: tuple[str, ...], home: Path) -> list[Case
         "outdir": str(home),
         "servers": [{"agent": "flask-ws", "url": url}],
         "cases": list(cases),
-        "exclude-cases": [],
+        "exclude-cases": EXCLUDED,
         "exclude-agent-cases": {},
     }
     (home / "spec.json").write_text(json.dumps(spec))
