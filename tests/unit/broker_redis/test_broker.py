@@ -21,16 +21,13 @@ from tests.support.locks import Watch
 from tests.support.memory import in_thread
 from tests.support.redis import RedisServer
 
-from flask_ws import Broker, BrokerError, ConfigurationError, Options
+from flask_ws import Broker, BrokerError, BrokerWish, ConfigurationError, Options
 from flask_ws.channels.channels import Channels
 from flask_ws.channels.settings import MAX_NAME_SIZE
 from flask_ws.testing import BrokerSuite
 from flask_ws.testing.brokers import PATIENCE, Process
 from flask_ws.testing.suite.process import Certificate, wait_until
 from flask_ws_redis import flask_ws_open_broker
-from flask_ws_redis.health import LONGEST_DELAY, Health, backoff
-from flask_ws_redis.listener import CONFIRM_SECONDS, Wish
-from flask_ws_redis.notices import Notices
 from flask_ws_redis.settings import Settings
 
 # They share servers.
@@ -266,81 +263,6 @@ def test_the_name_in_a_certificate_is_checked_unless_told_otherwise(
     assert Settings.from_url(f"rediss://h{query}").arguments["ssl_check_hostname"] is checked
 
 
-# Health
-
-
-def test_the_pauses_grow_to_a_limit_and_differ() -> None:
-    assert 0.05 <= backoff(1) <= 0.1
-    assert LONGEST_DELAY / 2 <= backoff(1000) <= LONGEST_DELAY
-    assert len({backoff(5) for _ in range(10)}) > 1
-
-
-class Notes:
-    """A Health, and what it has told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.health = Health("h:1", self.told.append, lambda: self.told.append("back"), Notices())
-
-
-def test_while_it_is_gone_one_tries_and_the_others_are_sent_away() -> None:
-    health = Notes().health
-    health.fail(OSError("gone"), health.check())
-    wait_until(lambda: _may_be_tried(health), what="the next attempt")
-    with pytest.raises(BrokerError, match="h:1"):
-        health.check()
-
-
-def _may_be_tried(health: Health) -> bool:
-    try:
-        return health.check().is_trial
-    except BrokerError:
-        return False
-
-
-def test_those_under_way_when_it_goes_count_as_one_attempt() -> None:
-    health = Notes().health
-    for attempt in [health.check() for _ in range(100)]:
-        health.fail(OSError("gone"), attempt)
-    assert health._retry_at - time.monotonic() < 0.1
-
-
-def test_it_is_back_when_the_listener_is() -> None:
-    notes = Notes()
-    notes.health.lose(OSError("lost"))
-    notes.health.succeed()
-    assert notes.told == ["Redis at h:1: lost"]
-    notes.health.succeed(listener=True)
-    assert notes.told == ["Redis at h:1: lost", "back"]
-
-
-def test_a_listener_that_has_not_noticed_is_asked_before_it_is_back() -> None:
-    notes = Notes()
-    notes.health.on_doubt = lambda: notes.told.append("asked")
-    notes.health.fail(OSError("gone"), notes.health.check())
-    notes.health.succeed()
-    assert notes.told == ["asked", "Redis at h:1: gone"]
-    notes.health.succeed(listener=True)
-    assert notes.told[2:] == ["back"]
-
-
-def test_a_failure_that_comes_late_is_no_news() -> None:
-    notes = Notes()
-    first, late = notes.health.check(), notes.health.check()
-    notes.health.fail(OSError("gone"), first)
-    notes.health.succeed()
-    notes.health.fail(OSError("late"), late)
-    assert notes.told == ["Redis at h:1: gone", "back"]
-
-
-def test_without_a_listener_it_is_back_when_something_is_published() -> None:
-    notes = Notes()
-    notes.health.fail(OSError("gone"), notes.health.check())
-    notes.health.succeed()
-    notes.health.check()
-    assert notes.told == ["Redis at h:1: gone", "back"]
-
-
 # Connections
 
 
@@ -448,7 +370,7 @@ def test_a_bad_name_costs_the_listener_that_name_only(
     shared: RedisServer, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
-    wish = Wish()
+    wish = BrokerWish()
     process.broker._listener.subscribe("\ud800", wish)  # type: ignore[attr-defined]
     process.broker.subscribe("b")
     process.broker.publish("b", b"payload")
@@ -612,7 +534,7 @@ def test_subscribers_of_a_hanging_redis_wait_together_for_a_moment(
         process.broker.subscribe(f"joined {number}")
     process.broker.unsubscribe("a")
     # A confirmation is awaited for two seconds.
-    assert time.monotonic() - began < 2 * CONFIRM_SECONDS
+    assert time.monotonic() - began < 2 * BrokerWish.timeout
     server.process.send_signal(signal.SIGCONT)
     wait_until(lambda: not process.broker.is_away, timeout=3 * PATIENCE, what="it back")
     process.broker.publish("joined 7", b"after")
@@ -727,7 +649,7 @@ def test_the_listener_survives_whatever_is_raised_in_its_thread(
 ) -> None:
     process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
     listener = process.broker._listener  # type: ignore[attr-defined]
-    monkeypatch.setattr(listener, "_send_changes", _raise(error))
+    monkeypatch.setattr(listener, "send", _raise(error))
     process.broker.unsubscribe("b")
     wait_until(lambda: process.broker.is_away, what="the error")
     monkeypatch.undo()

@@ -12,12 +12,18 @@ from typing import Any, TypeVar
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 
-from flask_ws import Broker, BrokerError, History, Position, Retention
+from flask_ws import (
+    Broker,
+    BrokerError,
+    BrokerHealth,
+    BrokerWish,
+    History,
+    Position,
+    Retention,
+)
 
 from . import history
-from .health import LONGEST_DELAY, Health, backoff
-from .listener import CLOSE_SECONDS, CONFIRM_SECONDS, Listener, Wish
-from .notices import Notices
+from .listener import Listener
 from .server import TURN_SECONDS, decode, escape
 from .settings import Settings
 from .shared import SharedClient
@@ -27,6 +33,9 @@ __all__ = ["ClusterBroker"]
 logger = logging.getLogger("flask_ws")
 
 T = TypeVar("T")
+
+#: Seconds that :meth:`ClusterBroker.close` waits for the placer, at most.
+CLOSE_SECONDS = 5.0
 
 #: The cluster's own name, among the names of its servers.
 WHOLE = ""
@@ -53,15 +62,14 @@ class ClusterBroker(Broker):
         self._settings = settings
         self._lock = threading.Lock()
         self._connecting = threading.Lock()
-        self._notices = Notices()
         self._client: SharedClient | None = None
         # The cluster's is about finding its servers; theirs are kept by name.
-        self._whole = self._make_health(settings.name, WHOLE)
-        self._healths: dict[str, Health] = {}
+        self._whole = self._make_health(settings.full_name, WHOLE)
+        self._healths: dict[str, BrokerHealth] = {}
         self._gone: set[str] = set()
         # The channels that are wanted; those that are to be placed; those whose servers may
         # have changed; and whether any has.
-        self._wanted: dict[str, Wish] = {}
+        self._wanted: dict[str, BrokerWish] = {}
         self._changed: dict[str, None] = {}
         self._misplaced: dict[str, None] = {}
         self._is_outdated = False
@@ -128,7 +136,7 @@ class ClusterBroker(Broker):
                 return client, cluster.get_node_from_key(channel)
         except ERRORS as error:
             self._whole.fail(error, attempt)
-            raise BrokerError(f"Redis at {self._settings.name}: {error}") from error
+            raise BrokerError(f"{self._settings.full_name}: {error}") from error
 
     def subscribe(self, channel: str) -> None:
         """Subscribe; returns when the channel's server has confirmed it, or is away.
@@ -137,10 +145,10 @@ class ClusterBroker(Broker):
         :raises ValueError: it has no UTF-8.
         """
         channel.encode()
-        wish = Wish()
+        wish = BrokerWish()
         self._leave(channel, wish)
         try:
-            wish.wait(CONFIRM_SECONDS)
+            wish.wait()
         except BaseException:
             # Such as a greenlet's timeout: for the caller, nothing is subscribed.
             self._leave(channel, None)
@@ -209,7 +217,7 @@ class ClusterBroker(Broker):
         attempt = health.check()
         # With a timeout: redis-py may log, and a log handler may publish.
         if not self._connecting.acquire(timeout=TURN_SECONDS):
-            raise BrokerError(f"Redis at {health.name}: others are connecting.")
+            raise BrokerError(f"{health.name}: others are connecting.")
         error: Exception | None = None
         try:
             client = self._client
@@ -227,7 +235,7 @@ class ClusterBroker(Broker):
         if client is None:
             assert error is not None
             health.fail(error, attempt)
-            raise BrokerError(f"Redis at {health.name}: {error}") from error
+            raise BrokerError(f"{health.name}: {error}") from error
         health.succeed()
         return client
 
@@ -253,25 +261,25 @@ class ClusterBroker(Broker):
                 # Some versions of redis-py forget servers that they could not reach.
                 self._give_up_client(client)
             health.fail(error, attempt)
-            raise BrokerError(f"Redis at {health.name}: {error}") from error
+            raise BrokerError(f"{health.name}: {error}") from error
         health.succeed()
         if self.is_away:
             self._whole.succeed()
             self._forget_strangers(cluster)
         return answer
 
-    def _health(self, name: str) -> Health:
+    def _health(self, name: str) -> BrokerHealth:
         with self._lock:
             if name not in self._healths:
-                self._healths[name] = self._make_health(name, name)
+                self._healths[name] = self._make_health(f"Redis at {name}", name)
             return self._healths[name]
 
-    def _make_health(self, name: str, key: str) -> Health:
-        return Health(
+    def _make_health(self, name: str, key: str) -> BrokerHealth:
+        return BrokerHealth(
             name,
             lambda reason: self._be_gone(key, reason),
             lambda: self._be_back({key}),
-            self._notices,
+            beside=None if key == WHOLE else self._whole,
         )
 
     def _be_gone(self, name: str, reason: str) -> None:
@@ -293,7 +301,7 @@ class ClusterBroker(Broker):
 
     # Placing channels
 
-    def _leave(self, channel: str, wish: Wish | None) -> None:
+    def _leave(self, channel: str, wish: BrokerWish | None) -> None:
         with self._lock:
             replaced = self._wanted.pop(channel, None)
             if wish is not None:
@@ -336,8 +344,8 @@ class ClusterBroker(Broker):
             refreshes = is_outdated and now >= next_time
             if refreshes:
                 # The first time at once; then with delays, to spare a cluster that is incomplete.
-                attempts = attempts + 1 if now - next_time < 2 * LONGEST_DELAY else 1
-                next_time = now + backoff(attempts)
+                attempts = attempts + 1 if now - next_time < 2 * BrokerHealth.longest_delay else 1
+                next_time = now + BrokerHealth.backoff(attempts)
             try:
                 client = self._connect()
                 with client as cluster:
@@ -390,15 +398,15 @@ class ClusterBroker(Broker):
         for wish in wishes:
             wish.set()
 
-    def _settle(self, wishes: list[Wish | None]) -> None:
+    def _settle(self, wishes: list[BrokerWish | None]) -> None:
         """Report that the cluster was found, once the channels wanted meanwhile are confirmed."""
         if self._whole.is_gone:
             for wish in wishes:
                 if wish is not None:
-                    wish.wait(CONFIRM_SECONDS)
+                    wish.wait()
             self._whole.succeed(listener=True)
 
-    def _place(self, channel: str, cluster: Any, *, again: bool = False) -> Wish | None:
+    def _place(self, channel: str, cluster: Any, *, again: bool = False) -> BrokerWish | None:
         """Have the listener of its server subscribe to a channel, and no other.
 
         :param again: whether to subscribe again at a server that had it before.
@@ -415,7 +423,7 @@ class ClusterBroker(Broker):
             if wish.is_set() and (listener is not old or again):
                 # A wish is set once only: the new subscription needs another.
                 with self._lock:
-                    wish = Wish()
+                    wish = BrokerWish()
                     if channel in self._wanted:
                         self._wanted[channel] = wish
             listener.subscribe(channel, wish)
@@ -433,6 +441,7 @@ class ClusterBroker(Broker):
                 self._health(node.name),
                 sharded=True,
                 on_misplaced=self._misplace,
+                on_loss=lambda: self._misplace(None),
             )
         return listener
 

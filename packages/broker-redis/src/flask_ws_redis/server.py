@@ -9,12 +9,18 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import RedisError
 
-from flask_ws import Broker, BrokerError, History, Position, Retention
+from flask_ws import (
+    Broker,
+    BrokerError,
+    BrokerHealth,
+    BrokerWish,
+    History,
+    Position,
+    Retention,
+)
 
 from . import history
-from .health import Health
-from .listener import CONFIRM_SECONDS, Listener, Wish
-from .notices import Notices
+from .listener import Listener
 from .settings import Settings
 from .shared import SharedClient
 
@@ -46,7 +52,7 @@ class ServerBroker(Broker):
         """Get ready; connections are made when they are needed."""
         settings = self._settings
         self._deliver = history.opening(deliver)
-        self._health = Health(settings.name, super().went_away, self.came_back, Notices())
+        self._health = BrokerHealth(settings.full_name, super().went_away, self.came_back)
         pool = redis.BlockingConnectionPool(
             connection_class=settings.connection_class,
             max_connections=settings.max_connections,
@@ -103,7 +109,7 @@ class ServerBroker(Broker):
                 answer = function(client.execute_command)
         except (RedisError, OSError) as error:
             health.fail(error, attempt)
-            raise BrokerError(f"Redis at {health.name}: {error}") from error
+            raise BrokerError(f"{health.name}: {error}") from error
         health.succeed()
         return answer
 
@@ -123,10 +129,10 @@ class ServerBroker(Broker):
                     on_loss=self.interrupted,
                 )
             listener = self._listener
-        wish = Wish()
+        wish = BrokerWish()
         listener.subscribe(channel, wish)
         try:
-            wish.wait(CONFIRM_SECONDS)
+            wish.wait()
         except BaseException:
             # Such as a greenlet's timeout: for the caller, nothing is subscribed.
             listener.unsubscribe(channel)

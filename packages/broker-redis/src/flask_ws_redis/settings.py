@@ -119,6 +119,11 @@ class Settings:
         return arguments | {"ssl": True} if self.is_tls else arguments
 
     @property
+    def full_name(self) -> str:
+        """What it is and where, for logs and errors."""
+        return f"Redis at {self.name}"
+
+    @property
     def is_tls(self) -> bool:
         """Whether TLS is used."""
         return self.connection_class is redis.SSLConnection

@@ -32,8 +32,10 @@ from .exceptions import (
 )
 from .options import Options
 from .plugin.brokers import Broker
+from .plugin.health import BrokerHealth
 from .plugin.history import History, Position, Retention
 from .plugin.hookspecs import ServerSocket, hookimpl
+from .plugin.listener import BrokerListener, BrokerWish
 from .plugin.sockets import borrow_socket, take_buffered, unwrap_input
 from .routes.extension import Sock
 from .tally import RouteStats, Stats
@@ -55,6 +57,9 @@ __all__ = [
     "AsyncWebSocketView",
     "Broker",
     "BrokerError",
+    "BrokerHealth",
+    "BrokerListener",
+    "BrokerWish",
     "Concurrency",
     "ConfigurationError",
     "ConnectionClosed",
