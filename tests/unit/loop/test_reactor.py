@@ -409,15 +409,16 @@ def test_a_ctrl_c_during_the_hand_over_does_not_end_a_connection(
 ) -> None:
     """Before or after the reactor may read from it; what ends it is the end of the process."""
     reactor = make(2)
-    let_go = reactor._let_go
+    claims = reactor._claims
+    let_go = claims.let_go
 
     def interrupt(fd: int) -> None:
-        reactor._let_go = let_go  # type: ignore[method-assign]
+        claims.let_go = let_go  # type: ignore[method-assign]
         if late:
             let_go(fd)
         raise KeyboardInterrupt
 
-    reactor._let_go = interrupt  # type: ignore[method-assign]
+    claims.let_go = interrupt  # type: ignore[method-assign]
 
     @sock.route("/")
     class Echo(WebSocketView):
@@ -430,34 +431,6 @@ def test_a_ctrl_c_during_the_hand_over_does_not_end_a_connection(
         call.wait()
     assert call.peer.echo("hello") == "hello"
     call.peer.close()
-
-
-class Masks:
-    """A poller that keeps count of what it leaves out."""
-
-    def __init__(self) -> None:
-        self.masked: set[int] = set()
-
-    def mask(self, fd: int) -> None:
-        self.masked.add(fd)
-
-    def unmask(self, fd: int) -> None:
-        self.masked.remove(fd)
-
-
-def test_a_masked_socket_is_unmasked_when_it_is_let_go() -> None:
-    """A second thread found it claimed; a third one does, too, and then claims it after all."""
-    reactor = Reactor(3)
-    masks = Masks()
-    reactor._poller = masks  # type: ignore[assignment]
-    reactor._claimed = {5: "first"}
-    assert not reactor._claim(5, "second")
-    assert masks.masked == {5}
-    # The first gives it up, and now waits for the lock.
-    reactor._claimed = {}
-    assert reactor._claim(5, "third")
-    reactor._let_go(5)
-    assert masks.masked == set()
 
 
 class Quiet:
@@ -487,14 +460,14 @@ def test_a_stale_event_does_not_serve_the_descriptors_new_connection() -> None:
 
     class Late(dict[int, Any]):
         def get(self, fd: int, default: Any = None) -> Any:
-            reactor._claimed[fd] = new
+            reactor._claims.claimed[fd] = new
             self[fd] = new, lambda: None
             return super().get(fd, default)
 
     reactor._conversations = Late()
     reactor._serve(5, "of the one before", None)
     assert new.served == 0
-    assert reactor._claimed == {5: new}
+    assert reactor._claims.claimed == {5: new}
 
 
 class Script:
@@ -547,7 +520,7 @@ def test_what_is_at_hand_can_be_claimed_by_any_thread() -> None:
 
     class AtHand(deque[int]):
         def append(self, fd: int) -> None:
-            claimed.append(fd in reactor._claimed)
+            claimed.append(fd in reactor._claims.claimed)
             super().append(fd)
 
     class Talkative(Quiet):

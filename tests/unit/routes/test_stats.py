@@ -28,7 +28,7 @@ from flask_ws import (
 from flask_ws.cli import ws as group
 from flask_ws.connection.endpoint import connection_of
 from flask_ws.plugin.memory import MemoryBroker
-from flask_ws.routes.extension import AppState
+from flask_ws.routes.state import AppState
 from flask_ws.testing import HandshakeRefused, connect
 
 

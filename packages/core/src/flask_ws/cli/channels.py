@@ -12,7 +12,7 @@ from flask.cli import with_appcontext
 
 from flask_ws.channels.settings import DEFAULT_URL, URL_KEY
 from flask_ws.exceptions import BrokerError, FlaskWSError
-from flask_ws.routes.extension import AppState
+from flask_ws.routes.state import AppState
 
 from .conversation import read_input
 from .tables import show

@@ -16,7 +16,7 @@ from werkzeug.routing import Rule
 from flask_ws.options import PROCESS_NAMES, Options
 from flask_ws.plugin.manager import BROKER_EXTRAS, HINTS, FoundPlugin, plugins
 from flask_ws.routes.advice import describe_unregistered
-from flask_ws.routes.extension import AppState
+from flask_ws.routes.state import AppState
 from flask_ws.system import WINDOWS
 from flask_ws.views.advice import has_lost_decorator
 
@@ -132,7 +132,7 @@ def list_routes() -> None:
     options = state.read()
     rules = [rule for rule in app.url_map.iter_rules() if rule.websocket or _target(app, rule)]
     if not rules:
-        why = "." if state.socks else ": Sock.init_app() was not called."
+        why = "." if state.blueprints else ": Sock.init_app() was not called."
         click.echo(f"There are no WebSocket routes{why}")
     else:
         rules.sort(key=lambda rule: (_domain(rule), rule.rule, rule.endpoint))

@@ -8,6 +8,8 @@
 - ``head``: the head of the 101, and the response in place of a 101 that is not flask-ws's.
 - ``takeover``: taking the socket from the server.
 - ``exchange``: how a server's socket is replaced with another.
+- ``upgrade``: a handshake that was accepted, and what is to run on its connection.
 - ``link``: a connection and what runs on it, from the 101 to its end.
-- ``async_link``: the same for async handlers, on the asyncio loop.
+- ``run``: a blocking handler, from its first line to its end.
+- ``async_link``, ``async_run``: the same for async handlers, on the asyncio loop.
 """

@@ -33,17 +33,9 @@ from ..views.limiter import LimitedAsyncWebSocket
 from .admission import no_threads
 from .async_run import AsyncRun
 from .handshake import head_size
-from .link import (
-    GOING_AWAY,
-    ON_EXCEPTION,
-    ON_READY,
-    Link,
-    OwnThread,
-    Upgrade,
-    make_protocol,
-    report,
-    see_off,
-)
+from .link import Link, make_protocol, see_off
+from .run import report
+from .upgrade import GOING_AWAY, ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -34,7 +34,8 @@ from ..views.async_conversation import AsyncConversation
 from ..views.async_websocket import AsyncWebSocket
 from ..views.context import Scope, tear_down
 from ..views.limiter import Limiter
-from .link import GOING_AWAY, INTERNAL_ERROR, Upgrade, see_off
+from .link import see_off
+from .upgrade import GOING_AWAY, INTERNAL_ERROR, Upgrade
 
 __all__ = ["AsyncRun"]
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from ..plugin.hookspecs import ServerSocket
-    from .link import OwnThread, Upgrade
+    from .upgrade import OwnThread, Upgrade
 
     Headers = list[tuple[str, str]]
 

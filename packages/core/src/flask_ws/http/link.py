@@ -4,97 +4,44 @@ from __future__ import annotations
 
 import functools
 import time
-import typing
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask
 
 from ..budget import budget
-from ..channels.channels import Channels
 from ..connection.async_connection import AnyConnection
 from ..connection.connection import Connection
 from ..connection.tls import TLSTransport
 from ..connection.transport import PlainTransport
-from ..exceptions import ConnectionClosed
 from ..label import LABEL, Label
 from ..loop.drain import drain
 from ..loop.flusher import flusher_for
 from ..loop.monitor import Monitor, monitor_for
 from ..loop.reactor import Reactor, reactor_for_process
 from ..loop.watch import Watch
-from ..options import Options
-from ..plugin.hookspecs import ServerSocket
 from ..protocol.deflate import Deflate
 from ..protocol.protocol import Protocol
-from ..views.advice import (
-    SessionWatch,
-    check_result,
-    explain_exception,
-    explain_foreign_end,
-    explain_late_send,
-)
-from ..views.context import log_exception, move_request, tear_down_with
+from ..views.context import move_request
 from ..views.conversation import Conversation
 from ..views.first_use import telling
 from ..views.limiter import LimitedAsyncWebSocket, LimitedWebSocket, Limiter
-from ..views.view import AsyncWebSocketView, WebSocketView
+from ..views.view import WebSocketView
 from ..views.websocket import EventWebSocket, WebSocket
-from ..whereabouts import Whereabouts
 from .admission import no_descriptors, no_threads, too_many_connections
 from .clients import Client, clients
-from .handshake import Handshake, head_size
+from .handshake import head_size
 from .register import current_tally, make_label, note_end, note_start
+from .run import report, run_handler
 from .takeover import Takeover
+from .upgrade import GOING_AWAY, INTERNAL_ERROR, ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["ON_EXCEPTION", "ON_READY", "Link", "OwnThread", "Upgrade"]
+__all__ = ["Link", "make_protocol", "see_off"]
 
 T = TypeVar("T")
-
-GOING_AWAY = 1001
-INTERNAL_ERROR = 1011
-
-#: The environ key of a function that gets the exceptions of the request's handler in place of
-#: the log: tests raise them.
-ON_EXCEPTION = "flask_ws.on_exception"
-#: That of a function that gets the connection when its handler first waits for the peer, sends, or
-#: ends, or when ``on_open`` has returned: tests wait for it.
-ON_READY = "flask_ws.on_ready"
-
-
-@dataclass(slots=True)
-class Upgrade:
-    """A handshake that was accepted, and what is to run on its connection."""
-
-    #: A handler, or an event view's class.
-    target: type[WebSocketView | AsyncWebSocketView] | Callable[..., object]
-    #: Positional arguments that decorators pass.
-    args: tuple[Any, ...]
-    #: The URL's variables.
-    kwargs: dict[str, Any]
-    handshake: Handshake
-    options: Options
-    channels: Channels
-    server_socket: ServerSocket
-    #: What tells its client from others; ``None`` where nothing is limited.
-    client_key: str | None = None
-
-
-class OwnThread(typing.Protocol):
-    """A thread of ours that a request runs on, while a worker of the server's waits for it."""
-
-    #: Whether the server's worker is free for other requests.
-    released: bool
-
-    def copy_environ(self, environ: WSGIEnvironment) -> WSGIEnvironment:
-        """Copy the request's environ for a connection that outlives it."""
-
-    def release(self, headers: list[tuple[str, str]], drain: Callable[[], None]) -> None:
-        """Free the server's worker for other requests."""
 
 
 class Link:
@@ -233,52 +180,11 @@ class Link:
     def run(self) -> None:
         """Serve the connection; or hand it over to the reactor."""
         if not isinstance(self._upgrade.target, type):
-            self.run_handler()
+            run_handler(self._upgrade, self.connection, self.ws, self._report)
         elif self._on_reactor:
             self.hand_to_reactor()
         else:
             self.run_view()
-
-    def run_handler(self) -> None:
-        """Run a handler, and close the connection with the code for how it ended."""
-        ws = self.ws
-        handler: Callable[..., object] = self._upgrade.target
-        session = SessionWatch()
-        self.connection.at_work = time.monotonic()
-        self.connection.work = Whereabouts()
-        try:
-            try:
-                result = handler(ws, *self._upgrade.args, **self._upgrade.kwargs)
-            finally:
-                self.connection.at_work = 0.0
-                self.connection.work = None
-            check_result(handler, result)
-        except ConnectionClosed as error:
-            tear_down_with(error)
-            if ws.connected:
-                explain_foreign_end(handler)
-            explain_late_send(handler, ws, error)
-            ws.close()
-        except Exception as error:
-            tear_down_with(error)
-            self._report(error)
-            explain_exception(handler, error)
-            ws.close(INTERNAL_ERROR)
-        except BaseException as error:
-            # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
-            tear_down_with(error)
-            ws.close(GOING_AWAY)
-            raise
-        else:
-            returned = ws.connected
-            # Also where a close frame has been sent already: this waits for the peer's.
-            ws.close()
-            state = self.connection.state
-            if returned and not state.close_reason:
-                # For threads that the handler has started, and that still send.
-                state.close_reason = "the handler has returned"
-        finally:
-            session.check(handler)
 
     def run_view(self) -> None:
         """Call an event view's methods, on this thread, until the connection ends."""
@@ -426,20 +332,6 @@ def make_protocol(upgrade: Upgrade) -> Protocol:
     if upgrade.handshake.deflate is not None:
         deflate = Deflate(upgrade.handshake.deflate, client=False, max_size=max_size)
     return Protocol(max_message_size=max_size, deflate=deflate)
-
-
-def report(error: Exception, tell: Callable[[Exception], object] | None = None) -> None:
-    """Report an exception of a handler or an event view as Flask reports a view's.
-
-    :param error: the exception.
-    :param tell: called with it instead of logging it.
-    """
-    app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-    flask.got_request_exception.send(app, exception=error)
-    if tell is None:
-        log_exception(error)
-    else:
-        tell(error)
 
 
 def end_connection(connection: Connection, monitor: Monitor, began: float) -> None:

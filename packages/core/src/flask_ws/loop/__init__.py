@@ -7,6 +7,8 @@
 - ``flusher``: sends what the kernel did not take, when a socket becomes writable.
 - ``pool``: threads for handlers that leave their server's worker.
 - ``reactor``: event views: a few threads for the sockets of all idle connections.
+- ``conversation``: what the reactor needs to know of a connection.
+- ``claims``: which of its threads serves which socket.
 - ``pollers``: epoll, and its counterparts on other systems, for the reactor.
 - ``winsock``: waiting for more sockets than Windows' ``select`` takes.
 - ``asyncio_loop``: the loop of all async handlers, on a thread of its own.

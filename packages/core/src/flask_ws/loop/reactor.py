@@ -8,16 +8,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from ..connection.cork import Cork
-from ..label import Label
 from ..process import PerProcess
 from ..system import LONGEST_WAIT
 from ..worker import Worker
+from .claims import Claims
+from .conversation import Conversation
 from .pollers import Poller, make_poller
 
-__all__ = ["Conversation", "Reactor", "reactor_for_process", "running_reactor"]
+__all__ = ["Reactor", "reactor_for_process", "running_reactor"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -30,44 +30,6 @@ GRACE = 0.005
 #: Seconds. A method that takes longer is taken to wait for something, so that another thread can
 #: run meanwhile. With quicker ones, the two would only compete for the interpreter's lock (GIL).
 QUICK = 0.0005
-
-
-class Conversation(Protocol):
-    """What the reactor serves: a connection, and what is to be done when it is readable."""
-
-    @property
-    def fd(self) -> int:
-        """The file descriptor of the connection's socket."""
-
-    @property
-    def label(self) -> Label:
-        """The connection's name in logs."""
-
-    @property
-    def at_work(self) -> float:
-        """When the method has begun that is running; 0 if none is."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the connection is closed or lost."""
-
-    def serve(self, *, read: bool = True, cork: Cork | None = None) -> bool:
-        """Read once without waiting, and handle what was read.
-
-        :param read: ``False`` only handles what has been read already.
-        :param cork: holds back what is sent while more messages are to be handled.
-        :return: whether the connection goes on. If not, it is to be released.
-        """
-
-    @property
-    def has_more(self) -> bool:
-        """Whether to call :meth:`serve` again, after the other connections, without an event."""
-
-    def give_up(self) -> None:
-        """End the connection at once."""
-
-    def stop_lingering(self) -> None:
-        """Give the peer no more time to read the close frame."""
 
 
 class Reactor:
@@ -96,9 +58,8 @@ class Reactor:
         self._ready: deque[int] = deque()
         # Those that are to be served again, after the others that are readable by then.
         self._at_hand: deque[int] = deque()
-        # Sockets that a thread is serving; and those among them that are masked in the poller.
-        self._claimed: dict[int, object] = {}
-        self._masked: set[int] = set()
+        # Which of them a thread is serving.
+        self._claims = Claims(self._poller)
         # Threads that read; and those among them that wait in the poller.
         self._readers: set[int] = set()
         self._waiting: set[int] = set()
@@ -141,9 +102,8 @@ class Reactor:
         :raises RuntimeError: it was not expected, and the system has no thread left.
         """
         fd = conversation.fd
-        with self._lock:
-            # An event of an earlier connection with this number may not have been handled yet.
-            self._claimed[fd] = conversation
+        # An event of an earlier connection with this number may not have been handled yet.
+        self._claims.take(fd, conversation)
         self._conversations[fd] = conversation, on_end
         try:
             self._start_threads()
@@ -154,17 +114,17 @@ class Reactor:
             if more:
                 self._poller.register(fd)
         except BaseException:
-            del self._conversations[fd], self._claimed[fd]
+            del self._conversations[fd], self._claims.claimed[fd]
             raise
         if not more:
             self._end(fd)
             return
         try:
-            self._let_go(fd)
+            self._claims.let_go(fd)
         except BaseException:
             # Ctrl-C in the thread that hands it over, which alone can release its claim.
-            if self._claimed.get(fd) is conversation:
-                del self._claimed[fd]
+            if self._claims.claimed.get(fd) is conversation:
+                del self._claims.claimed[fd]
             raise
 
     def serves(self, conversation: Conversation) -> bool:
@@ -178,7 +138,7 @@ class Reactor:
         :return: the conversations, and the identifiers of their threads.
         """
         found = []
-        for fd, claim in list(self._claimed.items()):
+        for fd, claim in list(self._claims.claimed.items()):
             conversation, _ = self._conversations.get(fd, (None, None))
             # Claimed by a thread of the reactor, and not by one that hands it over.
             if conversation is None or not isinstance(claim, list):
@@ -352,13 +312,14 @@ class Reactor:
         :param claim: the object that marks the socket as this thread's.
         :param cork: as for :meth:`Conversation.serve`.
         """
-        if self._claimed.setdefault(fd, claim) is not claim and not self._claim(fd, claim):
+        claims = self._claims
+        if claims.claimed.setdefault(fd, claim) is not claim and not claims.claim(fd, claim):
             return
         found = self._conversations.get(fd)
         # In this order: a new connection with the same number claims it before it can be found.
-        if found is None or self._claimed.get(fd) is not claim:
+        if found is None or claims.claimed.get(fd) is not claim:
             # The connection that was readable has ended.
-            self._withdraw(fd, claim)
+            claims.withdraw(fd, claim)
             return
         self._served += 1
         conversation, _ = found
@@ -373,7 +334,7 @@ class Reactor:
             more = False
         if more:
             has_more = conversation.has_more
-            self._let_go(fd)
+            claims.let_go(fd)
             if has_more:
                 # Not earlier: another thread that takes it from there must be able to claim it.
                 self._at_hand.append(fd)
@@ -384,41 +345,10 @@ class Reactor:
             logger.exception("%s was not waited for.", conversation.label)
         self._end(fd)
 
-    def _claim(self, fd: int, claim: object) -> bool:
-        """Claim a socket that another thread was serving; ``False`` if it still is."""
-        with self._lock:
-            masked = fd in self._masked
-            # In this order, and in _let_go() in the reverse: so one of the two notices the other.
-            self._masked.add(fd)
-            if self._claimed.setdefault(fd, claim) is not claim:
-                if not masked:
-                    self._poller.mask(fd)
-                return False
-            # What another thread has masked, the thread that releases the claim unmasks.
-            if not masked:
-                self._masked.discard(fd)
-            return True
-
-    def _withdraw(self, fd: int, claim: object) -> None:
-        with self._lock:
-            if self._claimed.get(fd) is claim:
-                del self._claimed[fd]
-                self._masked.discard(fd)
-
-    def _let_go(self, fd: int) -> None:
-        del self._claimed[fd]
-        if self._masked:
-            with self._lock:
-                if fd in self._masked:
-                    self._masked.discard(fd)
-                    self._poller.unmask(fd)
-
     def _end(self, fd: int) -> None:
         # Before the descriptor is closed, and its number may be reused.
         conversation, on_end = self._conversations.pop(fd)
-        with self._lock:
-            self._masked.discard(fd)
-        del self._claimed[fd]
+        self._claims.forget(fd)
         # The end of one connection must not delay the others.
         conversation.stop_lingering()
         try:

@@ -1,6 +1,8 @@
 """Routes of an app that are WebSockets.
 
 - ``extension``: :class:`Sock`, the Flask extension.
+- ``state``: what is kept of each app: its options, and its channels.
+- ``answer``: the answer to a handshake that has reached its route.
 - ``checks``: mistakes in what is declared as a route.
 - ``advice``: warnings about requests that reach no route.
 """

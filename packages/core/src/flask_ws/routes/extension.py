@@ -6,49 +6,31 @@ import functools
 import inspect
 import os
 import weakref
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Concatenate, TypeAlias, TypeVar
 
 import flask
-from werkzeug.exceptions import HTTPException
-from werkzeug.exceptions import NotImplemented as NotImplementedResponse
 from werkzeug.routing import Rule
 
 from ..budget import budget
-from ..channels.channels import Channels
 from ..channels.listening import Listening
 from ..channels.results import Published
-from ..channels.settings import read_broker, read_history
 from ..connection.async_connection import AnyConnection
 from ..exceptions import ConfigurationError
-from ..http.admission import check_room
-from ..http.clients import find_key
-from ..http.detach import Detacher
-from ..http.gateway import GATEWAY, Gateway, switching
-from ..http.handshake import check, is_upgrade, refuse
-from ..http.link import Upgrade
+from ..http.handshake import is_upgrade
 from ..http.register import tallies_of
 from ..loop.monitor import count_connections, drain_process
 from ..loop.pool import thread_pool
-from ..options import NAMES, PREFIX, ROUTE_NAMES, Options, check_route_options, unknown
-from ..plugin.manager import hint, plugins
+from ..options import NAMES, ROUTE_NAMES, check_route_options, unknown
 from ..protocol.frames import BytesLike
 from ..tally import Stats
-from ..views.advice import is_async, warn_of_handler
 from ..views.async_websocket import AsyncWebSocket, connection_of
-from ..views.signals import broker_away, broker_back, tell
 from ..views.view import AsyncWebSocketView, WebSocketView
 from ..views.websocket import WebSocket
-from .advice import (
-    await_requests,
-    explain_lost_routes,
-    explain_routing,
-    log_refusal_by_app,
-    warn_of_silence,
-    warn_of_variables,
-    warn_of_worker,
-)
+from .advice import await_requests, explain_lost_routes, log_refusal_by_app
+from .answer import answer
 from .checks import check_app, check_blueprint, check_handler, check_order, check_rule
+from .state import AppState
 
 __all__ = ["Sock"]
 
@@ -58,7 +40,6 @@ AsyncHandler: TypeAlias = "Callable[Concatenate[AsyncWebSocket, ...], Coroutine[
 Handler: TypeAlias = "type[WebSocketView | AsyncWebSocketView] | BlockingHandler | AsyncHandler"
 F = TypeVar("F", bound="Handler")
 
-EXTENSION = "flask_ws"
 #: What :meth:`flask.Flask.add_url_rule` takes besides the options of flask-ws.
 RULE_NAMES = frozenset(inspect.signature(Rule).parameters) | {"provide_automatic_options"}
 
@@ -105,10 +86,10 @@ class Sock:
             return
         self._apps.add(app)
         _without_app.discard(self)
-        if not state.socks:
+        if not state.blueprints:
             app.before_request(state.explain_routing)
             app.after_request(log_refusal_by_app)
-        state.socks.append(self)
+        state.blueprints.append(self._blueprints)
         for rule, view, rule_options in self._routes:
             app.add_url_rule(rule, view_func=view, **rule_options)
 
@@ -186,7 +167,7 @@ class Sock:
         @functools.wraps(handler)
         def websocket_view(*args: Any, **kwargs: Any) -> flask.Response:
             state = AppState.of(flask.current_app)
-            return _answer(handler, args, kwargs, state.read().replace(changes), state.channels)
+            return answer(handler, args, kwargs, state.read().replace(changes), state.channels)
 
         # For the command line: functools.wraps copies them to decorators around the view.
         websocket_view.__dict__.update(flask_ws_handler=handler, flask_ws_options=changes)
@@ -317,126 +298,3 @@ def look_for_lost_routes(_app: flask.Flask, **_: Any) -> None:
     elif flask.request.routing_exception is not None and is_upgrade(flask.request.environ):
         rules = [rule for sock in list(_without_app) for rule, *_ in sock._routes]
         explain_lost_routes(rules)
-
-
-class AppState:
-    """What flask-ws keeps of an app: its options, and its channels.
-
-    The options are read again when the app's configuration has changed.
-    """
-
-    def __init__(self, app: flask.Flask) -> None:
-        self._config = app.config
-        # All keys, and those of our options: comparing keys is faster than searching them again.
-        self._keys: set[str] = set()
-        self._own: list[str] = []
-        self._seen: dict[str, Any] = {}
-        self._options = Options()
-        self._looked = False
-        #: The ``Sock`` objects that the app was initialised with.
-        self.socks: list[Sock] = []
-        self.read()
-        # A wrong URL is reported now; each process opens a broker of its own later.
-        plugins.open_broker(read_broker(app.config)[0])
-        read_history(app.config)
-        #: The app's channels.
-        self.channels = Channels(app.config, functools.partial(tell_of_broker, app))
-
-    @classmethod
-    def of(cls, app: flask.Flask) -> AppState:
-        """Return an app's state; the app may be ``current_app``.
-
-        :raises ConfigurationError: an option has an unknown name or a wrong value.
-        """
-        state = app.extensions.get(EXTENSION)
-        if state is None:
-            state = app.extensions[EXTENSION] = cls(app)
-            # The first in the list runs last: a 101 that another function returns is handled, too.
-            app.after_request_funcs.setdefault(None, []).insert(0, accept_answer)
-            app.wsgi_app = Detacher(app.wsgi_app, state.read)  # type: ignore[method-assign]
-        assert isinstance(state, AppState)
-        return state
-
-    def read(self) -> Options:
-        """Return the options as they are now."""
-        config = self._config
-        if config.keys() != self._keys:
-            keys = set(config)
-            self._own = [key for key in keys if key.startswith(PREFIX)]
-            self._keys = keys
-        seen = {key: config[key] for key in self._own if key in config}
-        if seen != self._seen:
-            self._options = Options.from_config(seen)
-            self._seen = seen
-        return self._options
-
-    def unregistered(self, app: flask.Flask) -> Iterator[str]:
-        """Name the blueprints that have WebSocket routes and are not registered on the app."""
-        names = {blueprint.name for sock in self.socks for blueprint in sock._blueprints}
-        known = {blueprint.name for blueprint in app.blueprints.values()}
-        yield from sorted(names - known)
-
-    def explain_routing(self) -> None:
-        """Say why a handshake reaches no route, if that is so."""
-        if not self._looked:
-            # At the first request all routes have been declared.
-            self._looked = True
-            warn_of_variables(flask.current_app)
-            warn_of_silence(flask.request.environ)
-        error = flask.request.routing_exception
-        if error is not None:
-            explain_routing(error, self.unregistered(flask.current_app))
-
-
-def tell_of_broker(app: flask.Flask, reason: str | None) -> None:
-    """Send the signal for a broker that is away, or back."""
-    if reason is None:
-        tell(broker_back, app)
-    else:
-        tell(broker_away, app, reason=reason)
-
-
-def accept_answer(response: flask.Response) -> flask.Response:
-    """Open the WebSocket for a 101 that an ``after_request`` function has made."""
-    if response.status_code == 101 and GATEWAY in flask.request.environ:
-        switching(response)
-    return response
-
-
-def _answer(
-    handler: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    options: Options,
-    channels: Channels,
-) -> flask.Response:
-    """Answer the current request's handshake: with a response of 101, or by refusing it."""
-    request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
-    handshake = check(request, options)
-    # There is none at the first request of an app that was never initialised.
-    gateway: Gateway = request.environ.get(GATEWAY) or Gateway(request.environ)
-    request.environ[GATEWAY] = gateway
-    server_socket = gateway.server_socket
-    if server_socket is None:
-        refuse(request, NotImplementedResponse(gateway.no_socket or hint(request.environ)))
-    needs_thread = not is_async(handler) and (
-        not isinstance(handler, type)
-        or hasattr(server_socket.sock, "_sslobj")
-        or options.slows_clients
-    )
-    if gateway.no_room is not None and options.detach and needs_thread:
-        refuse(request, gateway.no_room)
-    warn_of_handler(handler)
-    detachable = server_socket.detach or server_socket.detachable
-    warn_of_worker(request.environ, server_socket, detached=detachable and options.detach)
-    try:
-        check_room(server_socket, options)
-    except HTTPException as error:
-        refuse(request, error)
-    limited = options.max_per_client is not None or options.rate is not None
-    key = find_key(options) if limited else None
-    gateway.upgrade = Upgrade(
-        handler, args, kwargs, handshake, options, channels, server_socket, key
-    )
-    app = flask.current_app
-    return switching(app.response_class(status=101, headers=handshake.headers))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from flask_ws.concurrency import Concurrency
 from flask_ws.connection.connection import Connection
 from flask_ws.http.handshake import EXPLAIN
-from flask_ws.http.link import ON_EXCEPTION, ON_READY
-from flask_ws.http.link import __file__ as link_file
+from flask_ws.http.run import __file__ as run_file
+from flask_ws.http.upgrade import ON_EXCEPTION, ON_READY
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.loop.watch import Watch
 from flask_ws.plugin.hookspecs import ServerSocket, hookimpl
@@ -39,7 +39,7 @@ PATIENCE = 1.0
 #: Stack frames that are shown of an app that does not return.
 SHOWN_FRAMES = 8
 #: The files of the functions that call the app's handlers.
-CALLERS = frozenset({link_file, views_file})
+CALLERS = frozenset({run_file, views_file})
 
 
 class Plugin:

@@ -1,0 +1,106 @@
+"""What flask-ws keeps of an app."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import flask
+
+from ..channels.channels import Channels
+from ..channels.settings import read_broker, read_history
+from ..http.detach import Detacher
+from ..http.gateway import GATEWAY, switching
+from ..options import PREFIX, Options
+from ..plugin.manager import plugins
+from ..views.signals import broker_away, broker_back, tell
+from .advice import explain_routing, warn_of_silence, warn_of_variables
+
+__all__ = ["AppState"]
+
+EXTENSION = "flask_ws"
+
+
+class AppState:
+    """What flask-ws keeps of an app: its options, and its channels.
+
+    The options are read again when the app's configuration has changed.
+    """
+
+    def __init__(self, app: flask.Flask) -> None:
+        self._config = app.config
+        # All keys, and those of our options: comparing keys is faster than searching them again.
+        self._keys: set[str] = set()
+        self._own: list[str] = []
+        self._seen: dict[str, Any] = {}
+        self._options = Options()
+        self._looked = False
+        #: Of each ``Sock`` that the app was initialised with, the blueprints with its routes.
+        self.blueprints: list[list[flask.Blueprint]] = []
+        self.read()
+        # A wrong URL is reported now; each process opens a broker of its own later.
+        plugins.open_broker(read_broker(app.config)[0])
+        read_history(app.config)
+        #: The app's channels.
+        self.channels = Channels(app.config, functools.partial(tell_of_broker, app))
+
+    @classmethod
+    def of(cls, app: flask.Flask) -> AppState:
+        """Return an app's state; the app may be ``current_app``.
+
+        :raises ConfigurationError: an option has an unknown name or a wrong value.
+        """
+        state = app.extensions.get(EXTENSION)
+        if state is None:
+            state = app.extensions[EXTENSION] = cls(app)
+            # The first in the list runs last: a 101 that another function returns is handled, too.
+            app.after_request_funcs.setdefault(None, []).insert(0, accept_answer)
+            app.wsgi_app = Detacher(app.wsgi_app, state.read)  # type: ignore[method-assign]
+        assert isinstance(state, AppState)
+        return state
+
+    def read(self) -> Options:
+        """Return the options as they are now."""
+        config = self._config
+        if config.keys() != self._keys:
+            keys = set(config)
+            self._own = [key for key in keys if key.startswith(PREFIX)]
+            self._keys = keys
+        seen = {key: config[key] for key in self._own if key in config}
+        if seen != self._seen:
+            self._options = Options.from_config(seen)
+            self._seen = seen
+        return self._options
+
+    def unregistered(self, app: flask.Flask) -> Iterator[str]:
+        """Name the blueprints that have WebSocket routes and are not registered on the app."""
+        names = {blueprint.name for own in self.blueprints for blueprint in own}
+        known = {blueprint.name for blueprint in app.blueprints.values()}
+        yield from sorted(names - known)
+
+    def explain_routing(self) -> None:
+        """Say why a handshake reaches no route, if that is so."""
+        if not self._looked:
+            # At the first request all routes have been declared.
+            self._looked = True
+            warn_of_variables(flask.current_app)
+            warn_of_silence(flask.request.environ)
+        error = flask.request.routing_exception
+        if error is not None:
+            explain_routing(error, self.unregistered(flask.current_app))
+
+
+def tell_of_broker(app: flask.Flask, reason: str | None) -> None:
+    """Send the signal for a broker that is away, or back."""
+    if reason is None:
+        tell(broker_back, app)
+    else:
+        tell(broker_away, app, reason=reason)
+
+
+def accept_answer(response: flask.Response) -> flask.Response:
+    """Open the WebSocket for a 101 that an ``after_request`` function has made."""
+    if response.status_code == 101 and GATEWAY in flask.request.environ:
+        switching(response)
+    return response
