@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
+from random import Random
 from typing import Any
 
 import pytest
@@ -42,8 +44,26 @@ def test_by_default_all_are_told_at_once() -> None:
 
 
 def test_goodbyes_are_spread_evenly() -> None:
+    """After a tenth of the time, in which others start that take over."""
     planned = plan(make_drain(20.0), *[Watched() for _ in range(4)])
-    assert [when for when, _ in planned] == [100.0, 105.0, 110.0, 115.0]
+    assert [when for when, _ in planned] == [102.0, 106.5, 111.0, 115.5]
+
+
+def count_peak(times: list[float]) -> int:
+    """The most that come within a second."""
+    times = sorted(times)
+    return max(bisect_right(times, first + 1.0) - number for number, first in enumerate(times))
+
+
+def test_clients_that_wait_at_random_come_back_evenly() -> None:
+    """At most one and a half times as many a second as evenly over the whole time."""
+    seconds, number = 20.0, 2000
+    planned = plan(make_drain(seconds), *[Watched() for _ in range(number)])
+    chance, ready_at = Random(1), 100.0 + 1.5
+    # As the browser's client does: after its first failure it waits for up to two seconds. Whoever
+    # comes before the new processes have started waits for them.
+    times = [max(ready_at, when + chance.uniform(0, 2)) for when, _ in planned]
+    assert count_peak(times) <= 1.5 * number / seconds
 
 
 def test_who_has_been_idle_longest_is_told_first() -> None:
@@ -52,7 +72,7 @@ def test_who_has_been_idle_longest_is_told_first() -> None:
     assert told == [watches[1], watches[2], watches[0]]
 
 
-@pytest.mark.parametrize(("stop_timeout", "last"), [(12.0, 105.0), (2.0, 110.0)])
+@pytest.mark.parametrize(("stop_timeout", "last"), [(12.0, 105.5), (2.0, 111.0)])
 def test_all_are_told_before_a_server_ends_that_waits_so_long(
     stop_timeout: float, last: float
 ) -> None:
@@ -64,7 +84,7 @@ def test_all_are_told_before_a_server_ends_that_waits_so_long(
 def test_a_drain_that_the_app_begins_takes_its_time() -> None:
     drain = make_drain(20.0)
     drain.begun = True
-    assert plan(drain, Watched(stop_timeout=12.0), Watched())[-1][0] == 110.0
+    assert plan(drain, Watched(stop_timeout=12.0), Watched())[-1][0] == 111.0
 
 
 def serve(app: Flask, sock: Sock, seconds: float) -> None:

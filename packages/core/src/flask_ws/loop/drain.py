@@ -16,6 +16,9 @@ __all__ = ["HandshakeRate", "drain", "handshake_rate"]
 
 #: Seconds of the time that a server waits for handlers which are left for the last of them.
 REST = 2.0
+#: The part of the time that processes which take over have to start before the first goodbye. Else
+#: the clients told meanwhile would wait for them, and come all at once.
+START = 1 / 10
 
 
 class Leaving(Protocol):
@@ -42,14 +45,17 @@ class Drain:
     def plan(self, watches: list[L], now: float) -> list[tuple[float, L]]:
         """Set when each connection is told goodbye: evenly spread, longest idle first.
 
+        They come back as evenly as they are told, because each waits about as long.
+
         :param watches: those that have not been told when.
         :param now: the time, of :func:`time.monotonic`.
         """
         seconds = min((self._limit(watch) for watch in watches), default=0.0)
         if seconds:
             watches = sorted(watches, key=lambda watch: watch.idle_since(now))
-        share = seconds / max(1, len(watches))
-        return [(now + number * share, watch) for number, watch in enumerate(watches)]
+        first = now + seconds * START
+        share = seconds * (1 - START) / max(1, len(watches))
+        return [(first + number * share, watch) for number, watch in enumerate(watches)]
 
     def _limit(self, watch: Leaving) -> float:
         # A server that says how long it waits ends the process then. The shortest time is what
