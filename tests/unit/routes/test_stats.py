@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from flask import Flask, abort
+from tests.support.memory import MemoryServer
 from tests.support.waiting import until
 from werkzeug.serving import make_server
 
@@ -150,6 +151,23 @@ def test_publications_and_deliveries_count(app: Flask, sock: Sock) -> None:
     assert stats.broker == "memory"
 
 
+def test_a_process_that_drains_says_so(app: Flask, sock: Sock) -> None:
+    assert not sock.stats(app).draining
+    sock.drain()
+    assert sock.stats(app).draining
+
+
+def test_a_process_whose_server_stops_says_so(app: Flask, sock: Sock, server: MemoryServer) -> None:
+    app.config["SOCK_DRAIN"] = 20.0
+    sock.route("/feed")(Echo)
+    stopping = threading.Event()
+    peer = server.connect(app, "/feed", is_stopping=stopping.is_set, detachable=True)
+    assert not sock.stats(app).draining
+    stopping.set()
+    until(lambda: sock.stats(app).draining)
+    peer.close()
+
+
 def test_stats_are_json(app: Flask, sock: Sock) -> None:
     sock.route("/feed")(echo)
     with connect(app, "/feed"):
@@ -163,10 +181,13 @@ def test_stats_are_json(app: Flask, sock: Sock) -> None:
 # Signals
 
 
-def test_a_connection_is_told_of_at_its_beginning_and_its_end(app: Flask, sock: Sock) -> None:
+@pytest.mark.parametrize("handler", [echo, Echo, echo_async, AsyncEcho])
+def test_a_connection_is_told_of_at_its_beginning_and_its_end(
+    app: Flask, sock: Sock, handler: Any
+) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
 
-    def opened(sender: Flask, ws: WebSocket, **facts: Any) -> None:
+    def opened(sender: Flask, ws: WebSocket | AsyncWebSocket, **facts: Any) -> None:
         assert ws.id == facts["id"]
         told.append(("opened", facts))
 
@@ -174,7 +195,7 @@ def test_a_connection_is_told_of_at_its_beginning_and_its_end(app: Flask, sock: 
         assert sender is app
         told.append(("closed", facts))
 
-    sock.route("/feed")(echo)
+    sock.route("/feed")(handler)
     with (
         flask_ws.connection_opened.connected_to(opened, app),
         flask_ws.connection_closed.connected_to(closed, app),
@@ -313,5 +334,6 @@ def test_the_command_says_that_nobody_answers() -> None:
     assert f"http://127.0.0.1:{port}/: " in result.output
 
 
-def test_the_command_wants_an_http_url() -> None:
-    assert invoke("ws://127.0.0.1/").exit_code == 2
+@pytest.mark.parametrize("command", ["stats", "drain"])
+def test_the_command_wants_an_http_url(command: str) -> None:
+    assert CliRunner().invoke(group, [command, "ws://127.0.0.1/"]).exit_code == 2

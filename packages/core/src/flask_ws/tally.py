@@ -56,6 +56,8 @@ class Stats:
 
     #: The process.
     pid: int
+    #: Whether it says goodbye to its clients, because its server stops or by :meth:`Sock.drain`.
+    draining: bool
     #: WebSocket connections of the whole process, and handlers on threads of flask-ws's own.
     connections: int
     handler_threads: int

@@ -6,6 +6,7 @@ import click
 
 from .channels import list_channels, publish
 from .connect import connect
+from .drain import drain_server
 from .listing import list_routes, list_servers
 from .load import load_test
 from .migrate import migrate
@@ -25,5 +26,6 @@ ws.add_command(connect)
 ws.add_command(list_channels)
 ws.add_command(publish)
 ws.add_command(show_stats)
+ws.add_command(drain_server)
 ws.add_command(load_test)
 ws.add_command(migrate)

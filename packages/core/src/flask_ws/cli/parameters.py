@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import click
 
-__all__ = ["header_option", "insecure_option", "parse_url"]
+__all__ = ["header_option", "insecure_option", "parse_http_url", "parse_url"]
 
 
 def parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -> SplitResult:
@@ -31,6 +31,16 @@ def parse_url(_context: click.Context, _parameter: click.Parameter, url: str) ->
             f"{url!r} is not of the form ws://host/path, wss://host/path or /path.{hint}"
         )
     return parts
+
+
+def parse_http_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    """Check the URL of a view.
+
+    :raises BadParameter: it is none.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{url!r} is not of the form http://host/path.")
+    return url
 
 
 def _guess(url: str) -> str | None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import urllib.request
 from collections import Counter
 from typing import Any
 
@@ -12,15 +9,13 @@ import click
 
 from flask_ws.wording import one_line
 
+from .asking import ATTEMPTS, SUMS, ask
+from .handshake import Headers
+from .parameters import header_option, parse_http_url
 from .tables import show
 
 __all__ = ["show_stats"]
 
-#: Seconds that an answer may take, and bytes that it may have.
-TIMEOUT = 10.0
-MOST_BYTES = 2**24
-#: Requests for each process that is to be found: the server chooses which of them answers.
-ATTEMPTS = 25
 #: The columns of the table, and the keys of the numbers in them.
 COLUMNS = {
     "Open": "open",
@@ -36,18 +31,10 @@ COLUMNS = {
     "No pong": "unanswered_pings",
     "Busy s": "busy_seconds",
 }
-#: Numbers of a process that can be added up.
-SUMS = (
-    "connections",
-    "handler_threads",
-    "buffered",
-    "publications",
-    "deliveries",
-)
 
 
 @click.command("stats")
-@click.argument("url")
+@click.argument("url", callback=parse_http_url)
 @click.option(
     "--processes",
     type=click.IntRange(min=1),
@@ -55,42 +42,23 @@ SUMS = (
     show_default=True,
     help="Ask until so many of the server's processes have answered, and add up their numbers.",
 )
-def show_stats(url: str, processes: int) -> None:
+@header_option(help="Send a header with each request. Can be given several times.")
+def show_stats(url: str, processes: int, headers: Headers) -> None:
     """Show the numbers of a running server.
 
     URL is that of a view that returns sock.stats().as_dict(), as in
 
       http://127.0.0.1:8000/websocket-stats
     """
-    if not url.startswith(("http://", "https://")):
-        raise click.BadParameter(f"{url!r} is not of the form http://host/path.")
     found: dict[int, dict[str, Any]] = {}
     for _ in range(1 if processes == 1 else processes * ATTEMPTS):
-        stats = _fetch(url)
+        stats = ask(url, headers)
         found[stats["pid"]] = stats
         if len(found) >= processes:
             break
     if len(found) < processes:
         click.echo(f"Only {len(found)} of {processes} processes have answered.", err=True)
     _show(list(found.values()))
-
-
-def _fetch(url: str) -> dict[str, Any]:
-    try:
-        # A new connection each time, so that another process may answer.
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310
-            stats = json.loads(response.read(MOST_BYTES))
-        if not all(key in stats for key in ("pid", "routes", "broker", *SUMS)):
-            raise ValueError("other data")
-    except (ValueError, TypeError) as error:
-        raise click.ClickException(
-            f"The answer has no numbers of flask-ws ({one_line(str(error))}). The view returns "
-            "sock.stats().as_dict()."
-        ) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise click.ClickException(f"{one_line(url)}: {one_line(str(error))}") from None
-    result: dict[str, Any] = stats
-    return result
 
 
 def _show(all_stats: list[dict[str, Any]]) -> None:
@@ -100,6 +68,7 @@ def _show(all_stats: list[dict[str, Any]]) -> None:
     click.echo(
         f"Process {pids}: {sums['connections']} connections, {sums['handler_threads']} handler "
         f"threads, {sums['buffered']} bytes held"
+        + (", draining" if any(stats["draining"] for stats in all_stats) else "")
     )
     click.echo(
         f"Broker {one_line(brokers)}: {sums['publications']} publications, {sums['deliveries']} "

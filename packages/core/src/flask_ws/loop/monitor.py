@@ -33,6 +33,7 @@ __all__ = [
     "after_goodbye",
     "count_connections",
     "drain_process",
+    "is_draining",
     "monitor_for",
 ]
 
@@ -191,6 +192,11 @@ class Monitor:
             elif now >= deadline or (len(at_work) == len(watches) and not self._departing):
                 break
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether connections are said goodbye to."""
+        return bool(self._departing or self._leaving)
+
     def drain(self) -> None:
         """Begin to say goodbye to all connections, though the server does not stop."""
         self._plan_goodbyes(list(self._watches.values()), time.monotonic())
@@ -347,6 +353,11 @@ def drain_process() -> None:
     drain.begun = True
     for monitor in _monitors.values():
         monitor.drain()
+
+
+def is_draining() -> bool:
+    """Tell whether this process says goodbye to its clients."""
+    return drain.begun or any(monitor.is_leaving for monitor in _monitors.values())
 
 
 def count_connections() -> int:

@@ -19,7 +19,7 @@ from ..connection.async_connection import AnyConnection
 from ..exceptions import ConfigurationError
 from ..http.handshake import is_upgrade
 from ..http.register import tallies_of
-from ..loop.monitor import count_connections, drain_process
+from ..loop.monitor import count_connections, drain_process, is_draining
 from ..loop.pool import thread_pool
 from ..options import NAMES, ROUTE_NAMES, check_route_options, unknown
 from ..protocol.frames import BytesLike
@@ -265,7 +265,8 @@ class Sock:
         """Begin to close all WebSockets of this process, as when its server stops.
 
         Each client is told 1001 at its time, spread over ``SOCK_DRAIN`` seconds, and handshakes get
-        503 from now on. For servers that are stopped in a way of their own.
+        503 from now on. For servers that are stopped in a way of their own, and for the view that
+        ``flask ws drain`` asks: the process goes on with everything else.
         """
         drain_process()
 
@@ -279,6 +280,7 @@ class Sock:
         found = flask.current_app if app is None else app
         return Stats(
             pid=os.getpid(),
+            draining=is_draining(),
             connections=count_connections(),
             handler_threads=len(thread_pool()),
             buffered=budget.total,

@@ -84,6 +84,11 @@ class AsyncWebSocket:
         self._max_subscriptions = max_subscriptions
 
     @property
+    def id(self) -> str:
+        """What no other connection has; the log names the connection by it."""
+        return self._connection.label.id
+
+    @property
     def connected(self) -> bool:
         """Whether messages can be sent: neither side has begun to close, as far as is known."""
         return self._connection.connected

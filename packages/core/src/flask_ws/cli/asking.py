@@ -1,0 +1,57 @@
+"""Asking the processes of a running server for their numbers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+import click
+
+from flask_ws.wording import one_line
+
+from .handshake import Headers
+
+__all__ = ["ATTEMPTS", "SUMS", "ask"]
+
+#: Seconds that an answer may take, and bytes that it may have.
+TIMEOUT = 10.0
+MOST_BYTES = 2**24
+#: Requests for each process that is to be found: the server chooses which of them answers.
+ATTEMPTS = 25
+#: Numbers of a process that can be added up.
+SUMS = (
+    "connections",
+    "handler_threads",
+    "buffered",
+    "publications",
+    "deliveries",
+)
+
+
+def ask(url: str, headers: Headers, method: str = "GET") -> dict[str, Any]:
+    """Ask one of a server's processes, whichever answers, for its numbers.
+
+    :param url: that of a view that returns ``sock.stats().as_dict()``.
+    :raises ClickException: nobody answers, or with something else.
+    """
+    request = urllib.request.Request(url, headers=dict(headers), method=method)  # noqa: S310
+    try:
+        # A new connection each time, so that another process may answer.
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
+            stats = json.loads(response.read(MOST_BYTES))
+        if not all(key in stats for key in ("pid", "routes", "broker", "draining", *SUMS)):
+            raise ValueError("other data")
+    except (ValueError, TypeError) as error:
+        raise click.ClickException(
+            f"The answer has no numbers of flask-ws ({one_line(str(error))}). The view returns "
+            "sock.stats().as_dict()."
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        raise click.ClickException(f"{one_line(url)}: {one_line(str(error))}") from None
+    result: dict[str, Any] = stats
+    return result
