@@ -105,7 +105,14 @@ def test_the_command_is_of_a_known_kind(block: Block, command: str) -> None:
     assert (
         START_COMMAND.match(command)
         or command in LISTINGS
-        or command.startswith(("flask ws connect ws", "flask ws stats http", "flask ws load ws"))
+        or command.startswith(
+            (
+                "flask ws connect ws",
+                "flask ws stats http",
+                "flask ws load ws",
+                "flask ws drain http",
+            )
+        )
         or command in CONNECTIONS
         or any(re.fullmatch(other, command) for other in OTHER_COMMANDS)
         or block.page.name == "CONTRIBUTING.md"
