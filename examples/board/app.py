@@ -41,7 +41,9 @@ class Board(WebSocketView):
         self.id = secrets.token_hex(4)
         ws.send_json({"you": self.id})
         ws.subscribe("lines", since="all")
-        ws.subscribe("pens")
+        # A place that a slow client is not sent is followed by another.
+        ws.subscribe("pens", overflow="drop")
+        ws.subscribe("people")
         count()
 
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
@@ -57,13 +59,13 @@ class Board(WebSocketView):
 
     def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
         """Take the pen away."""
-        sock.publish_json("pens", {"by": self.id, "pen": None})
+        sock.publish_json("people", {"by": self.id, "pen": None})
         count()
 
 
 def count() -> None:
     """Tell everybody how many there are."""
-    sock.publish_json("pens", {"people": sock.subscribers("pens")})
+    sock.publish_json("people", {"people": sock.subscribers("people")})
 
 
 def read(message: str | bytes) -> list[list[int]] | None:

@@ -73,6 +73,8 @@ class Stats:
     broker: str
     #: The numbers of each route, by endpoint; of refusals for URLs without a route, by ``""``.
     routes: dict[str, RouteStats]
+    #: Messages that subscribers were not sent, since they read too slowly (``overflow``).
+    dropped: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return them as dictionaries, for JSON: what a view returns for ``flask ws stats``."""

@@ -87,6 +87,7 @@ class WebSocketMetrics:
             "busy_seconds": counter("callback_seconds", "In methods of event views", "endpoint"),
             "publications": counter("publications", "Messages published"),
             "deliveries": counter("deliveries", "Messages sent to subscribers"),
+            "dropped": counter("dropped", "Messages not sent to subscribers that read slowly"),
         }
         self._duration = Histogram(
             f"{prefix}_connection_duration_seconds",
@@ -144,7 +145,7 @@ class WebSocketMetrics:
         for name in ("handler_threads", "buffered", "subscribers"):
             self._gauges[name].set(getattr(stats, name))
         self._gauges["connected"].set(stats.broker != "away")
-        for name in ("publications", "deliveries"):
+        for name in ("publications", "deliveries", "dropped"):
             self._count(name, getattr(stats, name))
 
     def _update_route(self, endpoint: str, route: RouteStats) -> None:

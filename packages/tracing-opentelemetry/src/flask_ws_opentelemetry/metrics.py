@@ -66,6 +66,7 @@ class Metrics:
             (count, "callback", "s", "In methods of event views", by_route("busy_seconds")),
             (count, "publications", "{message}", "Messages published", total("publications")),
             (count, "deliveries", "{message}", "Messages sent to subscribers", total("deliveries")),
+            (count, "dropped", "{message}", "Subscribers read too slowly", total("dropped")),
         ):
             make(PREFIX + name, [self._callback(name, read)], unit, text)
         meter.create_observable_gauge(

@@ -4,6 +4,7 @@
 - ``opening``: the broker, from the first publication or subscription to the end of the process.
 - ``subscriptions``: who is subscribed to what, and what the broker is told of it.
 - ``subscribers``: sending a message to those of one channel.
+- ``overflow``: sending to those who read too slowly for all of them.
 - ``kept``, ``items``, ``source``: the same for a channel with history.
 - ``sequence``: its messages in the order of positions, once, or with a gap.
 - ``joins``: those who have subscribed to it and are not as far as the others.

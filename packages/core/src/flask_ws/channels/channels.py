@@ -21,6 +21,7 @@ from .healing import Healer
 from .kept import ALL, KeptSubscribers
 from .listening import Listening, Mailbox
 from .opening import Opened, open_channels
+from .overflow import CLOSE, make_lossy
 from .publication import pack, read, read_origin
 from .results import NOT_TAKEN, TAKEN, Published, Subscription
 from .settings import check_name, read_broker
@@ -84,6 +85,7 @@ class Channels:
         alone: bool = True,
         since: str | None = None,
         gap: str | BytesLike | None = None,
+        overflow: str = CLOSE,
     ) -> Subscription:
         """Subscribe a connection to a channel.
 
@@ -92,15 +94,17 @@ class Channels:
         :param alone: whether its server runs no other processes.
         :param since: the position up to which it has the messages, or ``"all"``.
         :param gap: the message that it is sent where messages are missing.
+        :param overflow: what becomes of messages for which its client reads too slowly.
         :raises ConnectionClosed: the connection is closed.
         """
         check_name(channel)
         place = _read_since(since)
         mark = None if gap is None else _make_message(gap)
+        lossy = make_lossy(overflow, connection, channel, mark)
         opened = self._get()
         if not alone and isinstance(opened.broker, MemoryBroker):
             self._warn()
-        subscription = opened.subscriptions.add(connection, channel, limit, place, mark)
+        subscription = opened.subscriptions.add(connection, channel, limit, place, mark, lossy)
         if subscription is None:
             logger.warning(
                 "%s: more than %d subscriptions (SOCK_MAX_SUBSCRIPTIONS)", connection.label, limit
@@ -200,17 +204,23 @@ class Channels:
         """Return the numbers of the channels in this process, by the names of :class:`Stats`."""
         opened = self._opening.made
         if opened is None:
-            return dict.fromkeys(("channels", "subscribers", "publications", "deliveries"), 0) | {
+            return {
+                "channels": 0,
+                "subscribers": 0,
                 "publications": self._publications,
+                "deliveries": 0,
+                "dropped": 0,
                 "broker": "unused",
             }
         broker = "away" if opened.broker.is_away else "connected"
         subscriptions = opened.subscriptions
+        deliveries, dropped = subscriptions.count_deliveries()
         return {
             "channels": len(subscriptions.all()),
             "subscribers": len(subscriptions),
             "publications": self._publications,
-            "deliveries": subscriptions.count_deliveries(),
+            "deliveries": deliveries,
+            "dropped": dropped,
             "broker": "memory" if isinstance(opened.broker, MemoryBroker) else broker,
         }
 
@@ -336,7 +346,7 @@ def _publish_kept(
             else:
                 is_deaf = broker.brings_back and broker.is_deaf(name)
                 subscribers.taken_at(number, next(opened.numbers), position, is_deaf=is_deaf)
-    return NOT_TAKEN if position is None else Published(True, str(position))
+    return NOT_TAKEN if position is None else Published(True, position)
 
 
 def _read_since(since: object) -> Position | None:

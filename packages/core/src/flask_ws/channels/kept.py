@@ -57,11 +57,11 @@ class KeptSubscribers(Subscribers):
 
     # Who is subscribed
 
-    def add(self, connection: AnyConnection) -> None:
+    def add(self, connection: AnyConnection, sender: Any = None) -> None:
         """Add a connection that is not here yet; it gets nothing before :meth:`join`."""
         with self._owning:
             self._joins.add(connection)
-        super().add(connection)
+        super().add(connection, sender)
 
     def remove(self, connection: AnyConnection) -> None:
         """Remove a connection that is here."""
@@ -100,7 +100,7 @@ class KeptSubscribers(Subscribers):
             self._doubt()
         with self._owning:
             subscription = self._begin(connection, since, gap, history, is_current=is_current)
-        self._send_waiting()
+        self.send_waiting()
         if not self._sequence.is_sure:
             self._source.heal(self)
         return subscription
@@ -188,7 +188,7 @@ class KeptSubscribers(Subscribers):
             self._source.heal(self)
         else:
             # Also if another thread has passed it on: it is sent when this returns.
-            self._send_waiting()
+            self.send_waiting()
 
     def interrupt(self) -> None:
         """Read the history before anything else is passed on: something may be missing."""
@@ -237,14 +237,14 @@ class KeptSubscribers(Subscribers):
             is_taken = self._catch_up(history, place)
             if is_taken and hears and interruptions == self._interruptions:
                 self._pass_on(sequence.release(before))
-        self._send_waiting()
+        self.send_waiting()
         return sequence.is_sure
 
     def give_up(self) -> None:
         """Go on with a gap: what arrives cannot wait any longer for the history to be read."""
         with self._owning:
             self._pass_on(self._sequence.give_up())
-        self._send_waiting()
+        self.send_waiting()
 
     def _catch_up(self, history: History, before: Position | None) -> bool:
         """Pass on what was missed; ``False`` if the history has to be read again.
@@ -296,7 +296,7 @@ class KeptSubscribers(Subscribers):
         """Send each of them a message that has no position."""
         with self._owning:
             self._put(Item(None, excluded, message=message))
-        self._send_waiting()
+        self.send_waiting()
 
     def send_own(self, number: int) -> None:
         """Send a publication of this process that the broker has not taken, as far as is known.
@@ -307,7 +307,7 @@ class KeptSubscribers(Subscribers):
             own = self._owns.pop(number, None)
             if own is not None:
                 self._put_own(number, own)
-        self._send_waiting()
+        self.send_waiting()
 
     def _put_own(self, number: int, own: Own) -> None:
         # The broker may have taken it all the same, and bring it later: to others only.
@@ -329,20 +329,21 @@ class KeptSubscribers(Subscribers):
     # Sending; in one thread at a time
 
     def _send_one(self, item: Any, later: list[Callable[[], object]]) -> None:
-        if isinstance(item, Item):
-            message, excluded = item.message(), item.excluded
-            if message is None:
-                later.append(functools.partial(_warn, self._source.name))
-                return
-            if self._joins.pending:
-                with self._owning:
-                    ahead = self._joins.exclude(item.position)
-                excluded = ahead.union(excluded) if ahead else excluded
-            super()._send_one((message, excluded), later)
-        elif isinstance(item, CatchUp):
+        if isinstance(item, CatchUp):
             self._send_missed(item, later)
-        else:
+            return
+        if isinstance(item, Gap):
             self._send_gap(item, later)
+            return
+        message, excluded = item if type(item) is tuple else (item.message(), item.excluded)
+        if message is None:
+            later.append(functools.partial(_warn, self._source.name))
+            return
+        if self._joins.pending:
+            with self._owning:
+                ahead = self._joins.exclude(message.position)
+            excluded = ahead.union(excluded) if ahead else excluded
+        super()._send_one((message, excluded), later)
 
     def _send_missed(self, catch_up: CatchUp, later: list[Callable[[], object]]) -> None:
         with self._owning:
@@ -356,14 +357,14 @@ class KeptSubscribers(Subscribers):
                 messages.append(message)
         if messages:
             self.deliveries += len(messages)
-            send_alone(connection, messages, later)
+            send_alone(connection, self._sender_of(connection), messages, later)
 
     def _send_gap(self, gap: Gap, later: list[Callable[[], object]]) -> None:
         later.append(functools.partial(self._source.note_gap, self._source.name))
         with self._owning:
             told = self._joins.tell_gap(is_anew=gap.is_anew)
         for connection, message in told:
-            send_alone(connection, [message], later)
+            send_alone(connection, self._sender_of(connection), [message], later)
 
 
 def _is_whole(history: History, since: Position | None) -> bool:

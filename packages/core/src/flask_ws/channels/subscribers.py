@@ -12,6 +12,7 @@ from ..concurrency import HomeThread
 from ..connection.async_connection import AnyConnection, AsyncConnection
 from ..plugin.history import Position
 from ..protocol.shared import SharedMessage
+from .overflow import Lossy, count_dropped
 from .spreader import Round, spreader_for
 
 __all__ = ["Own", "Subscribers", "send_alone"]
@@ -53,12 +54,14 @@ class Afterwards:
 class Group:
     """Subscribers that can be used from the same thread.
 
-    :param connections: the connections.
+    :param members: the connections, and what sends them messages: their senders, or others.
     """
 
-    __slots__ = ("_home", "_spreader", "round")
+    __slots__ = ("_home", "_members", "_spreader", "round")
 
-    def __init__(self, connections: list[AnyConnection]) -> None:
+    def __init__(self, members: list[tuple[AnyConnection, Any]]) -> None:
+        self._members = members
+        connections = [connection for connection, _ in members]
         self._home = connections[0].home
         # On the asyncio loop, connections send what was queued at the end of its turn.
         self._spreader = (
@@ -96,12 +99,11 @@ class Group:
         excluded: Collection[AnyConnection],
         later: list[Callable[[], object]] | Afterwards,
     ) -> None:
-        connections = self.round.connections
-        few = len(connections) <= FEW
-        for connection in connections:
+        members = self._members
+        few = len(members) <= FEW
+        for connection, sender in members:
             if excluded and connection in excluded:
                 continue
-            sender = connection.sender
             try:
                 if not (sender.send_shared(message) if few else sender.queue_shared(message)):
                     later.append(sender.overflow)
@@ -117,13 +119,17 @@ def _report(connection: AnyConnection, error: Exception) -> None:
 
 
 def send_alone(
-    connection: AnyConnection, messages: list[SharedMessage], later: list[Callable[[], object]]
+    connection: AnyConnection,
+    sender: Any,
+    messages: list[SharedMessage],
+    later: list[Callable[[], object]],
 ) -> None:
     """Send one connection messages, without waiting.
 
+    :param sender: what sends it messages.
     :param later: gets the calls to make when the turn is over: they log, or may wait.
     """
-    group = Group([connection])
+    group = Group([(connection, sender)])
     for message in messages:
         group.send(message, (), later)
 
@@ -159,6 +165,7 @@ class Subscribers:
 
     __slots__ = (
         "_connections",
+        "_dropped",
         "_grouped",
         "_interruptions",
         "_messages",
@@ -175,8 +182,9 @@ class Subscribers:
     )
 
     def __init__(self) -> None:
-        # A dictionary keeps the order of subscription.
-        self._connections: dict[AnyConnection, None] = {}
+        # With what sends them messages in place of their own senders, if anything does. A
+        # dictionary keeps the order of subscription.
+        self._connections: dict[AnyConnection, Any] = {}
         self._version = 0
         # The version of a copy in groups, and the copy, for publishers, who take no lock.
         self._grouped = NO_GROUPS
@@ -195,19 +203,37 @@ class Subscribers:
         self.call: threading.Event | None = None
         #: Messages that were sent, each as often as there were subscribers.
         self.deliveries = 0
+        # Of those that are not here any more, what they were not sent, since they read too slowly.
+        self._dropped = 0
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def add(self, connection: AnyConnection) -> None:
-        """Add a connection that is not here yet."""
-        self._connections[connection] = None
+    def add(self, connection: AnyConnection, sender: Any = None) -> None:
+        """Add a connection that is not here yet.
+
+        :param sender: what sends it messages, if not its own sender does.
+        """
+        self._connections[connection] = sender
         self._change()
 
     def remove(self, connection: AnyConnection) -> None:
         """Remove a connection that is here."""
-        del self._connections[connection]
+        self._dropped += count_dropped(self._connections.pop(connection))
         self._change()
+
+    def lossy(self, connection: AnyConnection) -> Lossy | None:
+        """Return what sends a connection messages, if its own sender does not."""
+        sender = self._connections.get(connection)
+        return sender if isinstance(sender, Lossy) else None
+
+    def _sender_of(self, connection: AnyConnection) -> Any:
+        return self._connections.get(connection) or connection.sender
+
+    @property
+    def dropped(self) -> int:
+        """Messages that connections were not sent, since they read too slowly."""
+        return self._dropped + sum(map(count_dropped, list(self._connections.values())))
 
     def _change(self) -> None:
         self._version += 1
@@ -224,9 +250,9 @@ class Subscribers:
     def send(self, message: SharedMessage, excluded: Collection[AnyConnection] = ()) -> None:
         """Send each of them a message, all of them in the same order; waits for none of them."""
         self._waiting.append((message, excluded))
-        self._send_waiting()
+        self.send_waiting()
 
-    def _send_waiting(self) -> None:
+    def send_waiting(self) -> None:
         """Send what waits; if another thread is sending, wait until it has sent that."""
         waiting, turn, me = self._waiting, self._turn, threading.get_ident()
         later: list[Callable[[], object]] = []
@@ -296,7 +322,7 @@ class Subscribers:
             self._send_own(lambda other: other.taken is not None and other.taken < number)
             if own is not None:
                 self._put_own(number, own)
-        self._send_waiting()
+        self.send_waiting()
 
     def subscribed(self) -> None:
         """Take note that the broker is subscribed now; it may not have been before."""
@@ -306,7 +332,7 @@ class Subscribers:
         with self._owning:
             self._interruptions += 1
             self._send_own(lambda own: own.taken is not None)
-        self._send_waiting()
+        self.send_waiting()
 
     def _send_own(self, is_due: Callable[[Own], bool]) -> None:
         if self._owns:
@@ -319,12 +345,12 @@ class Subscribers:
     def _group(self) -> list[Group]:
         # Read before the dictionary: after a change meanwhile, it is read again.
         version = self._version
-        found: dict[tuple[HomeThread | None, str], list[AnyConnection]] = {}
+        found: dict[tuple[HomeThread | None, str], list[tuple[AnyConnection, Any]]] = {}
         # A copy, which no other thread can interrupt.
-        for connection in list(self._connections):
+        for connection, sender in list(self._connections.items()):
             key = connection.home, connection.concurrency.name
-            found.setdefault(key, []).append(connection)
-        groups = [Group(connections) for connections in found.values()]
+            found.setdefault(key, []).append((connection, sender or connection.sender))
+        groups = [Group(members) for members in found.values()]
         for group in groups:
             group.round.messages, group.round.size = self._messages, self._size
         self._messages = self._size = 0

@@ -11,6 +11,7 @@ from ..plugin.brokers import Broker
 from ..plugin.history import Position
 from ..protocol.shared import SharedMessage
 from .kept import KeptSubscribers
+from .overflow import Lossy
 from .results import Subscription
 from .subscribers import Subscribers, send_alone
 
@@ -47,27 +48,30 @@ class Subscriptions:
         self._lock = threading.Lock()
         # A channel is here as long as it has subscribers, or the broker is subscribed.
         self._channels: dict[str, Subscribers] = {}
+        #: Returns the subscribers of a channel, if there are any.
+        self.get = self._channels.get
         self._own: dict[AnyConnection, set[str]] = {}
         # Of channels that are not here any more.
-        self._deliveries = 0
+        self._deliveries = self._dropped = 0
 
     def __len__(self) -> int:
         """Count the connections that are subscribed to anything."""
         return len(self._own)
 
-    def get(self, channel: str) -> Subscribers | None:
-        """Return the subscribers of a channel, if there are any."""
-        return self._channels.get(channel)
-
     def all(self) -> list[Subscribers]:
         """Return the subscribers of each channel."""
         return list(self._channels.values())
 
-    def count_deliveries(self) -> int:
-        """Count the messages that were sent to subscribers in this process."""
+    def count_deliveries(self) -> tuple[int, int]:
+        """Count the messages for subscribers in this process: those sent, and those not sent.
+
+        These were for subscribers that read too slowly for them.
+        """
         with self._lock:
-            channels = self._channels.values()
-            return self._deliveries + sum(subscribers.deliveries for subscribers in channels)
+            channels = list(self._channels.values())
+            sent, dropped = self._deliveries, self._dropped
+        dropped += sum(subscribers.dropped for subscribers in channels)
+        return sent + sum(subscribers.deliveries for subscribers in channels) - dropped, dropped
 
     def connections(self) -> list[AnyConnection]:
         """Return the connections that are subscribed to anything."""
@@ -80,12 +84,14 @@ class Subscriptions:
         limit: int,
         since: Position | None = None,
         gap: SharedMessage | None = None,
+        lossy: Lossy | None = None,
     ) -> Subscription | None:
         """Subscribe a connection to a channel; returns when the broker has been told.
 
         :param limit: the channels that the connection may be subscribed to, at most.
         :param since: the position up to which it has the messages.
         :param gap: what it is sent where messages are missing.
+        :param lossy: what sends it messages, if not its own sender does.
         :return: ``None`` if that would be one too many.
         :raises ConnectionClosed: the connection is closed.
         """
@@ -100,7 +106,7 @@ class Subscriptions:
                     return None
                 if subscribers is None:
                     subscribers = self._channels[channel] = self._make(channel)
-                subscribers.add(connection)
+                subscribers.add(connection, lossy)
                 self._own.setdefault(connection, set()).add(channel)
         assert subscribers is not None
         if not subscribers.is_told or subscribers.call is not None:
@@ -112,17 +118,19 @@ class Subscriptions:
                     # The connection may have ended meanwhile, and have left that to this thread.
                     self._tell(channel, subscribers)
                 raise
+        # Nothing is kept: what was missed is unknown.
+        subscription = UNKNOWN if since is not None else NOTHING_MISSED
         if isinstance(subscribers, KeptSubscribers):
-            return (
-                subscribers.join(connection, since, gap) if is_new else subscribers.position(since)
-            )
-        if is_new and since is not None and gap is not None:
+            if is_new:
+                subscription = subscribers.join(connection, since, gap)
+            else:
+                subscription = subscribers.position(since)
+        elif is_new and since is not None and gap is not None:
             later: list[Callable[[], object]] = []
-            send_alone(connection, [gap], later)
+            send_alone(connection, lossy or connection.sender, [gap], later)
             for call in later:
                 call()
-        # Nothing is kept: what was missed is unknown.
-        return UNKNOWN if since is not None else NOTHING_MISSED
+        return subscription.counted_by(subscribers.lossy(connection))
 
     def remove(self, connection: AnyConnection, channel: str) -> None:
         """End a subscription; there may be none."""
@@ -162,6 +170,7 @@ class Subscriptions:
                     if is_wanted == subscribers.is_told:
                         if not is_wanted and self._channels.get(channel) is subscribers:
                             self._deliveries += subscribers.deliveries
+                            self._dropped += subscribers.dropped
                             del self._channels[channel]
                         return
                     mine = subscribers.call = threading.Event()

@@ -28,6 +28,7 @@ SUMS = (
     "buffered",
     "publications",
     "deliveries",
+    "dropped",
 )
 
 

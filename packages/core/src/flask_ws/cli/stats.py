@@ -72,7 +72,7 @@ def _show(all_stats: list[dict[str, Any]]) -> None:
     )
     click.echo(
         f"Broker {one_line(brokers)}: {sums['publications']} publications, {sums['deliveries']} "
-        "deliveries"
+        f"deliveries, {sums['dropped']} dropped"
     )
     routes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for stats in all_stats:

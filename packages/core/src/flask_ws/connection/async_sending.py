@@ -20,6 +20,7 @@ from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
 from ..protocol.shared import SharedMessage
 from ..tally import READS_TOO_SLOWLY
+from .outbox import OFFERED, Slot
 from .receiver import TURNS
 from .state import ABNORMAL_CLOSURE
 from .writer import keep
@@ -60,6 +61,7 @@ class AsyncSending(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_aside",
         "_blocked",
         "_close_timeout",
         "_counted",
@@ -113,6 +115,8 @@ class AsyncSending(asyncio.Protocol):
         self._draining: list[asyncio.Future[None]] | None = None
         # Publications to send at the end of this turn of the loop.
         self._held: list[bytes] | None = None
+        # Slots whose frames are sent then too, or when the peer is not slow any more.
+        self._aside: list[Slot] | None = None
         # The close frame that was sent, the tasks that wait for the connection to be closed, and
         # the timer that ends it where the peer does not.
         self._sent_close: tuple[int, str] | None = None
@@ -212,6 +216,8 @@ class AsyncSending(asyncio.Protocol):
         self._blocked = False
         if self._counted:
             self._count()
+        if self._aside is not None:
+            self._send_aside()
         waiting, self._draining = self._draining, None
         wake(waiting)
 
@@ -270,6 +276,52 @@ class AsyncSending(asyncio.Protocol):
         self.messages_sent += 1
         # The limit is checked when it is sent.
         return True
+
+    def offer_shared(self, message: SharedMessage, *, now: bool) -> bool:
+        """Send a message for many, if there is room; must be called at home.
+
+        :param now: is without effect.
+        :return: ``False`` if the peer reads too slowly for it.
+        """
+        if self._held is not None:
+            self._send_held()
+        stream, most = self._stream, self._max_outbox
+        size = 0 if stream is None else stream.get_write_buffer_size()
+        if self.connected and size + len(message.plain) > (most * OFFERED if size else most):
+            return False
+        self.send_shared(message)
+        return True
+
+    def send_latest(self, message: SharedMessage, slot: Slot, *, now: bool) -> bool:
+        """Send a message at the end of this turn, or when the peer is not slow any more.
+
+        Until then the next one in the same slot takes its place; must be called at home.
+
+        :param now: is without effect.
+        :return: whether it has taken another's place.
+        """
+        if not self.connected:
+            return False
+        is_other = slot.frame is not None
+        slot.frame = self._protocol.send_shared(message)
+        if not is_other:
+            self.messages_sent += 1
+            if self._aside is None:
+                self._aside = []
+                self._loop.call_soon(self._send_aside)
+            self._aside.append(slot)
+        return is_other
+
+    def _send_aside(self) -> None:
+        """Send what waits in slots, as far as the peer is not slow."""
+        aside = self._aside
+        while aside and not self._blocked:
+            slot = aside.pop(0)
+            frame, slot.frame = slot.frame, None
+            if frame is not None and self.connected:
+                self._write([frame])
+        if not aside:
+            self._aside = None
 
     def flush(self) -> bool:
         """Do nothing: the loop sends what is queued."""

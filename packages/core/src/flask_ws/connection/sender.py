@@ -11,6 +11,7 @@ from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
 from ..protocol.shared import SharedMessage
 from .cork import ENOUGH, corks
+from .outbox import OFFERED, Slot
 from .state import State
 from .transport import Transport, coalesce, release_views
 from .writer import LOST_WHILE_SENDING, Writer, keep
@@ -268,6 +269,57 @@ class Sender(Writer):
             self.flush()
             return self._outbox.size <= self._max_outbox
         return True
+
+    def offer_shared(self, message: SharedMessage, *, now: bool) -> bool:
+        """Send a message for many, if there is room; otherwise as the two above.
+
+        :param now: whether it is to be flushed.
+        :return: ``False`` if the peer reads too slowly for it.
+        """
+        if not self._has_room(message):
+            self.flush()
+            if not self._has_room(message):
+                return False
+        if now:
+            self.send_shared(message)
+        else:
+            self.queue_shared(message)
+        return True
+
+    def _has_room(self, message: SharedMessage) -> bool:
+        size, most = self._outbox.size, self._max_outbox
+        return size + len(message.plain) <= (most * OFFERED if size else most)
+
+    def send_latest(self, message: SharedMessage, slot: Slot, *, now: bool) -> bool:
+        """Send a message for many, in place of one in the same slot that has not been sent.
+
+        Otherwise as :meth:`send_shared`, and where it is not to be flushed as
+        :meth:`queue_shared`.
+
+        :param now: whether it is to be flushed.
+        :return: whether it is sent in place of another.
+        """
+        writing, held = self.writing, False
+        try:
+            if message.worth_deflating and self._protocol.deflates:
+                for held in self._attempts:
+                    break
+            frame = self._protocol.send_shared(message) if held else message.plain
+            if self._state.close_code is not None:
+                return False
+            is_other = self._outbox.put(slot, frame)
+        except BaseException:
+            if held:
+                self._lose_track()
+            raise
+        finally:
+            if held:
+                writing.release()
+        if not is_other:
+            self.messages_sent += 1
+            if now:
+                self.flush()
+        return is_other
 
     def _queue_shared(self, frame: bytes) -> None:
         if self._state.close_code is None and self._outbox.append(frame):

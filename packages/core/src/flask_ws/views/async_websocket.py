@@ -6,7 +6,7 @@ import asyncio
 import logging
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from ..channels.channels import Channels
 from ..channels.results import Subscription
@@ -205,6 +205,7 @@ class AsyncWebSocket:
         *,
         since: str | None = None,
         gap: str | BytesLike | None = None,
+        overflow: Literal["close", "latest", "drop"] = "close",
     ) -> Subscription:
         """Receive what is published on a channel from now on, until the connection ends.
 
@@ -216,15 +217,24 @@ class AsyncWebSocket:
         :param since: the position up to which the client has the messages, or ``"all"``, as for
             :meth:`WebSocket.subscribe`.
         :param gap: a message that the client is sent where messages are missing.
+        :param overflow: what becomes of messages for which the client reads too slowly:
+            ``"close"``, ``"latest"`` or ``"drop"``, as for :meth:`WebSocket.subscribe`.
         :return: the channel's position now, and whether all that came after ``since`` is sent.
         :raises ConnectionClosed: the connection is closed.
         :raises ValueError: the name is empty, longer than 255 bytes of UTF-8, or has a lone
-            surrogate, as a client's JSON may.
+            surrogate, as a client's JSON may; or ``overflow`` is something else.
         """
         alone = not self.environ.get("wsgi.multiprocess")
         subscribe, limit = self._channels.subscribe, self._max_subscriptions
         return await self._beside(
-            subscribe, self._connection, channel, limit=limit, alone=alone, since=since, gap=gap
+            subscribe,
+            self._connection,
+            channel,
+            limit=limit,
+            alone=alone,
+            since=since,
+            gap=gap,
+            overflow=overflow,
         )
 
     async def unsubscribe(self, channel: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..channels.channels import Channels
 from ..channels.results import Subscription
@@ -100,6 +100,7 @@ class WebSocket(Endpoint):
         *,
         since: str | None = None,
         gap: str | BytesLike | None = None,
+        overflow: Literal["close", "latest", "drop"] = "close",
     ) -> Subscription:
         """Receive what is published on a channel from now on, until the connection ends.
 
@@ -109,7 +110,7 @@ class WebSocket(Endpoint):
 
         Where the channel has a history (``SOCK_HISTORY``), the client can first be sent what it
         has missed, in order, and each message once. What does not fit into ``SOCK_MAX_OUTBOX``
-        closes the connection with 1013.
+        closes the connection with 1013, unless ``overflow`` says something else.
 
         :param channel: the channel's name, any text; it need not exist.
         :param since: the position up to which the client has the messages, as :meth:`Sock.publish`
@@ -117,11 +118,18 @@ class WebSocket(Endpoint):
             that is no position is a gap.
         :param gap: a message that the client is sent where messages are missing: before those
             that could be recovered, or later, should the broker lose some.
-        :return: the channel's position now, and whether all that came after ``since`` is sent.
+        :param overflow: what becomes of messages for which the client reads too slowly.
+            ``"close"`` closes the connection with 1013, when ``SOCK_MAX_OUTBOX`` bytes wait for
+            it. ``"latest"`` sends only the newest of those that have not been sent: for the state
+            of something, such as a cursor. ``"drop"`` does not send what would fill more than a
+            quarter of ``SOCK_MAX_OUTBOX``; the ``gap`` message, if there is one, is sent before
+            the next that fits. The connection's other messages are not concerned.
+        :return: the channel's position now, and whether all that came after ``since`` is sent. Its
+            ``dropped`` counts the messages that were not sent.
         :raises ConnectionClosed: the connection is closed.
         :raises TypeError: ``since`` is no text, or ``gap`` no message.
         :raises ValueError: the name is empty, longer than 255 bytes of UTF-8, or has a lone
-            surrogate, as a client's JSON may.
+            surrogate, as a client's JSON may; or ``overflow`` is something else.
         """
         connection = self._connection
         # Set before the subscription exists, so that its end is never missed.
@@ -134,6 +142,7 @@ class WebSocket(Endpoint):
             alone=alone,
             since=since,
             gap=gap,
+            overflow=overflow,
         )
 
     def unsubscribe(self, channel: str) -> None:
