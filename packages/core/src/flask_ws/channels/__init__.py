@@ -8,6 +8,7 @@
 - ``kept``, ``items``, ``source``: the same for a channel with history.
 - ``sequence``: its messages in the order of positions, once, or with a gap.
 - ``joins``: those who have subscribed to it and are not as far as the others.
+- ``in_memory``: publishing on it where there are no other processes.
 - ``healing``: reading histories whose messages may not all have arrived.
 - ``publication``: what goes to other processes.
 - ``results``: what publishing and subscribing tell the app.

@@ -18,6 +18,7 @@ from ..process import after_fork
 from ..protocol.frames import BytesLike, encode
 from ..protocol.shared import SharedMessage
 from .healing import Healer
+from .in_memory import publish_in_memory
 from .kept import ALL, KeptSubscribers
 from .listening import Listening, Mailbox
 from .opening import Opened, open_channels
@@ -177,6 +178,16 @@ class Channels:
         if opened.find_retention is not None:
             retention = opened.find_retention(channel)
             if retention is not None:
+                if isinstance(opened.broker, MemoryBroker):
+                    return publish_in_memory(
+                        opened.broker,
+                        opened.subscriptions,
+                        channel,
+                        first,
+                        payload,
+                        excluded,
+                        retention,
+                    )
                 return _publish_kept(opened, channel, first, payload, excluded, retention)
         broker, number = opened.broker, next(opened.numbers)
         subscribers = opened.subscriptions.get(channel)

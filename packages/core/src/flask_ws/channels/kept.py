@@ -290,6 +290,26 @@ class KeptSubscribers(Subscribers):
             else:
                 self._put(Item(position, excluded, message=own.message))
 
+    def follow(
+        self, message: SharedMessage, position: Position, excluded: Collection[AnyConnection]
+    ) -> None:
+        """Pass on a message that no other can come before; :meth:`send_waiting` must follow.
+
+        :param message: the message, which has its position.
+        :param position: its position.
+        :param excluded: who does not get it.
+        """
+        sequence, joins = self._sequence, self._joins
+        with self._owning:
+            place = sequence.place
+            if place is not None and place.epoch != position.epoch:
+                self._waiting.append(Gap(is_anew=True))
+            sequence.place, sequence.is_sure = position, True
+            if joins.pending:
+                self._put(Item(position, excluded, message=message))
+            else:
+                self._waiting.append((message, excluded))
+
     # What waits to be sent
 
     def send(self, message: SharedMessage, excluded: Collection[AnyConnection] = ()) -> None:

@@ -75,7 +75,10 @@ def open_channels(
     broker.on_interruption = interrupted
     broker.on_change = functools.partial(changed, healer)
     broker.start(receive)
-    if not isinstance(broker, MemoryBroker):
+    if isinstance(broker, MemoryBroker):
+        # No other app has it.
+        prefix = ""
+    else:
         _brokers.add(broker)
     origin = os.urandom(ORIGIN_SIZE)
     make = functools.partial(_make_subscribers, broker, prefix, origin, find_retention, healer)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
 import os
 import threading
 import time
@@ -14,6 +17,9 @@ from .brokers import Broker, Deliver
 from .history import History, Position, Retention
 
 __all__ = ["MemoryBroker"]
+
+#: Makes a position; each publication needs one, and this takes half the time.
+new_position = tuple.__new__
 
 #: Seconds after its last use for which the position of an empty channel is known, and the most
 #: such channels. A client that comes back later is told of a gap.
@@ -31,15 +37,17 @@ class Log:
     :param epoch: its epoch.
     """
 
-    __slots__ = ("epoch", "messages", "offset", "published", "used")
+    __slots__ = ("epoch", "is_filled", "messages", "offset", "used")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.offset = 0
         #: When each was published, its offset, and its payload.
         self.messages: deque[tuple[float, int, bytes]] = deque()
-        #: When something was last published, and when it was last used, by the monotonic clock.
-        self.published = self.used = 0.0
+        #: Whether it waits for its messages to be too old.
+        self.is_filled = False
+        #: When it was last used, by the monotonic clock.
+        self.used = 0.0
 
 
 class MemoryBroker(Broker):
@@ -50,14 +58,20 @@ class MemoryBroker(Broker):
     def __init__(self) -> None:
         super().__init__()
         self._closed = False
-        # A signal's handler may publish while its thread holds it.
-        self._lock = threading.RLock()
+        #: Held by who calls :meth:`keep`, until the message has its place among what is passed on:
+        #: so that is in the order of positions. A signal's handler may publish while its thread
+        #: holds it.
+        self.keeping = threading.RLock()
         # In the order of their last use.
         self._logs: OrderedDict[str, Log] = OrderedDict()
-        # Those with messages, by the seconds for which they keep them, in the order of their last
-        # publication.
-        self._filled: dict[float, OrderedDict[Log, None]] = {}
+        # Those with messages, by the seconds for which they keep them: heaps, in which each is
+        # where its oldest message was when it was last looked at. And when to look again.
+        self._filled: dict[float, list[tuple[float, int, Log]]] = {}
+        self._due = math.inf
+        self._numbers = itertools.count()
         self._size = self._counted = 0
+        #: Whether :meth:`count` is to be called.
+        self.is_due = False
         self._process = os.getpid()
 
     # Bound here: at interpreter shutdown the module's globals may be gone.
@@ -93,22 +107,39 @@ class MemoryBroker(Broker):
         :return: its position.
         :raises BrokerError: the broker is closed.
         """
-        with self._lock:
-            log = self._open(channel)
-            log.offset += 1
-            position = Position(log.epoch, log.offset)
-            log.published = log.used
-            log.messages.append((log.used, log.offset, payload))
-            self._size += len(payload) + OVERHEAD
-            filled = self._filled.setdefault(retention.seconds, OrderedDict())
-            filled[log] = None
-            filled.move_to_end(log)
-            while len(log.messages) > retention.messages:
-                self._drop(log)
-            self._drop_until(log, log.used - retention.seconds)
-            self._trim(log.used)
+        with self.keeping:
+            position = self.keep(channel, payload, retention)
+        self.count()
         self._deliver(channel, payload, position)
         return position
+
+    def keep(self, channel: str, payload: bytes, retention: Retention) -> Position:
+        """Keep a message; :attr:`keeping` is held, and :meth:`count` follows if it is due.
+
+        :param channel: the channel.
+        :param payload: the message.
+        :param retention: how much is kept.
+        :return: its position.
+        :raises BrokerError: the broker is closed.
+        """
+        log = self._logs.get(channel) or self._open(channel)
+        now = log.used = time.monotonic()
+        messages = log.messages
+        log.offset = offset = log.offset + 1
+        messages.append((now, offset, payload))
+        self._size += len(payload) + OVERHEAD
+        if not log.is_filled:
+            log.is_filled = True
+            heap = self._filled.setdefault(retention.seconds, [])
+            heapq.heappush(heap, (now, next(self._numbers), log))
+            self._due = min(self._due, now + retention.seconds)
+        if len(messages) > retention.messages:
+            # The setting is the same each time: never more than one.
+            self._size -= len(messages.popleft()[2]) + OVERHEAD
+        self.is_due = now >= self._due or not -STEP < self._size - self._counted < STEP
+        if self.is_due:
+            self._trim(now)
+        return new_position(Position, (log.epoch, offset))
 
     def read_history(
         self, channel: str, retention: Retention, since: Position | None = None
@@ -120,34 +151,48 @@ class MemoryBroker(Broker):
         :param since: what came before it is left out.
         :raises BrokerError: the broker is closed.
         """
-        with self._lock:
+        with self.keeping:
             log = self._open(channel)
             self._drop_until(log, log.used - retention.seconds)
             self._trim(log.used)
             position = Position(log.epoch, log.offset)
-            if since is None:
-                return History(position, [])
-            after = since.offset if since.epoch == log.epoch else 0
-            missed = [(offset, payload) for _, offset, payload in log.messages if offset > after]
-            return History(position, missed)
+            missed = []
+            if since is not None:
+                after = since.offset if since.epoch == log.epoch else 0
+                missed = [
+                    (number, payload) for _, number, payload in log.messages if number > after
+                ]
+        self.count()
+        return History(position, missed)
 
     def close(self) -> None:
         """Drop all that is kept."""
-        with self._lock:
+        with self.keeping:
             self._closed = True
             self._logs.clear()
             self._filled.clear()
             self._size = 0
-            self._count()
+        self.count()
+
+    def count(self) -> None:
+        """Have the budget know what is kept, in steps. That may end connections."""
+        with self.keeping:
+            self.is_due = False
+            change = self._size - self._counted
+            if -STEP < change < STEP and self._size:
+                return
+            self._counted = self._size
+        if change:
+            budget.change(None, change)
 
     def _open(self, channel: str) -> Log:
-        if self._closed:
-            raise BrokerError("The broker is closed.")
         log = self._logs.get(channel)
-        if log is None:
-            log = self._logs[channel] = Log(os.urandom(8).hex())
-        else:
+        if log is not None:
             self._logs.move_to_end(channel)
+        elif self._closed:
+            raise BrokerError("The broker is closed.")
+        else:
+            log = self._logs[channel] = Log(os.urandom(8).hex())
         log.used = time.monotonic()
         return log
 
@@ -162,35 +207,40 @@ class MemoryBroker(Broker):
     def _trim(self, now: float) -> None:
         """Drop what is too old where nothing is published, and what is too much, the oldest first.
 
-        So every message is dropped in its time, or as long after it, at a call for any channel.
+        So every message is dropped in its time, or soon after it, at a call for any channel.
         """
-        for seconds, filled in list(self._filled.items()):
-            while filled and (log := next(iter(filled))).published <= now - seconds:
-                self._drop_until(log, now)
-                del filled[log]
-            if not filled:
+        self._due = math.inf
+        for seconds, heap in list(self._filled.items()):
+            while heap and heap[0][0] <= now - seconds:
+                self._drop_until(heap[0][2], now - seconds)
+                self._look_again(heap)
+            if heap:
+                # Not each time that one message is too old, where many are published.
+                self._due = min(self._due, max(heap[0][0] + seconds, now + seconds / 16))
+            else:
                 del self._filled[seconds]
         limit = budget.limit
         while limit is not None and self._size > limit * SHARE:
-            filled = min(self._filled.values(), key=lambda filled: next(iter(filled)).published)
-            log = next(iter(filled))
-            if log.messages:
+            heap = min(self._filled.values())
+            began, _, log = heap[0]
+            if log.messages and log.messages[0][0] == began:
                 self._drop(log)
-            else:
-                del filled[log]
-                self._filled = {key: logs for key, logs in self._filled.items() if logs}
+            self._look_again(heap)
+            if not heap:
+                self._filled = {key: heap for key, heap in self._filled.items() if heap}
         while self._logs:
             channel, log = next(iter(self._logs.items()))
             if log.used > now - IDLE_SECONDS and len(self._logs) <= MAX_CHANNELS:
                 break
             self._drop_until(log, now)
             del self._logs[channel]
-        self._count()
 
-    def _count(self) -> None:
-        """Have the budget know, in steps."""
-        change = self._size - self._counted
-        if abs(change) >= STEP or not self._size:
-            self._counted = self._size
-            if change:
-                budget.change(None, change)
+    @staticmethod
+    def _look_again(heap: list[tuple[float, int, Log]]) -> None:
+        """Put the first of those with messages where its oldest message is now."""
+        _, number, log = heap[0]
+        if log.messages:
+            heapq.heapreplace(heap, (log.messages[0][0], number, log))
+        else:
+            log.is_filled = False
+            heapq.heappop(heap)
