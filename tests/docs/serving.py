@@ -117,7 +117,8 @@ def write_certificate(folder: Path) -> None:
 
 
 def replace_port(text: str, port: int) -> str:
-    """The text with our own port, and on the loopback interface alone."""
+    """The text with our own port, on the loopback interface alone, and two processes, not more."""
+    text = re.sub(r"(--workers|--processes) \d+", r"\1 2", text)
     text = re.sub(r'\("", (5000|8000)\)', '("127.0.0.1", 5000)', text)
     text = re.sub(r"(-b|--http-socket) :(5000|8000)\b", r"\1 127.0.0.1:5000", text)
     text = re.sub(r"--port=(5000|8000)\b", "--listen=127.0.0.1:5000", text)

@@ -15,7 +15,7 @@ import tomli
 
 from flask_ws import hookimpl
 from flask_ws.plugin.manager import plugins
-from flask_ws.testing import BrokerSuite, brokers
+from flask_ws.testing import BrokerSuite, broker_process, brokers
 from flask_ws.testing.suite.process import find_port, wait_until
 
 from .markdown import ROOT, read_blocks
@@ -174,7 +174,9 @@ FAULTS = {
 def test_a_fault_is_found(
     hub: ModuleType, port: int, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(brokers, "PATIENCE", 4.0)
+    # What a fault prevents is awaited in vain.
+    monkeypatch.setattr(broker_process, "PATIENCE", 2.0)
+    monkeypatch.setattr(brokers, "SOON", 3.0)
     plugin = ModuleType("faulty")
     plugin.flask_ws_open_broker = make_hook(hub, fault)  # type: ignore[attr-defined]
     opened: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 import sys
 import types
@@ -31,7 +32,10 @@ def echo(ws):
 """
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
-SCRIPTS = [block for block in BLOCKS if block.is_script]
+#: Where several pages have the same, the first.
+SCRIPTS = {block.code: block for block in reversed(BLOCKS) if block.is_script}
+#: The option of a server that says where it listens, unless that is a Unix socket.
+ADDRESS = re.compile(r" (-b|--port|--listen)[ =](\S*:)?\d+")
 CODE = {
     page: blocks
     for page in PAGES
@@ -46,13 +50,14 @@ CODE = {
 }
 #: The others go on with the app of the quickstart.
 INTRODUCTIONS = [page for page in CODE if page.name in {"README.md", "index.md", "quickstart.md"}]
-COMMANDS = [
-    pytest.param(command, id=f"{name(page)}: {command}")
-    for page in PAGES
+#: Where several pages have the same but for the address, which is ours in any case, the first.
+COMMANDS = {
+    ADDRESS.sub("", command): f"{name(page)}: {command}"
+    for page in reversed(PAGES)
     if page not in PROJECTS
-    for command in read_start_commands(page)
+    for command in reversed(read_start_commands(page))
     if "examples/" not in command
-]
+}
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def test_there_is_code_to_test() -> None:
     assert len(CODE) >= 6
     assert len(INTRODUCTIONS) >= 4
     assert len(SCRIPTS) >= 9
-    assert len(COMMANDS) >= 15
+    assert len(COMMANDS) >= 20
 
 
 @pytest.mark.parametrize("page", CODE, ids=name)
@@ -131,7 +136,7 @@ def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
         Flask("another").errorhandler(426)(str)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS, ids=COMMANDS.values())
 def test_the_command_serves_websockets(command: str, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with serve(command, folder=tmp_path) as served:
@@ -141,7 +146,7 @@ def test_the_command_serves_websockets(command: str, tmp_path: Path) -> None:
             assert client.recv(timeout=5) == command
 
 
-@pytest.mark.parametrize("block", SCRIPTS, ids=str)
+@pytest.mark.parametrize("block", SCRIPTS.values(), ids=str)
 def test_the_script_serves_websockets(block: Block, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     script = block.caption or "serve.py"
