@@ -1,8 +1,4 @@
-"""Progress: a job tells how far it is, to every page that shows it.
-
-With Celery the job is a task that does the same in a worker; the worker is another process, so that
-``SOCK_BROKER_URL`` has to name a broker, and what ``states`` keeps belongs into a database.
-"""
+"""Progress: a job tells how far it is, to every page that shows it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.contrib.testing.worker import start_worker
 from examples.cookbook import (
+    celery_progress,
     live_dashboard,
     login,
     notifications,
@@ -25,7 +27,7 @@ from flask_ws.testing import HandshakeRefused, connect
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "examples/cookbook").glob("*.py"))
 MODULES = [
-    *(live_dashboard, login, notifications, private_messages),
+    *(celery_progress, live_dashboard, login, notifications, private_messages),
     *(progress, rooms, streaming, upload),
 ]
 
@@ -107,6 +109,21 @@ def test_the_progress_of_a_job_is_shown_until_its_end(monkeypatch: pytest.Monkey
                 pass
     with pytest.raises(HandshakeRefused, match="404"), connect(progress.app, "/jobs/none"):
         pass
+
+
+def test_a_task_of_celery_publishes_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a worker of Celery's, on a thread of this process: nothing goes through Redis."""
+    module = celery_progress
+    monkeypatch.setattr(module, "STEPS", 4)
+    monkeypatch.setitem(module.app.config, "SOCK_BROKER_URL", "memory://")
+    module.celery.conf.update(broker_url="memory://", result_backend="cache+memory://")
+    url = module.app.test_client().post("/tasks").get_json()["url"]
+    with connect(module.app, url) as ws:
+        assert ws.receive_json() == {"percent": 0}
+        with start_worker(module.celery, pool="solo", perform_ping_check=False):
+            assert [ws.receive_json()["percent"] for _ in range(4)] == [25, 50, 75, 100]
+    with connect(module.app, url) as late:
+        assert late.receive_json() == {"percent": 100}
 
 
 def test_an_answer_is_streamed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
