@@ -1,4 +1,4 @@
-"""One Chromium for all tests, and the examples on one server after the other."""
+"""One browser for all tests, and the examples on one server after the other."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
-from tests.support.browsers import chromium
+from selenium.webdriver.remote.webdriver import WebDriver
+from tests.support.browsers import open_browser
 from tests.support.server import wait_until
 
 from flask_ws.testing.suite.log import find_tracebacks
@@ -121,15 +121,14 @@ def site(
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    folder = tmp_path_factory.mktemp("chromium")
-    # What the protocol of its developer tools tells, handshakes among it.
-    with chromium(folder, "--window-size=900,700", log="performance") as browser:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    with open_browser(tmp_path_factory.mktemp("browser")) as browser:
+        browser.set_window_size(900, 700)
         yield browser
 
 
 @pytest.fixture
-def open_tab(browser: webdriver.Chrome, site: Site) -> Iterator[OpenTab]:
+def open_tab(browser: WebDriver, site: Site) -> Iterator[OpenTab]:
     """Open a page of the site in a tab of its own, which is closed in the end."""
     first = browser.current_window_handle
     tabs: list[Tab] = []

@@ -13,6 +13,12 @@ from tests.support.server import wait_until
 
 SECONDS = 20.0
 
+#: Firefox runs a script beside the page, where what the page declares by let and const is not seen.
+IN_PAGE = """
+const [script, ...rest] = arguments;
+return window.eval(`(function () {${script}})`).apply(null, rest);
+"""
+
 
 class Tab:
     """A page that is open in a tab."""
@@ -64,11 +70,11 @@ class Tab:
         wait_until(holds, timeout=SECONDS, what=what, every=0.03)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        return self.page.execute_script(script, *arguments)
+        return self.page.execute_script(IN_PAGE, script, *arguments)
 
     def await_script(self, script: str, *arguments: Any) -> Any:
         """Run a script that calls its last argument with a result."""
-        return self.page.execute_async_script(script, *arguments)
+        return self.page.execute_async_script(IN_PAGE, script, *arguments)
 
     def reload(self) -> None:
         self.page.refresh()

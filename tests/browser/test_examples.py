@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selenium.webdriver import ActionChains, Chrome
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
+from tests.support.browsers import set_size
 from tests.support.server import wait_until
 
 from .tabs import OpenTab, Tab
@@ -15,7 +17,7 @@ from .tabs import OpenTab, Tab
 def test_echo(open_tab: OpenTab) -> None:
     tab = open_tab("echo")
     tab.await_state("open")
-    tab.write("text", Keys.END, " <i>Anybody?</i>\n")
+    tab.write("text", Keys.END, " <i>Anybody?</i>", Keys.ENTER)
     tab.await_text("log", "Hello! <i>Anybody?</i>")
 
 
@@ -38,7 +40,7 @@ def test_files_are_uploaded_one_after_the_other(open_tab: OpenTab, tmp_path: Pat
 
 def log_in(tab: Tab) -> None:
     tab.page.find_element(By.NAME, "name").send_keys("ada")
-    tab.page.find_element(By.NAME, "password").send_keys("engine\n")
+    tab.page.find_element(By.NAME, "password").send_keys("engine", Keys.ENTER)
     tab.await_state("open")
 
 
@@ -74,7 +76,7 @@ def test_what_is_said_in_a_room_stays_there(open_tab: OpenTab) -> None:
     tab = open_tab("chat")
     tab.page.find_element(By.LINK_TEXT, "tea").click()
     tab.await_state("open")
-    tab.write("text", "Milk?\n")
+    tab.write("text", "Milk?", Keys.ENTER)
     tab.await_text("messages", "Milk?")
     tab.page.find_element(By.LINK_TEXT, "python").click()
     tab.await_state("open")
@@ -125,25 +127,23 @@ def test_the_chat_counts_the_seconds_until_it_tries_again(open_tab: OpenTab) -> 
     assert tab.await_script(COUNT_DOWN) == [*expected, "Connecting\u2026", "Connected"]
 
 
-def test_the_terminal_has_the_size_of_its_page(open_tab: OpenTab, browser: Chrome) -> None:
+def test_the_terminal_has_the_size_of_its_page(open_tab: OpenTab, browser: WebDriver) -> None:
     """On a phone, too, and when it is turned."""
-    override = "Emulation.setDeviceMetricsOverride"
-    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     tab = open_tab("terminal")
-    browser.execute_cdp_cmd(override, phone)
+    set_size(browser, 390, 844)
     try:
         tab.reload()
         tab.await_state("open")
         upright = tab.run("return size")
-        assert 38 <= upright["columns"] <= 55
+        assert 38 <= upright["columns"] <= 60
         assert 30 <= upright["rows"] <= 50
-        browser.execute_cdp_cmd(override, {**phone, "width": 844, "height": 390})
+        set_size(browser, 844, 390)
         wait_until(lambda: tab.run("return size.columns") > upright["columns"], timeout=10)
         size = tab.run("return size")
         tab.write("keys", "stty size", Keys.ENTER)
         tab.await_text("screen", f"{size['rows']} {size['columns']}")
     finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        set_size(browser, 900, 700)
 
 
 INK = """
@@ -152,7 +152,7 @@ return data.some((value) => value > 0);
 """
 
 
-def test_what_one_draws_on_the_board_the_other_sees(open_tab: OpenTab, browser: Chrome) -> None:
+def test_what_one_draws_on_the_board_the_other_sees(open_tab: OpenTab, browser: WebDriver) -> None:
     """And so does a page that is opened later."""
     ada, grace = open_tab("board"), open_tab("board")
     ada.await_text("people", "2 people")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from .conftest import Site
 from .tabs import OpenTab
@@ -29,6 +30,6 @@ def test_pages_are_told_of_a_stop_and_come_back(open_tab: OpenTab, site: Site) -
     site.start()
     for tab in (chat, dashboard):
         tab.await_state("open")
-    chat.write("text", "back again\n")
+    chat.write("text", "back again", Keys.ENTER)
     chat.await_text("messages", "back again")
     dashboard.await_text("cpu", "%")
