@@ -61,6 +61,9 @@ nitpick_ignore_regex = [
 # Quotes become typographic, but no dashes: "--threads" is what one types.
 smartquotes_action = "qe"
 
+# The theme's own underlines names in the dark.
+pygments_dark_style = "github-dark"
+
 html_theme = "furo"
 html_title = f"flask-ws {version}"
 html_logo = "_static/logo.svg"
