@@ -52,7 +52,7 @@ CODE = {
 INTRODUCTIONS = [page for page in CODE if page.name in {"README.md", "index.md", "quickstart.md"}]
 #: Where several pages have the same but for the address, which is ours in any case, the first.
 COMMANDS = {
-    ADDRESS.sub("", command): f"{name(page)}: {command}"
+    ADDRESS.sub("", command): pytest.param(command, id=f"{name(page)}: {command}")
     for page in reversed(PAGES)
     if page not in PROJECTS
     for command in reversed(read_start_commands(page))
@@ -136,7 +136,7 @@ def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
         Flask("another").errorhandler(426)(str)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=COMMANDS.values())
+@pytest.mark.parametrize("command", COMMANDS.values())
 def test_the_command_serves_websockets(command: str, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with serve(command, folder=tmp_path) as served:

@@ -16,10 +16,10 @@ from flask_ws.plugin.brokers import Broker
 from flask_ws.plugin.manager import plugins
 
 from .broker_history import HistoryTests
-from .broker_process import END, NAMES, PAYLOADS, Process, at_once, wait_until
+from .broker_process import END, NAMES, PATIENCE, PAYLOADS, Process, at_once, wait_until
 from .proxy import Proxy
 
-__all__ = ["BrokerSuite", "Process"]
+__all__ = ["PATIENCE", "BrokerSuite", "Process"]
 
 #: Seconds within which an unreachable broker raises.
 SOON = 5.0
