@@ -377,7 +377,7 @@ def test_a_bad_name_costs_the_listener_that_name_only(
     process.await_payload(b"payload")
     assert wish.is_set()
     (record,) = caplog.records
-    assert "Nobody can listen to '\\ud800'" in record.getMessage()
+    assert "Redis cannot subscribe to '\\ud800'" in record.getMessage()
 
 
 def test_a_user_of_an_access_list_may_have_some_channels_only(

@@ -211,7 +211,7 @@ def test_a_slow_reader_is_seen_to_when_all_have_been_sent_it(watch: Watch) -> No
     slow.overflow = lambda: last.got.append("seen to")  # type: ignore[method-assign]
     subscribers.send(SharedMessage(TEXT, b"a"))
     assert last.got == ["a", "seen to"]
-    assert watch.lines == ["a connection did not take a publication."]
+    assert watch.lines == ["a connection: a publication could not be delivered."]
 
 
 def test_a_slow_reader_is_handled_in_its_own_thread() -> None:

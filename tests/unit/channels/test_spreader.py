@@ -125,4 +125,4 @@ def test_one_that_fails_takes_nothing_from_the_others(caplog: pytest.LogCaptureF
     Spreader(concurrency).add(make_round(Failing(), other), 10)
     concurrency.spawned[0]()
     assert len(other.flushed) == 1
-    assert "outbox did not take a publication" in caplog.text
+    assert "outbox: a publication could not be delivered" in caplog.text

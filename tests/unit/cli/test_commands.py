@@ -650,7 +650,7 @@ def test_a_refusal_is_shown_with_its_text(
     ("status", "hint"),
     [
         (404, "The command 'flask ws routes' lists the WebSocket routes of an app."),
-        (200, "this URL is no WebSocket, or a proxy on the way does not pass the headers"),
+        (200, "this URL is not a WebSocket, or a proxy on the way does not pass the headers"),
     ],
 )
 def test_a_refusal_that_does_not_say_why_is_explained(

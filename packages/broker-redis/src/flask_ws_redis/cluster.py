@@ -217,7 +217,7 @@ class ClusterBroker(Broker):
         attempt = health.check()
         # With a timeout: redis-py may log, and a log handler may publish.
         if not self._connecting.acquire(timeout=TURN_SECONDS):
-            raise BrokerError(f"{health.name}: others are connecting.")
+            raise BrokerError(f"{health.name}: other threads are trying to connect.")
         error: Exception | None = None
         try:
             client = self._client
@@ -356,7 +356,7 @@ class ClusterBroker(Broker):
             except Exception as error:
                 if not isinstance(error, (BrokerError, *ERRORS)):
                     # Nothing may end this thread: nobody else places channels.
-                    logger.exception("Placing channels in the cluster failed; it begins anew.")
+                    logger.exception("Subscribing to channels failed; it is tried again.")
                 is_outdated = True
                 self._give_up(changed, error)
             else:

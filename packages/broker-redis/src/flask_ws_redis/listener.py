@@ -91,7 +91,7 @@ class Listener(BrokerListener):
                 name = channel.encode()
             except UnicodeEncodeError as error:
                 # The caller got an exception; here it must not affect the other channels.
-                logger.error("Nobody can listen to %r: %s.", channel, error.reason)
+                logger.error("Redis cannot subscribe to %r: %s.", channel, error.reason)
                 if wish is not None:
                     wish.set()
                 continue

@@ -161,7 +161,7 @@ class HomeThread:
                 try:
                     self._waiting[0]()
                 except Exception:
-                    logger.exception("An error in what another thread asked for")
+                    logger.exception("A call for another thread failed.")
                 finally:
                     # Removed only now: until it has ended, run() must not call a later one.
                     self._waiting.popleft()

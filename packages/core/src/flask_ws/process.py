@@ -77,7 +77,7 @@ def _start_anew() -> None:
             try:
                 function()
             except Exception:
-                logger.exception("A forked process could not begin anew with %r.", function)
+                logger.exception("Resetting %r in a forked process failed.", function)
 
 
 if hasattr(os, "register_at_fork"):

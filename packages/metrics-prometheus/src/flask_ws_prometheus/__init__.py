@@ -74,7 +74,7 @@ class WebSocketMetrics:
             "buffered": gauge("buffered_bytes", "Bytes held for clients"),
             "subscribers": gauge("subscribers", "Connections subscribed to a channel"),
             "connected": gauge(
-                "broker_connected", "Whether the broker is not away", mode="livemin"
+                "broker_connected", "Whether the broker is connected", mode="livemin"
             ),
         }
         self._counters = {
@@ -82,9 +82,13 @@ class WebSocketMetrics:
             "refused": counter("refused_handshakes", "Handshakes refused", "endpoint", "status"),
             "messages": counter("messages", "Messages", "endpoint", "direction"),
             "bytes": counter("io_bytes", "Bytes received and sent", "endpoint", "direction"),
-            "slow_readers": counter("slow_readers", "Closed: the client reads slowly", "endpoint"),
+            "slow_readers": counter(
+                "slow_readers", "Connections closed because the client read too slowly", "endpoint"
+            ),
             "unanswered_pings": counter("unanswered_pings", "Lost: no pong", "endpoint"),
-            "busy_seconds": counter("callback_seconds", "In methods of event views", "endpoint"),
+            "busy_seconds": counter(
+                "callback_seconds", "Seconds spent in methods of event views", "endpoint"
+            ),
             "publications": counter("publications", "Messages published"),
             "deliveries": counter("deliveries", "Messages sent to subscribers"),
             "dropped": counter("dropped", "Messages not sent to subscribers that read slowly"),

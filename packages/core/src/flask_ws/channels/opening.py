@@ -129,7 +129,7 @@ def close_brokers() -> None:
         try:
             broker.close()
         except Exception:
-            logger.exception("The broker did not end well.")
+            logger.exception("Closing the broker failed.")
 
 
 # Registered before the monitor's exit function, so called after it: on_close() may publish.

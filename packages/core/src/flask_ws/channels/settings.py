@@ -56,7 +56,9 @@ def read_broker(config: Mapping[str, Any]) -> tuple[str, str]:
     try:
         prefix.encode()
     except UnicodeEncodeError as error:
-        raise ConfigurationError(f"{PREFIX_KEY} has no UTF-8: {error.reason}.") from None
+        raise ConfigurationError(
+            f"{PREFIX_KEY} cannot be encoded in UTF-8: {error.reason}."
+        ) from None
     return url, prefix
 
 
@@ -135,7 +137,7 @@ def check_name(channel: object) -> None:
             size = len(channel.encode())
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"A channel's name must be text that UTF-8 can say: {error.reason}."
+                f"A channel's name must be text that can be encoded in UTF-8: {error.reason}."
             ) from None
     if size > MAX_NAME_SIZE:
         raise ValueError(

@@ -51,7 +51,7 @@ class Round:
                 connection.sender.flush()
             except Exception:
                 # A failure of one connection must not affect the others.
-                logger.exception("%s did not take a publication.", connection.label)
+                logger.exception("%s: a publication could not be delivered.", connection.label)
 
 
 class Spreader:

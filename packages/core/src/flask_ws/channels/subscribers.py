@@ -115,7 +115,7 @@ class Group:
 
 
 def _report(connection: AnyConnection, error: Exception) -> None:
-    logger.error("%s did not take a publication.", connection.label, exc_info=error)
+    logger.error("%s: a publication could not be delivered.", connection.label, exc_info=error)
 
 
 def send_alone(

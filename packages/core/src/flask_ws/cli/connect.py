@@ -69,7 +69,7 @@ DEVELOPMENT_SERVER = "ws://127.0.0.1:5000"
     "--ping",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
-    help="Send a ping this often, and give up a server that has not answered by the next.",
+    help="Seconds between pings; a server that has not answered by the next is given up.",
 )
 @click.option(
     "--timeout",
@@ -77,7 +77,7 @@ DEVELOPMENT_SERVER = "ws://127.0.0.1:5000"
     type=click.FloatRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
-    help="The time that the handshake may take.",
+    help="Seconds that the handshake may take.",
 )
 @click.option(
     "--wait",
@@ -85,7 +85,7 @@ DEVELOPMENT_SERVER = "ws://127.0.0.1:5000"
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="The time to go on receiving at the end of the input.",
+    help="Seconds to go on receiving after the end of the input.",
 )
 @click.option(
     "--max-size",

@@ -50,8 +50,8 @@ SHOWN_TEXT = 1000
 #: What to do about a refusal that does not say why.
 HINTS = {
     200: (
-        "An ordinary response to an ordinary request: this URL is no WebSocket, or a proxy on the "
-        "way does not pass the headers Upgrade and Connection on."
+        "The server answered as to an ordinary request: this URL is not a WebSocket, or a proxy on "
+        "the way does not pass the headers Upgrade and Connection on."
     ),
     404: "The command 'flask ws routes' lists the WebSocket routes of an app.",
 }

@@ -40,26 +40,28 @@ PERCENTILES = (50, 90, 99, 99.9)
     type=click.FloatRange(min=0, min_open=True),
     default=200.0,
     show_default=True,
-    help="Connections to open in a second.",
+    help="Connections to open per second.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Messages that each sends in a second; 0 for none.",
+    help="Messages per second that each connection sends; 0 for none.",
 )
 @click.option(
     "--duration",
     type=click.FloatRange(0, 3600, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds, once all are open.",
+    help="Seconds to send for, once all are open.",
 )
 @click.option("--message", default="Hello!", show_default=True, help="The message, as text.")
 @header_option(help="Send a header with each handshake. Can be given several times.")
 @insecure_option
-@click.option("--yes-remote", is_flag=True, help="Allow a server on another machine. Yours!")
+@click.option(
+    "--yes-remote", is_flag=True, help="Allow a server on another machine, which must be yours."
+)
 def load_test(
     url: SplitResult,
     clients: int,
@@ -79,7 +81,9 @@ def load_test(
     connection was lost.
     """
     if not url.scheme:
-        raise click.BadParameter("a load test takes the whole URL, as ws://127.0.0.1:8000/path.")
+        raise click.BadParameter(
+            "a load test needs the whole URL, such as ws://127.0.0.1:8000/path."
+        )
     if not yes_remote:
         _check_local(url.hostname or "")
     limit = descriptor_limit()
@@ -151,6 +155,6 @@ def _summarise(test: Load) -> None:
     late = test.lateness.percentile(99)
     if late > MOST_LATE:
         click.echo(
-            f"Of these, up to {late * 1e3:.0f} ms (p99) are the sender's: this machine is busy, or "
-            "that is more than it can send."
+            f"Of that, up to {late * 1e3:.0f} ms (p99) is the sender's own delay: this machine is "
+            "busy, or cannot send as much."
         )

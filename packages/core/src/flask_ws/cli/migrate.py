@@ -68,7 +68,7 @@ class Finding:
 
 @click.command("migrate")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option("--write", is_flag=True, help="Change what can be changed without a thought.")
+@click.option("--write", is_flag=True, help="Make the changes that need no decision.")
 @click.pass_context
 def migrate(context: click.Context, path: Path, write: bool) -> None:
     """List what to change in an app of flask-sock's, in a file or a folder.
@@ -211,7 +211,7 @@ class _Finder(ast.NodeVisitor):
         if node.attr in RENAMED:
             name = RENAMED[node.attr]
             edit = Edit(line, end - len(node.attr), end, name)
-            self._add(node, f"{node.attr} is {name}", edit)
+            self._add(node, f"{name} in place of {node.attr}", edit)
         elif of_connection and node.attr in MISSING:
             self._add(node, f"{node.attr} is missing: {MISSING[node.attr]}")
 

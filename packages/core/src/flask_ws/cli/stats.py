@@ -40,7 +40,7 @@ COLUMNS = {
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Ask until so many of the server's processes have answered, and add up their numbers.",
+    help="How many processes the server has: ask until all have answered, and add it all up.",
 )
 @header_option(help="Send a header with each request. Can be given several times.")
 def show_stats(url: str, processes: int, headers: Headers) -> None:

@@ -72,7 +72,7 @@ def check_room(server_socket: ServerSocket, options: Options) -> None:
     """
     monitor = monitor_for(server_socket.concurrency)
     if drain.begun or (options.drain and monitor.asks(server_socket.is_stopping)):
-        raise Full("This process says goodbye to its clients (SOCK_DRAIN).")
+        raise Full("This process drains, and is about to stop (SOCK_DRAIN).")
     if len(monitor) >= options.max_connections:
         raise too_many_connections(options)
     limit = descriptor_limit()

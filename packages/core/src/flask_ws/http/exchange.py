@@ -114,7 +114,7 @@ class HandleExchange(Exchange):
             try:
                 self._on_new_fileno()
             except Exception:
-                logger.exception("A plugin could not tell its server of a new number.")
+                logger.exception("A plugin's on_new_fileno failed.")
 
 
 class WrapperExchange(Exchange):

@@ -85,7 +85,7 @@ class Flusher:
         try:
             return connection.flush(later=False)
         except Exception:
-            logger.exception("%s is given up after an error of flask-ws's.", connection.label)
+            logger.exception("%s: given up after an error in flask-ws.", connection.label)
             connection.lose("an error of the server's")
             return True
 

@@ -258,7 +258,7 @@ class Monitor:
                 try:
                     timer[1]()
                 except Exception:
-                    logger.exception("What was to be done at a time has failed.")
+                    logger.exception("A scheduled call failed.")
             else:
                 self._timers.append(timer)
         if self._leaving:
@@ -288,8 +288,8 @@ class Monitor:
         try:
             return function()
         except Exception:
-            logger.exception("%s is lost: the monitor could not see to it.", connection.label)
-            connection.lose("the monitor could not see to it")
+            logger.exception("%s: given up, because it could not be watched.", connection.label)
+            connection.lose("the connection could not be watched")
             return None
 
     def _check_those_due(self, now: float) -> None:
@@ -323,7 +323,7 @@ class Monitor:
             if is_stopping not in self._failed:
                 # Logged once; the monitor goes on without this server's answer.
                 self._failed.append(is_stopping)
-                logger.exception("A plugin could not tell whether its server stops.")
+                logger.exception("A plugin's is_stopping failed.")
             return False
 
     def _ask_servers(self) -> None:

@@ -328,7 +328,7 @@ class Reactor:
         except BaseException as error:
             # An error in one connection must not end the thread, which serves the others.
             if not isinstance(error, SystemExit):
-                logger.exception("%s is given up after an error.", conversation.label)
+                logger.exception("%s: given up after an error.", conversation.label)
             with contextlib.suppress(BaseException):
                 conversation.give_up()
             more = False
@@ -342,7 +342,7 @@ class Reactor:
         try:
             self._poller.unregister(fd)
         except Exception:
-            logger.exception("%s was not waited for.", conversation.label)
+            logger.exception("%s: waiting for it could not be ended.", conversation.label)
         self._end(fd)
 
     def _end(self, fd: int) -> None:
@@ -354,7 +354,7 @@ class Reactor:
         try:
             on_end()
         except Exception:
-            logger.exception("%s did not end well.", conversation.label)
+            logger.exception("%s: an error at its end.", conversation.label)
 
 
 _reactors: PerProcess[None, Reactor] = PerProcess()

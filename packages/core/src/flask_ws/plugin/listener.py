@@ -237,7 +237,7 @@ class BrokerListener:
                 except self.errors as error:
                     self._fail(error)
                 except Exception as error:
-                    logger.exception("Listening to %s failed; it begins anew.", self.health.name)
+                    logger.exception("Listening to %s failed; it is tried again.", self.health.name)
                     self._fail(error)
                 except BaseException as error:
                     # This thread ends; another one goes on listening.
