@@ -11,7 +11,7 @@ PAGE = DOCS / "performance.md"
 FOLDER = DOCS / "_static"
 
 WIDTH = 720
-LABELS = 280
+LABELS = 310
 #: Beside the longest bar, for its number.
 NUMBERS = 80
 TOP = 58
