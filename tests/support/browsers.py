@@ -13,6 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.firefox.service import Service as FirefoxService
 from selenium.webdriver.remote.client_config import ClientConfig
+from selenium.webdriver.remote.file_detector import UselessFileDetector
 from selenium.webdriver.remote.remote_connection import RemoteConnection
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.webkitgtk.service import Service as WebKitService
@@ -108,7 +109,9 @@ def webkit(folder: Path) -> Iterator[WebDriver]:
     service.start()
     try:
         connection = RemoteConnection(client_config=ClientConfig(service.service_url))
-        browser = webdriver.Remote(connection, options=options)
+        # Its driver is here, and reads files itself.
+        files = UselessFileDetector()
+        browser = webdriver.Remote(connection, options=options, file_detector=files)
         with ending(browser):
             yield browser
     finally:
