@@ -35,8 +35,15 @@ def open_browser(folder: Path) -> Iterator[WebDriver]:
 
     :param folder: for its profile.
     """
-    open_named = {"chromium": chromium, "firefox": firefox, "webkit": webkit}[NAME]
-    with open_named(folder) as browser:
+    if NAME == "firefox":
+        opened: contextlib.AbstractContextManager[WebDriver] = firefox(folder)
+    elif NAME == "webkit":
+        opened = webkit(folder)
+    elif NAME == "chromium":
+        opened = chromium(folder)
+    else:
+        pytest.fail(f"FLASK_WS_BROWSER is {NAME!r}, not chromium, firefox or webkit", pytrace=False)
+    with opened as browser:
         yield browser
 
 
