@@ -490,7 +490,7 @@ def test_a_connection_that_fails_costs_the_others_nothing(
     assert other.peer.read_opcode(PONG)
     assert other.peer.read_opcode(PING)
     assert failing.connection.close_code == 1006
-    assert caplog.text.count("the failing one is lost") == 1
+    assert caplog.text.count("the failing one: given up") == 1
 
 
 def test_the_monitor_gives_up_a_dead_peer(connect: Connect, monitor: Monitor) -> None:
