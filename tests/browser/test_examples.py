@@ -130,14 +130,14 @@ def test_the_chat_counts_the_seconds_until_it_tries_again(open_tab: OpenTab) -> 
 def test_the_terminal_has_the_size_of_its_page(open_tab: OpenTab, browser: WebDriver) -> None:
     """On a phone, too, and when it is turned."""
     tab = open_tab("terminal")
-    set_size(browser, 390, 844)
+    set_size(browser, 390, 844, phone=True)
     try:
         tab.reload()
         tab.await_state("open")
         upright = tab.run("return size")
         assert 38 <= upright["columns"] <= 60
         assert 30 <= upright["rows"] <= 50
-        set_size(browser, 844, 390)
+        set_size(browser, 844, 390, phone=True)
         wait_until(lambda: tab.run("return size.columns") > upright["columns"], timeout=10)
         size = tab.run("return size")
         tab.write("keys", "stty size", Keys.ENTER)

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium.webdriver.chrome.webdriver import WebDriver
-from tests.support.browsers import chromium
+from selenium.webdriver.remote.webdriver import WebDriver
+from tests.support.browsers import open_browser
 
 from .markdown import ROOT
 
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    with chromium(tmp_path_factory.mktemp("chromium"), log="browser") as browser:
+    with open_browser(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
 
 

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.remote.webdriver import WebDriver
+from tests.support.browsers import set_size
 
 from .markdown import ROOT
 
@@ -38,13 +39,9 @@ def test_no_page_scrolls_sideways(documentation: Path, browser: WebDriver) -> No
     for source in SOURCES:
         browser.get((documentation / f"{source.stem}.html").as_uri())
         for width in WIDTHS:
-            browser.execute_cdp_cmd(
-                "Emulation.setDeviceMetricsOverride",
-                {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
-            )
+            set_size(browser, width, 900)
             if over := browser.execute_script(OVERFLOW):
                 wide.append(f"{source.stem} at {width}: {over} px")
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert wide == []
 
 

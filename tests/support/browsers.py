@@ -47,24 +47,25 @@ def open_browser(folder: Path) -> Iterator[WebDriver]:
         yield browser
 
 
-def set_size(browser: WebDriver, width: int, height: int) -> None:
-    """Give the page a size in pixels. But for Chromium, the window has it, and a smallest one."""
+def set_size(browser: WebDriver, width: int, height: int, *, phone: bool = False) -> None:
+    """Give the page a size in pixels; in other browsers than Chromium the window, not a small one.
+
+    :param phone: whether Chromium is to do as it does on a phone.
+    """
     if isinstance(browser, webdriver.Chrome):
-        # Of the tab in front; "mobile" is as on a phone, held upright or not.
-        mobile = min(width, height) < 500
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
+        # Of the tab in front.
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     else:
         browser.set_window_size(width, height)
 
 
 @contextlib.contextmanager
-def chromium(profile: Path, *arguments: str, log: str = "browser") -> Iterator[webdriver.Chrome]:
+def chromium(profile: Path, *arguments: str) -> Iterator[webdriver.Chrome]:
     """Start Chromium, and end it; a test skips where it is missing.
 
     :param profile: the folder of its profile.
     :param arguments: further arguments.
-    :param log: which of its logs is kept, whole.
     """
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("Chromium and its driver are not installed")
@@ -83,7 +84,6 @@ def chromium(profile: Path, *arguments: str, log: str = "browser") -> Iterator[w
         *arguments,
     ):
         options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {log: "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(DRIVER))
     with ending(browser):
         yield browser
