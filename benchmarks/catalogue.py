@@ -49,7 +49,7 @@ class Load:
     columns: tuple[tuple[str, str, str], ...] = ()
     goals: tuple[Goal, ...] = ()
     value_format: str = ",.0f"
-    #: Whether others at work on the machine would change the result.
+    #: Whether to repeat what others at work on the machine have disturbed.
     timed: bool = True
 
 
@@ -100,6 +100,17 @@ LOADS: dict[str, Load] = {
             Goal("flask-ws/uvloop", 2, "uvicorn"),
             Goal("flask-ws/uvloop", 0.75, "picows"),
         ),
+    ),
+    "neighbour": Load(
+        "50 connections echoing 32 bytes, beside a process that computes on the same core",
+        "neighbour",
+        "messages/s",
+        (VIEW, ASYNC, UVLOOP, Row("uvicorn"), Row("picows")),
+        quick=SHORT,
+        columns=TIMES,
+        goals=(Goal("flask-ws/async", 1, "uvicorn", metric="p99", at_most=True, text="p99"),),
+        # The neighbour is one of the others that would have it repeated.
+        timed=False,
     ),
     "large": Load(
         "4 connections echoing 1 MiB, binary",
@@ -340,6 +351,10 @@ LOADS: dict[str, Load] = {
             Goal("flask-ws/views", 3, metric="p99_ratio", at_most=True, text="x a lone one's p99"),
             Goal("flask-ws/views", 0.02, metric="server_cpu", at_most=True, text="of a core, idle"),
             Goal("flask-ws/async", 10, at_most=True, text="KiB a connection"),
+            # But for one that a server's pool of threads may start meanwhile.
+            Goal(
+                "flask-ws/async", 0.001, metric="threads", at_most=True, text="threads a connection"
+            ),
             Goal("flask-ws/async", 2, metric="p99_ratio", at_most=True, text="x a lone one's p99"),
             Goal(
                 "flask-ws/views",

@@ -82,7 +82,7 @@ def _goal_cells(name: str, goal: Goal, found: dict[str, dict[str, Measured]]) ->
     if other is not None:
         value /= other.median(goal.metric)
         peer = CONTENDERS[other.row.contender]
-        wanted = f"{bound} {goal.factor:g} x {peer.name} ({peer.server})"
+        wanted = f"{bound} {goal.factor:g} x {peer.name} ({peer.server}) {goal.text}".strip()
     else:
         wanted = f"{bound} {goal.factor:g} {goal.text}"
     held = value <= goal.factor if goal.at_most else value >= goal.factor

@@ -3,6 +3,7 @@
 python -m benchmarks            everything: about half an hour
 python -m benchmarks --quick    one short round of each: some minutes
 python -m benchmarks --only small large --contenders flask-ws flask-sock/gunicorn
+python -m benchmarks --goals flask-ws/async flask-ws/uvloop
 """
 
 from __future__ import annotations
@@ -41,6 +42,20 @@ def chosen_rows(load: Load, words: list[str]) -> list[Row]:
     return [row for row in load.rows if not words or any(row.key.startswith(w) for w in words)]
 
 
+def rows_of_goals(words: list[str]) -> dict[str, list[Row]]:
+    """The rows, by their loads, that the goals of some contenders speak of."""
+    found: dict[str, set[str]] = {}
+    for name, load in LOADS.items():
+        for goal in load.goals:
+            if any(goal.row.startswith(word) for word in words):
+                found.setdefault(name, set()).add(goal.row)
+                if goal.to:
+                    found.setdefault(goal.to_load or name, set()).add(goal.to)
+    return {
+        name: [row for row in LOADS[name].rows if row.key in keys] for name, keys in found.items()
+    }
+
+
 def dump(path: Path, found: dict[str, list[Measured]]) -> None:
     plain = {
         name: [
@@ -61,6 +76,9 @@ def main() -> int:
     parser.add_argument(
         "--contenders", nargs="+", metavar="NAME", default=[], help="those that start so only"
     )
+    parser.add_argument(
+        "--goals", nargs="+", metavar="NAME", help="what the goals of those need, and no more"
+    )
     parser.add_argument("--python", default=sys.executable, help="interpreter of the servers")
     options = parser.parse_args()
     place = Place.choose(options.cores, options.urgent)
@@ -68,9 +86,13 @@ def main() -> int:
     intro = heading_of_rounds(options.python, place, rounds)
 
     found: dict[str, list[Measured]] = {}
-    for name in options.only:
+    chosen = {name: chosen_rows(LOADS[name], options.contenders) for name in options.only}
+    if options.goals:
+        chosen = {
+            name: rows for name, rows in rows_of_goals(options.goals).items() if name in chosen
+        }
+    for name, rows in chosen.items():
         load = LOADS[name]
-        rows = chosen_rows(load, options.contenders)
         found[name] = run_load(
             name,
             load,
