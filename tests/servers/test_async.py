@@ -1,7 +1,11 @@
-"""Async handlers pass the suite that blocking ones pass: the same subjects, on the same routes."""
+"""Async handlers pass the suite that blocking ones pass: the same subjects, on the same routes.
+
+So do event views with async methods.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
@@ -12,6 +16,7 @@ from flask_ws.testing.suite.busy import Busy
 from flask_ws.testing.suite.channels import Channels
 from flask_ws.testing.suite.closing import Closing
 from flask_ws.testing.suite.errors import Errors
+from flask_ws.testing.suite.event_views import EventViews
 from flask_ws.testing.suite.faults import Faults
 from flask_ws.testing.suite.keepalive import Keepalive
 from flask_ws.testing.suite.leaks import Leaks
@@ -23,12 +28,32 @@ from flask_ws.testing.suite.threads import Threads
 
 from .ours import OurServers
 
+#: Have every subject on every setup: it takes half an hour.
+EVERYWHERE = os.environ.get("FLASK_WS_EVERYWHERE") == "1"
+
+#: One for each way in which a connection comes to the loop, whose thread it has, and how it stops.
+ELSEWHERE = (
+    "werkzeug-tls",
+    "gunicorn-gevent",
+    "gevent-tls",
+    "eventlet",
+    "eventlet-unpatched",
+    "uwsgi",
+)
+
 
 def with_async(setups: Iterable[OurSetup], *, main: bool) -> tuple[OurSetup, ...]:
     """Have async functions for the handlers of these setups."""
     return tuple(
         replace(setup, name=f"{setup.name}-async", handlers="async", main=main) for setup in setups
     )
+
+
+UWSGI = {
+    "test_stopping_server_says_goodbye_to_handlers_in_its_workers[uwsgi-async]": (
+        "it does not end Python in a process that is busy"
+    )
+}
 
 
 class TestAsyncHandlers(
@@ -42,28 +67,19 @@ class TestAsyncHandlers(
     Busy,
     Threads,
     Faults,
+    EventViews,
     Channels,
     Leaks,
     Stopping,
 ):
-    """Every subject that a handler has a part in, where handlers leave their worker."""
+    """Every subject that a handler or a view has a part in, where they leave their worker."""
 
-    setups = with_async([GTHREAD], main=True)
+    leaves_out: ClassVar[Mapping[str, str]] = UWSGI if EVERYWHERE else {}
+    setups = with_async(SETUPS if EVERYWHERE else [GTHREAD], main=True)
 
 
 class TestAsyncHandlersElsewhere(OurServers, Messages, Closing, Stopping):
     """What depends on the server: its socket, its threads or greenlets, and how it stops."""
 
-    leaves_out: ClassVar[Mapping[str, str]] = {
-        "test_stopping_server_says_goodbye_to_handlers_in_its_workers[uwsgi-async]": (
-            "it does not end Python in a process that is busy"
-        )
-    }
-    setups = with_async(
-        (
-            setup
-            for setup in SETUPS
-            if (setup.main or not setup.capabilities.patched) and setup != GTHREAD
-        ),
-        main=False,
-    )
+    leaves_out: ClassVar[Mapping[str, str]] = UWSGI
+    setups = with_async((setup for setup in SETUPS if setup.name in ELSEWHERE), main=False)

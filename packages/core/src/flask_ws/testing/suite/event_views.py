@@ -12,7 +12,7 @@ from .base import Launch, Subject, tracebacks
 from .messages import connect_websockets
 from .process import Server, wait_until
 from .raw import BINARY, PING, PONG, TEXT, End, Peer, encode_frame, encode_message
-from .setups import on_main, on_one_process, on_reactor
+from .setups import on_blocking, on_main, on_one_process, on_queued_sends, on_reactor
 
 #: Seconds for delays of a loaded machine.
 SLACK = 2.0
@@ -31,11 +31,13 @@ def await_idle_threads(server: Server) -> list[str]:
 
     Threads that answered handshakes wait a second for more work.
     """
+    kept = ["flask_ws.Monitor", "flask_ws.Reactor", "flask_ws.Reactor"]
+    if server.setup.handlers == "async":
+        kept = ["flask_ws.Monitor", "flask_ws.Watchdog", "flask_ws.asyncio"]
 
     def look() -> list[str] | None:
         names: list[str] = json.loads(server.get("/process").body)["threads"]
         own = sorted(name.split("-")[0] for name in names if "flask_ws" in name)
-        kept = ["flask_ws.Monitor", "flask_ws.Reactor", "flask_ws.Reactor"]
         return names if own == kept else None
 
     return wait_until(look, what="the threads of handshakes to end", every=0.1)
@@ -85,6 +87,7 @@ class EventViews(Subject):
 
     @on_main
     @on_reactor
+    @on_blocking
     def test_methods_never_overlap_on_many_threads(self, launch: Launch, peers: list[Peer]) -> None:
         server = launch(environ={"LIVE_CONFIG": '{"SOCK_WORKERS": 8}'})
         peers += [server.connect("/events/order") for _ in range(20)]
@@ -252,6 +255,7 @@ class EventViews(Subject):
             assert frame.payload == b"hello"
             peer.close()
 
+    @on_queued_sends
     def test_reader_that_does_not_read_is_1013_and_logged(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/stall", tag=tag, receive_buffer=4096) as peer:
@@ -261,6 +265,7 @@ class EventViews(Subject):
             assert ended(server, tag) == 1013
             server.log.find(r"/events/stall.*SOCK_MAX_OUTBOX", since=beginning)
 
+    @on_queued_sends
     def test_reader_that_reads_late_finds_1013(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/stall", tag=tag, receive_buffer=4096) as peer:
@@ -272,6 +277,7 @@ class EventViews(Subject):
 
     @on_main
     @on_one_process
+    @on_queued_sends
     def test_stalled_reader_is_no_business_of_others(
         self, server: Server, peers: list[Peer]
     ) -> None:

@@ -147,6 +147,9 @@ on_pipelining = Need(
 on_blocking = Need(
     lambda setup: setup.handlers == "blocking", "is about the threads of blocking handlers"
 )
+on_queued_sends = Need(
+    lambda setup: setup.handlers == "blocking", "is about a send() that never waits"
+)
 on_few_workers = Need(
     lambda setup: setup.capabilities.few_workers, "needs handlers that leave their worker"
 )

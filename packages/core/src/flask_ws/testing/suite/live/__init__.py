@@ -8,7 +8,7 @@ from typing import Any
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 # Importing them registers their routes.
-from . import channels, contract, events, handlers, http  # noqa: F401
+from . import async_events, channels, contract, events, handlers, http  # noqa: F401
 from .base import app, primitives, record, route
 
 __all__ = ["app", "primitives", "record", "route"]

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import flask
 from flask import Flask, abort, g, request, session
@@ -54,6 +54,7 @@ logger.addHandler(logging.StreamHandler())
 logger.handlers[0].setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
 
 Handler = Callable[..., Any]
+T = TypeVar("T")
 
 
 def start_thread(target: Callable[[], object]) -> None:
@@ -74,6 +75,9 @@ primitives = Primitives()
 #: What interrupts a call after some seconds, on servers that have greenlets: ``gevent:Timeout``.
 Timeout: Any = pkgutil.resolve_name(os.environ.get("LIVE_TIMEOUT", "contextlib:nullcontext"))
 
+#: By the tag of a connection: how often the methods of its event view were torn down.
+teardowns: dict[str, int] = {}
+
 #: Tags of busy handlers that may continue.
 released: set[str] = set()
 
@@ -89,10 +93,16 @@ def write_record(event: str, tag: str, **facts: Any) -> None:
     os.write(2, f"LIVE {line}\n".encode())
 
 
-#: Async functions by the names of the handlers for which they stand in.
+#: Async functions and async event views, by the names of what they stand in for.
 async_handlers: dict[str, Handler] = {}
+async_views: dict[str, Any] = {}
 #: Whether they do.
 ASYNC = os.environ.get("LIVE_HANDLERS") == "async"
+
+
+def of_kind(view: type[T]) -> type[T]:
+    """Return the event view of this name of the kind that is under test."""
+    return async_views[view.__name__] if ASYNC else view
 
 
 def watched(handler: Handler) -> Handler:

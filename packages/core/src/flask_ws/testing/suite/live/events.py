@@ -11,10 +11,7 @@ from flask import g, request
 
 from flask_ws import ConnectionClosed, WebSocket, WebSocketView
 
-from .base import app, primitives, record, released, sock
-
-#: By the tag of the first one's connection: how often its callbacks were torn down.
-teardowns: dict[str, int] = {}
+from .base import app, of_kind, primitives, record, released, sock, teardowns
 
 
 @app.teardown_request
@@ -40,17 +37,20 @@ class Watched(WebSocketView):
 @sock.route("/events/pinged", endpoint="events-pinged", ping_interval=0.2, ping_timeout=0.4)
 @sock.route("/events/small", endpoint="events-small", max_message_size=1000)
 @sock.route("/events/kept", endpoint="events-kept", detach=False)
+@of_kind
 class Echo(Watched):
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         ws.send(message)
 
 
 @sock.route("/events/empty", endpoint="events-empty")
+@of_kind
 class Empty(WebSocketView):
     """Overrides no method: the defaults do nothing."""
 
 
 @sock.route("/events/order", endpoint="events-order")
+@of_kind
 class Order(Watched):
     """Expects 0, 1, 2 ... and at "done" sends what went wrong."""
 
@@ -76,6 +76,7 @@ class Order(Watched):
 
 
 @sock.route("/events/context/<room>", endpoint="events-context")
+@of_kind
 class Context(Watched):
     """Sends what a method sees of its request, and how often it was torn down."""
 
@@ -104,6 +105,7 @@ class Context(Watched):
 
 
 @sock.route("/events/raise/<method>", endpoint="events-raise")
+@of_kind
 class Failing(Watched):
     """Raises in one of its methods."""
 
@@ -125,6 +127,7 @@ class Failing(Watched):
 
 
 @sock.route("/events/close/<int:code>", endpoint="events-close", close_timeout=0.2)
+@of_kind
 class Closing(Watched):
     def on_open(self, ws: WebSocket, code: int) -> None:
         super().on_open(ws)
@@ -135,6 +138,7 @@ class Closing(Watched):
 
 
 @sock.route("/events/receive", endpoint="events-receive")
+@of_kind
 class Receiving(Watched):
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         try:
@@ -144,6 +148,7 @@ class Receiving(Watched):
 
 
 @sock.route("/events/block", endpoint="events-block", ping_interval=0.2, ping_timeout=0.5)
+@of_kind
 class Blocking(Watched):
     """At "block", blocks until released; otherwise echoes."""
 
@@ -158,6 +163,7 @@ class Blocking(Watched):
 
 
 @sock.route("/events/stall", endpoint="events-stall", max_outbox=300_000, close_timeout=0.5)
+@of_kind
 class Stalling(Watched):
     """Sends to a peer that does not read, until the connection is closed."""
 
@@ -172,6 +178,7 @@ class Stalling(Watched):
 
 # More than the buffers of a unix socket hold.
 @sock.route("/events/fan/<int:senders>/<int:messages>", endpoint="events-fan", max_outbox=4_000_000)
+@of_kind
 class Fan(Watched):
     """At "go", sends from many threads at once; echoes meanwhile."""
 
@@ -198,6 +205,7 @@ rooms: dict[str, list[WebSocket]] = {}
 
 
 @sock.route("/events/room/<name>", endpoint="events-room", max_outbox=300_000, close_timeout=0.3)
+@of_kind
 class Room(Watched):
     """Broadcasts each message to all members; for a number, that many bytes."""
 
