@@ -48,7 +48,7 @@ def loop() -> Iterator[AsyncioLoop]:
     async def begin() -> None:
         """Its thread is there when there is something to run."""
 
-    loop.start(begin, contextvars.copy_context())
+    loop.start(begin, contextvars.copy_context(), "begin")
     yield loop
     loop.end()
 
@@ -82,7 +82,7 @@ class Ends:
         )
         self.connection.begin(head, early)
         self.released = concurrent.futures.Future[None]()
-        self.connection.when_released = lambda _: self.released.set_result(None)
+        self.connection.owner = self
         self.run(self._take())
 
     async def _take(self) -> None:
@@ -92,6 +92,11 @@ class Ends:
         else:
             self.sock.setblocking(False)
             await self.loop.loop.connect_accepted_socket(lambda: self.connection, self.sock)
+
+    def on_closed(self) -> None: ...
+
+    def on_released(self, connection: AsyncConnection) -> None:
+        self.released.set_result(None)
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Begin with something on the loop, and return when it waits."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import socket
 import uuid
 import weakref
@@ -11,7 +12,7 @@ import pytest
 from flask import json
 from tests.support.raw import Peer
 
-from flask_ws import ConnectionClosed, WebSocket
+from flask_ws import AsyncWebSocket, ConnectionClosed, WebSocket
 from flask_ws.channels.channels import Channels
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
@@ -35,8 +36,7 @@ def ends() -> Iterator[tuple[WebSocket, Peer]]:
         connection,
         environ={"PATH_INFO": "/feed"},
         subprotocol="a",
-        dumps=json.dumps,
-        loads=json.loads,
+        provider=json,
         channels=Channels({}),
     )
     with flask.Flask("app").app_context():
@@ -179,3 +179,18 @@ def test_a_handler_may_keep_attributes_on_it(ends: Pair) -> None:
 
 def test_a_weak_reference_to_it_can_be_kept(ends: Pair) -> None:
     assert weakref.ref(ends[0])() is ends[0]
+
+
+def parameters(function: Any) -> list[tuple[str, Any]]:
+    found = inspect.signature(function).parameters.values()
+    return [(each.name, each.default) for each in found]
+
+
+def test_async_websocket_has_the_names_and_arguments_of_the_other() -> None:
+    names = {name for name in dir(WebSocket) if not name.startswith("_")}
+    # The loop is of no use to others.
+    assert {name for name in dir(AsyncWebSocket) if not name.startswith("_")} == names | {"loop"}
+    for name in names:
+        method = getattr(WebSocket, name)
+        if inspect.isfunction(method):
+            assert parameters(getattr(AsyncWebSocket, name)) == parameters(method), name

@@ -10,7 +10,7 @@ import types
 import weakref
 from typing import Any
 
-__all__ = ["Whereabouts"]
+__all__ = ["Whereabouts", "line_of"]
 
 #: Folders of files that are not the app's.
 FOREIGN = tuple(
@@ -47,8 +47,7 @@ class Whereabouts:
         frame = frame or innermost
         if frame is None:
             return "an unknown line"
-        code = frame.f_code
-        return f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
+        return describe(frame)
 
     def _find_frame(self) -> types.FrameType | None:
         greenlet: Any = None if self._greenlet is None else self._greenlet()
@@ -56,6 +55,23 @@ class Whereabouts:
             frame: types.FrameType = greenlet.gr_frame
             return frame
         return sys._current_frames().get(self._thread)
+
+
+def line_of(coroutine: Any) -> str:
+    """Describe the line of the app on which a coroutine waits, as ``app.py:12 in feed``."""
+    found: types.FrameType | None = None
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None and (found is None or is_own(frame)):
+            found = frame
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    return "an unknown line" if found is None else describe(found)
+
+
+def describe(frame: types.FrameType) -> str:
+    """Describe the line on which a frame stands."""
+    code = frame.f_code
+    return f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
 
 
 def is_own(frame: types.FrameType) -> bool:

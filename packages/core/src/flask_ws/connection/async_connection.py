@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
 from typing import TypeAlias
 
 from ..concurrency import Concurrency, HomeThread
@@ -49,7 +48,7 @@ class AsyncConnection(AsyncReceiving):
     #: Whether a thread reads just now, which may not have counted yet what has arrived.
     is_reading = False
 
-    __slots__ = ("__weakref__", "_early", "_head", "_heard", "at_work", "busy", "when_released")
+    __slots__ = ("__weakref__", "_early", "_head", "_heard", "at_work", "busy")
 
     def __init__(
         self,
@@ -82,8 +81,6 @@ class AsyncConnection(AsyncReceiving):
         self.at_work = 0.0
         #: Seconds for which methods of an event view have run, and waited.
         self.busy = 0.0
-        #: Called when the socket is closed.
-        self.when_released: Callable[[AsyncConnection], object] | None = None
 
     @property
     def sender(self) -> AsyncConnection:
@@ -134,8 +131,8 @@ class AsyncConnection(AsyncReceiving):
         self._count()
         self._set_deadline(None)
         self._end_now()
-        if self.when_released is not None:
-            self.when_released(self)
+        if self.owner is not None:
+            self.owner.on_released(self)
 
     # Closing
 

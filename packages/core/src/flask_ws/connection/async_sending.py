@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
+from typing import Any
 from typing import Protocol as Interface
 
 from ..budget import STEP, budget
@@ -25,7 +26,7 @@ from .receiver import TURNS
 from .state import ABNORMAL_CLOSURE
 from .writer import keep
 
-__all__ = ["AsyncSending", "Stream", "wake"]
+__all__ = ["AsyncSending", "Owner", "Stream", "wake"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -46,6 +47,16 @@ class Stream(Interface):
     def close(self) -> None: ...  # noqa: D102
 
     def abort(self) -> None: ...  # noqa: D102
+
+
+class Owner(Interface):
+    """What is told of the end of a connection: one object, where functions would be two."""
+
+    def on_closed(self) -> None:
+        """Note that the connection is closed."""
+
+    def on_released(self, connection: Any) -> None:
+        """Note that its socket is closed."""
 
 
 class AsyncSending(asyncio.Protocol):
@@ -82,8 +93,8 @@ class AsyncSending(asyncio.Protocol):
         "home",
         "label",
         "messages_sent",
+        "owner",
         "released",
-        "when_closed",
     )
 
     def __init__(
@@ -134,8 +145,8 @@ class AsyncSending(asyncio.Protocol):
         self.released = False
         #: Messages so far.
         self.messages_sent = 0
-        #: Called when the connection is closed.
-        self.when_closed: Callable[[], object] | None = None
+        #: What is told of its end.
+        self.owner: Owner | None = None
 
     @property
     def connected(self) -> bool:
@@ -396,8 +407,8 @@ class AsyncSending(asyncio.Protocol):
         for waiting in (self._ending, self._draining):
             wake(waiting)
         self._ending = self._draining = None
-        if self.when_closed is not None:
-            self.when_closed()
+        if self.owner is not None:
+            self.owner.on_closed()
 
     def _set_deadline(self, function: Callable[[], object] | None) -> None:
         """Call a function after ``close_timeout`` seconds, in place of the one before."""

@@ -5,18 +5,40 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, overload
+from typing import Protocol as Interface
 
 from ..exceptions import ConnectionClosed
 from ..protocol.control import CLOSE_CODES
 from ..protocol.frames import BytesLike
 from .connection import Connection
 
-__all__ = ["NORMAL_CLOSURE", "Endpoint", "check_close", "connection_of", "read_json", "write_json"]
+__all__ = [
+    "NORMAL_CLOSURE",
+    "Endpoint",
+    "JSONProvider",
+    "check_close",
+    "connection_of",
+    "read_json",
+    "write_json",
+]
 
 NORMAL_CLOSURE = 1000
 
 #: The part of a message that is not JSON which an exception shows.
 SHOWN_LENGTH = 80
+
+
+class JSONProvider(Interface):
+    """What reads and writes JSON: the app's provider, or the module :mod:`json`."""
+
+    # Not functions: two of a provider's, for each connection, would take 128 bytes.
+    @property
+    def dumps(self) -> Callable[..., str]:
+        """Write JSON."""
+
+    @property
+    def loads(self) -> Callable[..., Any]:
+        """Read JSON."""
 
 
 class Endpoint:
@@ -25,22 +47,19 @@ class Endpoint:
     ``for message in ws`` receives messages until the connection is closed.
 
     :param connection: the connection.
-    :param dumps: writes JSON.
-    :param loads: reads JSON.
+    :param provider: reads and writes JSON.
     """
 
-    __slots__ = ("__weakref__", "_connection", "_dumps", "_loads")
+    __slots__ = ("__weakref__", "_connection", "_provider")
 
     def __init__(
         self,
         connection: Connection,
         *,
-        dumps: Callable[..., str] = json.dumps,
-        loads: Callable[[str | bytes], Any] = json.loads,
+        provider: JSONProvider = json,
     ) -> None:
         self._connection = connection
-        self._dumps = dumps
-        self._loads = loads
+        self._provider = provider
 
     @property
     def connected(self) -> bool:
@@ -107,7 +126,7 @@ class Endpoint:
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
         :raises TypeError: the provider cannot write it.
         """
-        self.send(write_json(self._dumps, data, kwargs))
+        self.send(write_json(self._provider, data, kwargs))
 
     def receive_json(self, timeout: float | None = None) -> Any:
         """Receive the next message, and read it as JSON by the app's JSON provider.
@@ -118,7 +137,7 @@ class Endpoint:
         :raises ValueError: the message is not JSON, or nested too deeply.
         """
         message = self.receive(timeout)
-        return None if message is None else read_json(self._loads, message)
+        return None if message is None else read_json(self._provider, message)
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a ping (RFC 6455 section 5.5.2); any thread may.
@@ -149,13 +168,13 @@ class Endpoint:
         self._connection.close(code, reason)
 
 
-def write_json(dumps: Callable[..., str], data: Any, kwargs: dict[str, Any]) -> str:
+def write_json(provider: JSONProvider, data: Any, kwargs: dict[str, Any]) -> str:
     """Write a value as JSON.
 
     :raises TypeError: JSON has no such value, and the provider does not know how to write it.
     """
     try:
-        return dumps(data, **kwargs)
+        return provider.dumps(data, **kwargs)
     except TypeError as error:
         raise TypeError(
             f"{error}. Send dictionaries, lists, str, numbers, bool and None, or let the app's "
@@ -163,13 +182,13 @@ def write_json(dumps: Callable[..., str], data: Any, kwargs: dict[str, Any]) -> 
         ) from None
 
 
-def read_json(loads: Callable[[str | bytes], Any], message: str | bytes) -> Any:
+def read_json(provider: JSONProvider, message: str | bytes) -> Any:
     """Read a message as JSON.
 
     :raises ValueError: it is none, or is nested too deeply.
     """
     try:
-        return loads(message)
+        return provider.loads(message)
     except (ValueError, RecursionError) as error:
         # The latter for JSON that is nested too deeply.
         more = "..." if len(message) > SHOWN_LENGTH else ""

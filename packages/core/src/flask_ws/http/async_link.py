@@ -175,7 +175,7 @@ class AsyncLink(Link):
             finished=finished,
             home=None if finished is None else concurrency.home(),
         )
-        self._loop.start(run.run, context)
+        self._loop.start(run.run, context, self.connection.label.endpoint)
         self._owned = False
         if finished is not None:
             self._wait(run, finished)

@@ -18,7 +18,6 @@ from ..connection.async_connection import AsyncConnection
 from ..connection.endpoint import NORMAL_CLOSURE
 from ..connection.tls import TLSTransport
 from ..connection.tls_stream import TLSStream
-from ..exceptions import ConnectionClosed
 from ..loop.asyncio_loop import AsyncioLoop
 from ..loop.monitor import Monitor
 from ..loop.watchdog import watchdog_for
@@ -27,13 +26,16 @@ from ..views.advice import (
     check_result,
     explain_exception,
     explain_foreign_end,
+    is_closed,
     log_cancelled,
+    log_swallowed,
     name_of,
 )
 from ..views.async_conversation import AsyncConversation
 from ..views.async_websocket import AsyncWebSocket
 from ..views.context import Scope, tear_down
 from ..views.limiter import Limiter
+from ..whereabouts import line_of
 from .link import see_off
 from .upgrade import GOING_AWAY, INTERNAL_ERROR, Upgrade
 
@@ -41,6 +43,8 @@ __all__ = ["AsyncRun"]
 
 logger = logging.getLogger("flask_ws")
 
+#: The least seconds until what was cancelled is looked at again.
+LEAST = 0.5
 #: The variables of a URL that has none: one object for all connections.
 NO_VARIABLES: dict[str, Any] = {}
 
@@ -123,15 +127,14 @@ class AsyncRun:
         self._limiter = limiter
         self._finished, self._home = finished, home
         self._task: asyncio.Task[None] | None = None
-        # The timer that cancels a handler which goes on after the end of its connection, whether
-        # it has, and whether the handler has ended.
+        # The timer that cancels a handler which goes on after the end of its connection; when
+        # that had begun which it has cancelled, or 0; and whether the handler has ended.
         self._cancelling: asyncio.TimerHandle | None = None
-        self._stopped = False
+        self._stopped = 0.0
         self._returned = False
         #: What the handler has raised.
         self.error: BaseException | None = None
-        connection.when_closed = self._on_closed
-        connection.when_released = self._on_released
+        connection.owner = self
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Serve the connection until it has ended, and its handler too."""
@@ -152,17 +155,17 @@ class AsyncRun:
             finally:
                 connection.at_work = 0.0
             check_result(handler, result)
-        except ConnectionClosed as error:
-            self.error = error
-            # Also where the handler has opened a connection elsewhere and lost that one.
-            if connection.connected:
-                explain_foreign_end(handler)
-            await connection.close(NORMAL_CLOSURE, "")
         except Exception as error:
             self.error = error
-            self._report(error)
-            explain_exception(handler, error)
-            await connection.close(INTERNAL_ERROR, "")
+            if is_closed(error):
+                # Also where the handler has opened a connection elsewhere and lost that one.
+                if connection.connected:
+                    explain_foreign_end(handler)
+                await connection.close(NORMAL_CLOSURE, "")
+            else:
+                self._report(error)
+                explain_exception(handler, error)
+                await connection.close(INTERNAL_ERROR, "")
         except BaseException as error:
             self.error = error
             if isinstance(error, asyncio.CancelledError) and not self._is_cancelled():
@@ -251,26 +254,38 @@ class AsyncRun:
 
     def _is_cancelled(self) -> bool:
         """Whether flask-ws has cancelled what runs on the connection."""
-        return self._stopped or self._loop.is_ending
+        return self._stopped != 0 or self._loop.is_ending
 
-    def _on_closed(self) -> None:
-        options = self._options
-        if self._connection.at_work and options.cancel_on_close:
-            self._cancelling = self._loop.loop.call_later(options.close_timeout, self._stop)
+    def on_closed(self) -> None:
+        """Cancel what goes on for too long; called when the connection is closed."""
+        # Also where nothing runs just now: the handler may be about to begin, or on_close().
+        if self._options.cancel_on_close and not self._returned:
+            self._stop_after(self._options.close_timeout)
 
-    def _stop(self) -> None:
-        """Cancel a handler that goes on although its connection has ended."""
-        if self._connection.at_work and self._task is not None:
+    def _stop_after(self, seconds: float) -> None:
+        self._cancelling = self._loop.loop.call_later(seconds, self._stop, seconds)
+
+    def _stop(self, seconds: float) -> None:
+        """Cancel a handler, or a view's method, that goes on although its connection has ended."""
+        connection, task, began = self._connection, self._task, self._connection.at_work
+        if task is not None and began:
+            if began == self._stopped:
+                line = line_of(task.get_coro())
+                log_swallowed(self._target, connection.label, seconds, line)
+                return
             logger.debug(
                 "%s: %s goes on %s s after the end of its connection, and is cancelled.",
-                self._connection.label,
+                connection.label,
                 name_of(self._target),
-                self._options.close_timeout,
+                seconds,
             )
-            self._stopped = True
-            self._task.cancel()
+            self._stopped = began
+            task.cancel()
+        # It may catch that; and of a view, the next method may go on as well.
+        self._stop_after(max(self._options.close_timeout, LEAST))
 
-    def _on_released(self, connection: AsyncConnection) -> None:
+    def on_released(self, connection: AsyncConnection) -> None:
+        """End the subscriptions; called when the socket is closed."""
         self._channels.forget(connection)
         self._settle()
 

@@ -13,4 +13,5 @@
 - ``winsock``: waiting for more sockets than Windows' ``select`` takes.
 - ``asyncio_loop``: the loop of all async handlers, on a thread of its own.
 - ``watchdog``: says what holds that loop, while it does.
+- ``beside``: calls what may wait for a broker, on a thread, for who runs on a loop.
 """

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import selectors
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context, ContextVar
@@ -79,8 +80,7 @@ class AsyncioLoop:
         self.is_green = is_monkey_patched()
         self.loop = _make_loop(uvloop=uvloop)
         self.loop.set_exception_handler(_log_exception)
-        if not hasattr(asyncio.Task, "get_context"):
-            # Python < 3.12.
+        if task_class is Task:
             self.loop.set_task_factory(_make_task)  # type: ignore[arg-type]
         #: The loop's thread.
         self.home = LoopThread(self.loop)
@@ -106,21 +106,28 @@ class AsyncioLoop:
         """
         self._worker.start()
 
-    def start(self, function: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+    def start(
+        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str
+    ) -> None:
         """Run a coroutine function on the loop; any thread may ask for that.
 
         :param function: called on the loop.
-        :param context: the context that it runs in a copy of.
+        :param context: the context that it runs in, which is nobody else's.
+        :param name: the name of its task.
         :raises RuntimeError: the loop has ended, or the system has no thread left for it.
         """
         self._worker.start()
-        self.loop.call_soon_threadsafe(self._start, function, context=context)
+        self.loop.call_soon_threadsafe(self._start, function, context, name, context=context)
 
-    def _start(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = self.loop.create_task(function())
+    def _start(
+        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str
+    ) -> None:
+        # One context for all: each idle connection would keep the copies that are made of it.
+        own = {"context": context} if sys.version_info >= (3, 11) else {}
+        task = task_class(function(), loop=self.loop, name=name, **own)
         # The loop itself holds on to no task.
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(self._forget, context=context)
 
     def _run(self) -> None:
         self.ident = threading.get_ident()
@@ -151,7 +158,7 @@ class AsyncioLoop:
                 ended.set()
 
         with contextlib.suppress(RuntimeError):
-            self.start(end, Context())
+            self.start(end, Context(), f"{NAME}.end")
             ended.wait(FAREWELL)
 
 
@@ -208,20 +215,34 @@ def _make_loop(*, uvloop: bool) -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop()
 
 
+class Task(asyncio.Task[Any]):
+    """A task that can be asked for its connection, before Python can ask for its context."""
+
+    # An attribute without a slot would need a dictionary.
+    __slots__ = ("label",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], **kwargs: Any) -> None:
+        super().__init__(coroutine, **kwargs)
+        #: The connection's name in logs; empty if it is nobody's.
+        context = kwargs.get("context")
+        self.label = current_label.get("") if context is None else context.get(current_label, "")
+
+
+#: What runs on the loop. Python < 3.12 does not tell a task's context.
+task_class: type[asyncio.Task[Any]] = asyncio.Task if sys.version_info >= (3, 12) else Task
+
+
 def _make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
 ) -> asyncio.Task[Any]:
-    """Make a task that can be asked for its connection, before Python can ask for its context."""
-    task = asyncio.Task(coroutine, loop=loop, **kwargs)
-    task.flask_ws_label = current_label.get("")  # type: ignore[attr-defined]
-    return task
+    return task_class(coroutine, loop=loop, **kwargs)
 
 
 def find_label(task: object) -> str:
     """Return the name of the connection that a task belongs to; empty if it is nobody's."""
     get_context = getattr(task, "get_context", None)
     if get_context is None:
-        return getattr(task, "flask_ws_label", "")
+        return getattr(task, "label", "")
     label: str = get_context().get(current_label, "")
     return label
 

@@ -128,7 +128,7 @@ class AsyncClientWebSocket:
         :raises ValueError: the message is not JSON, or nested too deeply.
         """
         message = await self.receive(timeout)
-        return None if message is None else read_json(self._ws._loads, message)
+        return None if message is None else read_json(self._ws._provider, message)
 
     async def send(self, data: str | BytesLike) -> None:
         """Send a message.

@@ -85,8 +85,7 @@ class ClientWebSocket(Endpoint):
             max_queue=16,
             label=Label("WebSocket client"),
         )
-        json = getattr(app, "json", flask.json)
-        super().__init__(connection, dumps=json.dumps, loads=json.loads)
+        super().__init__(connection, provider=getattr(app, "json", flask.json))
         #: The answer to the handshake, of status 101.
         self.response = response
         #: The subprotocol that was agreed on, or ``None``.

@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from ..channels.results import Published, Subscription
+from ..exceptions import ConnectionClosed
 from ..sparing import warn_sparingly
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ __all__ = [
     "harmless",
     "has_lost_decorator",
     "is_async",
+    "is_closed",
     "log_cancelled",
+    "log_swallowed",
     "name_of",
     "warn_of_handler",
     "warn_once",
@@ -270,6 +273,36 @@ def log_cancelled(function: Callable[..., object], label: str, error: BaseExcept
         label,
         name_of(function),
         exc_info=error,
+    )
+
+
+def is_closed(error: BaseException) -> bool:
+    """Tell whether an exception is ``ConnectionClosed``, or a group of nothing else.
+
+    Tasks of a ``TaskGroup`` that send and receive all learn of the end, and raise as one.
+    """
+    # Not the class: Python 3.10 has none, and what anyio takes in its place is another.
+    inner = getattr(error, "exceptions", None)
+    if isinstance(inner, tuple) and inner:
+        return all(map(is_closed, inner))
+    return isinstance(error, ConnectionClosed)
+
+
+def log_swallowed(function: Callable[..., object], label: str, seconds: float, where: str) -> None:
+    """Log that a coroutine goes on although it was cancelled.
+
+    :param label: the name of the connection in logs.
+    :param seconds: how long ago it was cancelled.
+    :param where: the line on which it waits.
+    """
+    warn_sparingly(
+        ("swallowed", name_of(function)),
+        "%s: %s was cancelled %g s ago, because its connection has ended, and still runs, at %s. "
+        "asyncio.CancelledError is to be raised again.",
+        label,
+        name_of(function),
+        seconds,
+        where,
     )
 
 

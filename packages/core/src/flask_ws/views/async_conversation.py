@@ -11,7 +11,7 @@ from typing import Any
 
 from ..connection.async_connection import AsyncConnection
 from ..exceptions import ConnectionClosed
-from .advice import check_result, explain_exception, log_cancelled
+from .advice import check_result, explain_exception, is_closed, log_cancelled
 from .async_websocket import AsyncWebSocket
 from .context import Scope
 from .limiter import Limiter, receive_limited
@@ -112,8 +112,6 @@ class AsyncConversation:
                 result = await result
             if result is not None:
                 check_result(method, result)
-        except ConnectionClosed as raised:
-            error = raised
         except asyncio.CancelledError as raised:
             error = raised
             if not self._is_cancelled():
@@ -123,8 +121,9 @@ class AsyncConversation:
                 raise
         except Exception as raised:
             error = raised
-            self._fail(raised)
-            explain_exception(method, raised)
+            if not is_closed(raised):
+                self._fail(raised)
+                explain_exception(method, raised)
         except BaseException as raised:
             # It asks for the end of the process, which is not the loop's to give.
             error = raised

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 from ..channels.channels import Channels
 from ..channels.results import Subscription
 from ..connection.async_connection import AnyConnection, AsyncConnection
-from ..connection.endpoint import NORMAL_CLOSURE, read_json, write_json
+from ..connection.endpoint import NORMAL_CLOSURE, JSONProvider, read_json, write_json
+from ..loop.beside import call_beside
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
 from .websocket import WebSocket, read_close
@@ -51,9 +52,8 @@ class AsyncWebSocket:
         "__weakref__",
         "_channels",
         "_connection",
-        "_dumps",
-        "_loads",
         "_max_subscriptions",
+        "_provider",
         "environ",
         "loop",
         "subprotocol",
@@ -66,8 +66,7 @@ class AsyncWebSocket:
         loop: asyncio.AbstractEventLoop,
         environ: WSGIEnvironment,
         subprotocol: str | None,
-        dumps: Callable[..., str],
-        loads: Callable[[str | bytes], Any],
+        provider: JSONProvider,
         channels: Channels,
         max_subscriptions: int,
     ) -> None:
@@ -78,8 +77,7 @@ class AsyncWebSocket:
         self.environ = environ
         #: The subprotocol that was agreed on, or ``None``.
         self.subprotocol = subprotocol
-        self._dumps = dumps
-        self._loads = loads
+        self._provider = provider
         self._channels = channels
         self._max_subscriptions = max_subscriptions
 
@@ -186,7 +184,7 @@ class AsyncWebSocket:
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
         :raises TypeError: the provider cannot write it.
         """
-        await self.send(write_json(self._dumps, data, kwargs))
+        await self.send(write_json(self._provider, data, kwargs))
 
     async def receive_json(self, timeout: float | None = None) -> Any:
         """Receive the next message, and read it as JSON by the app's JSON provider.
@@ -197,7 +195,7 @@ class AsyncWebSocket:
         :raises ValueError: the message is not JSON, or nested too deeply.
         """
         message = await self.receive(timeout)
-        return None if message is None else read_json(self._loads, message)
+        return None if message is None else read_json(self._provider, message)
 
     async def subscribe(
         self,
@@ -249,7 +247,7 @@ class AsyncWebSocket:
         """Call what may wait for the broker, on a thread."""
         if self._channels.is_local:
             return function(*args, **kwargs)
-        return await asyncio.to_thread(function, *args, **kwargs)
+        return await call_beside(function, *args, **kwargs)
 
     def _here(self, name: str, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """Let a coroutine run on the connection's loop, wherever it is awaited."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..channels.channels import Channels
 from ..channels.results import Subscription
 from ..connection.connection import Connection
-from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, check_close
+from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, JSONProvider, check_close
 from ..options import Options
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
@@ -34,8 +33,7 @@ class WebSocket(Endpoint):
     :param connection: the connection.
     :param environ: the WSGI environ of the request that opened the connection.
     :param subprotocol: the subprotocol that was agreed on, or ``None``.
-    :param dumps: writes JSON.
-    :param loads: reads JSON.
+    :param provider: reads and writes JSON.
     :param channels: the app's channels.
     :param max_subscriptions: how many of them it may be subscribed to.
     """
@@ -56,12 +54,11 @@ class WebSocket(Endpoint):
         *,
         environ: WSGIEnvironment,
         subprotocol: str | None,
-        dumps: Callable[..., str],
-        loads: Callable[[str | bytes], Any],
+        provider: JSONProvider,
         channels: Channels,
         max_subscriptions: int = Options.max_subscriptions,
     ) -> None:
-        super().__init__(connection, dumps=dumps, loads=loads)
+        super().__init__(connection, provider=provider)
         #: The WSGI environ of the request that opened the connection.
         self.environ = environ
         #: The subprotocol that was agreed on, or ``None``.
