@@ -129,6 +129,8 @@ async def use_async(ws: AsyncWebSocket, seconds: float | None) -> None:
     await ws.unsubscribe("news")
     await ws.close(4000, reason="enough")
     assert_type(sock.publish("news", "text", exclude=ws), Published)
+    assert_type(await sock.apublish("news", b"binary", exclude=ws), Published)
+    assert_type(await sock.apublish_json("news", {"any": 1}, indent=2), Published)
     assert_type(ws.connected, bool)
     assert_type(ws.close_code, int | None)
     assert_type(ws.subprotocol, str | None)

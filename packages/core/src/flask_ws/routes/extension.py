@@ -19,6 +19,7 @@ from ..connection.async_connection import AnyConnection
 from ..exceptions import ConfigurationError
 from ..http.handshake import is_upgrade
 from ..http.register import tallies_of
+from ..loop.beside import call_beside
 from ..loop.monitor import count_connections, drain_process, is_draining
 from ..loop.pool import thread_pool
 from ..options import NAMES, ROUTE_NAMES, check_route_options, unknown
@@ -204,13 +205,8 @@ class Sock:
         :raises ValueError: the channel's name is empty, longer than 255 bytes of UTF-8, or has a
             lone surrogate.
         """
-        if exclude is None:
-            excluded: Collection[AnyConnection] = ()
-        elif isinstance(exclude, (WebSocket, AsyncWebSocket)):
-            excluded = (connection_of(exclude),)
-        else:
-            excluded = {connection_of(ws) for ws in exclude}
-        return AppState.of(flask.current_app).channels.publish(channel, data, excluded)
+        channels = AppState.of(flask.current_app).channels
+        return channels.publish(channel, data, _connections_of(exclude))
 
     def publish_json(
         self,
@@ -229,6 +225,51 @@ class Sock:
         :return: as :meth:`publish`.
         """
         return self.publish(channel, flask.json.dumps(data, **kwargs), exclude=exclude)
+
+    async def apublish(
+        self,
+        channel: str,
+        data: str | BytesLike,
+        *,
+        exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None = None,
+    ) -> Published:
+        """Broadcast a message as :meth:`publish`, in a coroutine: other tasks run meanwhile.
+
+        For async handlers and event views, and for Flask's async views. A broker that does not
+        answer holds up no loop. When the task is cancelled, the message may still be published.
+
+        :param channel: the channel's name.
+        :param data: as for :meth:`publish`.
+        :param exclude: as for :meth:`publish`.
+        :return: as :meth:`publish`.
+        :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
+        :raises ValueError: the channel's name cannot be one.
+        """
+        channels, excluded = AppState.of(flask.current_app).channels, _connections_of(exclude)
+        if channels.is_local:
+            return channels.publish(channel, data, excluded)
+        if isinstance(data, (bytearray, memoryview)):
+            # Another task may change it later.
+            data = bytes(data)
+        return await call_beside(channels.publish, channel, data, excluded)
+
+    async def apublish_json(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None = None,
+        **kwargs: Any,
+    ) -> Published:
+        """Broadcast ``data`` as JSON, as :meth:`publish_json`, in a coroutine.
+
+        :param channel: the channel's name.
+        :param data: what the app's JSON provider can write (:attr:`flask.Flask.json`).
+        :param exclude: as for :meth:`publish`.
+        :param kwargs: passed on to the provider's ``dumps``.
+        :return: as :meth:`publish`.
+        """
+        return await self.apublish(channel, flask.json.dumps(data, **kwargs), exclude=exclude)
 
     def listen(self, channel: str, *, since: str | None = None) -> Listening:
         """Subscribe this program to a channel, from now on, until it is closed.
@@ -287,6 +328,16 @@ class Sock:
             routes=tallies_of(found).read(),
             **AppState.of(found).channels.stats(),
         )
+
+
+def _connections_of(
+    exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None,
+) -> Collection[AnyConnection]:
+    if exclude is None:
+        return ()
+    if isinstance(exclude, (WebSocket, AsyncWebSocket)):
+        return (connection_of(exclude),)
+    return {connection_of(ws) for ws in exclude}
 
 
 #: Those that have routes, and have not been given an app.
