@@ -43,7 +43,7 @@ def hostile_app(app: Flask, sock: Sock) -> Flask:
 
     @app.route("/elsewhere/<path:rest>", websocket=True)
     def send_away(rest: str) -> Response:
-        return redirect(f"https://user:secret@example.com/login/{QUOTED}?token=secret")
+        return redirect(f"https://user:secret@example.com/login/{QUOTED}?token=secret", 302)
 
     sock.route("/slash/<path:rest>/", endpoint="slash")(echo)
     return app

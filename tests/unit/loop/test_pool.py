@@ -8,10 +8,12 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
+from tests.support.memory import in_thread
 from tests.support.waiting import PATIENCE, until
 
-from flask_ws.loop import pool
+from flask_ws.loop import monitor, pool
 from flask_ws.loop.pool import ThreadPool
+from flask_ws.process import PerProcess
 
 
 @pytest.fixture
@@ -179,3 +181,57 @@ def test_a_child_has_none_of_its_parents_idle_threads(threads: ThreadPool) -> No
         pool.thread_pool().start(1, done.set)
         os._exit(0 if done.wait(PATIENCE) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+# The end of the process
+
+
+def test_at_the_end_idle_threads_end(threads: ThreadPool) -> None:
+    thread = run(threads)
+    until(lambda: threads._idle)
+    threads.close(PATIENCE)
+
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_at_the_end_no_thread_begins_to_idle(threads: ThreadPool) -> None:
+    threads.close(PATIENCE)
+    thread = run(threads)
+
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_the_end_waits_for_threads_that_are_about_to_end(threads: ThreadPool) -> None:
+    with busy(threads, 3):
+        closing = in_thread(threads.close, PATIENCE)
+        until(lambda: threads._closed)
+        assert not closing.done()
+
+    closing.result(PATIENCE)
+
+
+def test_the_end_does_not_wait_for_those_that_are_stuck(threads: ThreadPool) -> None:
+    with busy(threads, 3):
+        in_thread(threads.close, 6 * PATIENCE, 3).result(PATIENCE)
+
+
+def test_the_end_waits_for_a_while_only(threads: ThreadPool) -> None:
+    with busy(threads, 3):
+        in_thread(threads.close, 0.05).result(PATIENCE)
+
+
+def test_the_pool_is_closed_after_the_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand daemon threads can hang the end of a free-threaded Python."""
+    closed: list[tuple[float, int]] = []
+    monkeypatch.setattr(
+        ThreadPool, "close", lambda _pool, seconds, stuck: closed.append((seconds, stuck))
+    )
+    assert pool._end in monitor._ends
+    monkeypatch.setattr(monitor, "_ends", [pool._end])
+    monkeypatch.setattr(monitor, "_monitors", PerProcess())
+    pool.thread_pool()
+    monitor._say_goodbye()
+
+    assert closed == [(pool.FAREWELL, 0)]

@@ -522,7 +522,7 @@ def test_the_request_is_no_handshake(app: Flask, sock: Sock, log: Log, why: str)
 
 def test_a_handshake_is_posted(app: Flask, sock: Sock, log: Log) -> None:
     sock.route("/feed")(echo)
-    assert "405 METHOD NOT ALLOWED" in refused(app, "/feed", method="POST")
+    assert "405 method not allowed" in refused(app, "/feed", method="POST").lower()
     assert "refused: 405 The method is not allowed for the requested URL." in log.line()
 
 

@@ -22,26 +22,12 @@ class Busy(Subject):
 
     @on_main
     def test_ping_is_answered_while_the_handler_is_busy(self, server: Server) -> None:
-        tag = server.tag()
-        with server.connect("/busy", tag=tag) as peer:
-            started = time.monotonic()
-            peer.send_frame(PING, b"hello")
-            assert peer.read_opcode(PONG).payload == b"hello"
-            assert time.monotonic() - started < SOON
-            server.release(tag)
-            peer.close()
+        expect_pong(server, "/busy")
 
     @on_main
     @on_threads
     def test_ping_is_answered_while_the_handler_computes(self, server: Server) -> None:
-        tag = server.tag()
-        with server.connect("/compute", tag=tag) as peer:
-            started = time.monotonic()
-            peer.send_frame(PING, b"hello")
-            assert peer.read_opcode(PONG).payload == b"hello"
-            assert time.monotonic() - started < SOON
-            server.release(tag)
-            peer.close()
+        expect_pong(server, "/compute")
 
     @on_main
     def test_close_is_answered_while_the_handler_is_busy(self, server: Server) -> None:
@@ -206,3 +192,15 @@ class Busy(Subject):
             assert split.read_frame().payload == b"split"
             split.send(encode_frame(0x8, b"\x03\xe8"))
             assert split.read_frame().close_code == 1000
+
+
+def expect_pong(server: Server, path: str) -> None:
+    """Ping a handler that is busy; it is answered soon."""
+    tag = server.tag()
+    with server.connect(path, tag=tag) as peer:
+        started = time.monotonic()
+        peer.send_frame(PING, b"hello")
+        assert peer.read_opcode(PONG).payload == b"hello"
+        assert time.monotonic() - started < SOON
+        server.release(tag)
+        peer.close()

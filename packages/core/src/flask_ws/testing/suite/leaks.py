@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Subject
 from .event_views import ended
 from .process import Server, wait_until
+from .raw import Peer
 from .setups import on_main, on_one_process
 
 
@@ -19,13 +20,7 @@ class Leaks(Subject):
         for number in range(20):
             peer = server.connect()
             assert peer.echo("hello") == "hello"
-            if number % 4 == 0:
-                peer.close()
-            elif number % 4 == 1:
-                peer.reset()
-            elif number % 4 == 2:
-                peer.send_bytes(b"\xff\xff\xff")
-            peer.sock.close()
+            end(peer, number)
 
         wait_until(lambda: server.usage().fds <= fds, what="descriptors to be freed")
         wait_until(lambda: server.threads() <= threads, what="threads to end")
@@ -55,13 +50,7 @@ class Leaks(Subject):
             tag = server.tag()
             peer = server.connect("/events/echo", tag=tag)
             assert peer.echo("hello") == "hello"
-            if number % 4 == 0:
-                peer.close()
-            elif number % 4 == 1:
-                peer.reset()
-            elif number % 4 == 2:
-                peer.send_bytes(b"\xff\xff\xff")
-            peer.sock.close()
+            end(peer, number)
             ended(server, tag)
 
         def is_back() -> bool:
@@ -69,3 +58,14 @@ class Leaks(Subject):
             return now.fds <= before.fds and now.threads <= before.threads
 
         wait_until(is_back, timeout=10, what="descriptors and threads to be freed")
+
+
+def end(peer: Peer, number: int) -> None:
+    """End a connection, in one of four ways."""
+    if number % 4 == 0:
+        peer.close()
+    elif number % 4 == 1:
+        peer.reset()
+    elif number % 4 == 2:
+        peer.send_bytes(b"\xff\xff\xff")
+    peer.sock.close()

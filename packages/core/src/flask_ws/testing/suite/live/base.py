@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -11,14 +12,14 @@ import pkgutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import flask
 from flask import Flask, abort, g, request, session
 
-from flask_ws import ConnectionClosed, Sock, WebSocket
+from flask_ws import AsyncWebSocket, ConnectionClosed, Sock, WebSocket
 
 from ..dump import listen
 from .checkers import checked, tidied
@@ -105,36 +106,57 @@ def of_kind(view: type[T]) -> type[T]:
     return async_views[view.__name__] if ASYNC else view
 
 
+@contextlib.contextmanager
+def recorded(ws: WebSocket | AsyncWebSocket) -> Iterator[None]:
+    """Record that a handler begins, and how it ends."""
+    record("begin", pid=os.getpid())
+    started = time.monotonic()
+    error, code, reason = None, None, ""
+    try:
+        yield
+    except ConnectionClosed as closed:
+        error, code, reason = "ConnectionClosed", closed.code, closed.reason
+        raise
+    except BaseException as other:
+        error = f"{type(other).__name__}: {other}"
+        raise
+    finally:
+        record(
+            "end",
+            error=error,
+            code=code,
+            reason=reason,
+            connected=ws.connected,
+            close_code=ws.close_code,
+            seconds=time.monotonic() - started,
+        )
+
+
 def watched(handler: Handler) -> Handler:
-    """Record that a handler began, and how it ended; of the kind that is under test."""
+    """Record what becomes of a handler; of the kind that is under test."""
     if ASYNC:
         return async_handlers[handler.__name__]
 
     @functools.wraps(handler)
     def run(ws: WebSocket, *args: Any, **kwargs: Any) -> None:
-        record("begin", pid=os.getpid())
-        started = time.monotonic()
-        error, code, reason = None, None, ""
-        try:
+        with recorded(ws):
             handler(ws, *args, **kwargs)
-        except ConnectionClosed as closed:
-            error, code, reason = "ConnectionClosed", closed.code, closed.reason
-            raise
-        except BaseException as other:
-            error = f"{type(other).__name__}: {other}"
-            raise
-        finally:
-            record(
-                "end",
-                error=error,
-                code=code,
-                reason=reason,
-                connected=ws.connected,
-                close_code=ws.close_code,
-                seconds=time.monotonic() - started,
-            )
 
     return run
+
+
+def facts_of_request(ws: WebSocket | AsyncWebSocket) -> dict[str, Any]:
+    """Return what a handler sees of its request."""
+    return {
+        "cookies": dict(request.cookies),
+        "headers": {k.lower(): v for k, v in request.headers},
+        "path": request.path,
+        "tag": request.args.get("tag"),
+        "visits": session.get("visits"),
+        "word": g.word,
+        "url": flask.url_for("http"),
+        "subprotocol": ws.subprotocol,
+    }
 
 
 def route(rule: str, **options: Any) -> Callable[[Handler], Handler]:

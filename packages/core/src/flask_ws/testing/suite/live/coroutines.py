@@ -10,17 +10,15 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
-import flask
-from flask import abort, g, request, session
+from flask import abort, request
 
-from flask_ws import AsyncWebSocket, ConnectionClosed
+from flask_ws import AsyncWebSocket
 
-from .base import Handler, async_handlers, record, released, sock
+from .base import Handler, async_handlers, facts_of_request, record, recorded, released, sock
 
 
 def counterpart(handler: Handler) -> Handler:
@@ -28,27 +26,8 @@ def counterpart(handler: Handler) -> Handler:
 
     @functools.wraps(handler)
     async def run(ws: AsyncWebSocket, *args: Any, **kwargs: Any) -> None:
-        record("begin", pid=os.getpid())
-        started = time.monotonic()
-        error, code, reason = None, None, ""
-        try:
+        with recorded(ws):
             await handler(ws, *args, **kwargs)
-        except ConnectionClosed as closed:
-            error, code, reason = "ConnectionClosed", closed.code, closed.reason
-            raise
-        except BaseException as other:
-            error = f"{type(other).__name__}: {other}"
-            raise
-        finally:
-            record(
-                "end",
-                error=error,
-                code=code,
-                reason=reason,
-                connected=ws.connected,
-                close_code=ws.close_code,
-                seconds=time.monotonic() - started,
-            )
 
     async_handlers[handler.__name__] = run
     return handler
@@ -102,18 +81,7 @@ async def wait_then_close(ws: AsyncWebSocket) -> None:
 
 @counterpart
 async def headers(ws: AsyncWebSocket) -> None:
-    await ws.send_json(
-        {
-            "cookies": dict(request.cookies),
-            "headers": {k.lower(): v for k, v in request.headers},
-            "path": request.path,
-            "tag": request.args.get("tag"),
-            "visits": session.get("visits"),
-            "word": g.word,
-            "url": flask.url_for("http"),
-            "subprotocol": ws.subprotocol,
-        }
-    )
+    await ws.send_json(facts_of_request(ws))
 
 
 @counterpart

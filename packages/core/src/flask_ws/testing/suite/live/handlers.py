@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 
 import flask
-from flask import abort, g, request, session
+from flask import abort, request
 
 from flask_ws import WebSocket
 
 # What may stand in for these.
 from . import coroutines  # noqa: F401
-from .base import Timeout, primitives, record, released, route
+from .base import Timeout, facts_of_request, primitives, record, released, route
 
 
 @route("/both")
@@ -79,18 +79,7 @@ def wait_then_close(ws: WebSocket) -> None:
 @route("/headers")
 def headers(ws: WebSocket) -> None:
     """Send the client what a handler sees of its request."""
-    ws.send_json(
-        {
-            "cookies": dict(request.cookies),
-            "headers": {k.lower(): v for k, v in request.headers},
-            "path": request.path,
-            "tag": request.args.get("tag"),
-            "visits": session.get("visits"),
-            "word": g.word,
-            "url": flask.url_for("http"),
-            "subprotocol": ws.subprotocol,
-        }
-    )
+    ws.send_json(facts_of_request(ws))
 
 
 @route("/big/<int:size>")
