@@ -12,6 +12,8 @@ from flask_ws import Sock, WebSocket, WebSocketView
 
 app = Flask(__name__)
 app.config["SOCK_BROKER_URL"] = os.environ.get("BROKER_URL", "memory://")
+# The tests' clients answer no pings, and Wine takes its time.
+app.config["SOCK_PING_INTERVAL"] = 300
 sock = Sock(app)
 ended: queue.Queue[str] = queue.Queue()
 
