@@ -81,6 +81,7 @@ def test_channels_are_told(app: Flask, sock: Sock, registry: CollectorRegistry) 
     with app.app_context():
         sock.publish("news", "hello")
     assert value(registry, "publications_total") == 1
+    assert value(registry, "gaps_total") == 0
     assert value(registry, "broker_connected") == 1
 
 

@@ -151,6 +151,27 @@ def test_publications_and_deliveries_count(app: Flask, sock: Sock) -> None:
     assert stats.broker == "memory"
 
 
+@pytest.mark.parametrize("history", [{}, {"news": (1, 300)}])
+def test_subscribers_that_have_missed_messages_count(
+    app: Flask, sock: Sock, history: dict[str, tuple[int, int]]
+) -> None:
+    app.config["SOCK_HISTORY"] = history
+
+    @sock.route("/feed")
+    def feed(ws: WebSocket) -> None:
+        ws.subscribe("news", since=str(ws.receive()), gap="gap")
+        list(ws)
+
+    with app.app_context():
+        first = str(sock.publish("news", "1").position)
+        for number in ("2", "3"):
+            sock.publish("news", number)
+        with connect(app, "/feed") as ws:
+            ws.send(first)
+            assert ws.receive() == "gap"
+        assert sock.stats().gaps == 1
+
+
 def test_a_process_that_drains_says_so(app: Flask, sock: Sock) -> None:
     assert not sock.stats(app).draining
     sock.drain()

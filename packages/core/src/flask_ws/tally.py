@@ -56,8 +56,6 @@ class Stats:
 
     #: The process.
     pid: int
-    #: Whether it says goodbye to its clients, because its server stops or by :meth:`Sock.drain`.
-    draining: bool
     #: WebSocket connections of the whole process, and handlers on threads of flask-ws's own.
     connections: int
     handler_threads: int
@@ -75,6 +73,10 @@ class Stats:
     routes: dict[str, RouteStats]
     #: Messages that subscribers were not sent, since they read too slowly (``overflow``).
     dropped: int = 0
+    #: How often subscribers have missed messages that no history has (any more).
+    gaps: int = 0
+    #: Whether it says goodbye to its clients, because its server stops or by :meth:`Sock.drain`.
+    draining: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return them as dictionaries, for JSON: what a view returns for ``flask ws stats``."""

@@ -92,6 +92,7 @@ class WebSocketMetrics:
             "publications": counter("publications", "Messages published"),
             "deliveries": counter("deliveries", "Messages sent to subscribers"),
             "dropped": counter("dropped", "Messages not sent to subscribers that read slowly"),
+            "gaps": counter("gaps", "Subscribers that have missed messages"),
         }
         self._duration = Histogram(
             f"{prefix}_connection_duration_seconds",
@@ -149,7 +150,7 @@ class WebSocketMetrics:
         for name in ("handler_threads", "buffered", "subscribers"):
             self._gauges[name].set(getattr(stats, name))
         self._gauges["connected"].set(stats.broker != "away")
-        for name in ("publications", "deliveries", "dropped"):
+        for name in ("publications", "deliveries", "dropped", "gaps"):
             self._count(name, getattr(stats, name))
 
     def _update_route(self, endpoint: str, route: RouteStats) -> None:

@@ -65,6 +65,7 @@ class Metrics:
             ),
             (count, "callback", "s", "In methods of event views", by_route("busy_seconds")),
             (count, "publications", "{message}", "Messages published", total("publications")),
+            (count, "gaps", "{gap}", "Subscribers missed messages", total("gaps")),
             (count, "deliveries", "{message}", "Messages sent to subscribers", total("deliveries")),
             (count, "dropped", "{message}", "Subscribers read too slowly", total("dropped")),
         ):

@@ -221,6 +221,7 @@ class Channels:
                 "publications": self._publications,
                 "deliveries": 0,
                 "dropped": 0,
+                "gaps": 0,
                 "broker": "unused",
             }
         broker = "away" if opened.broker.is_away else "connected"
@@ -232,6 +233,7 @@ class Channels:
             "publications": self._publications,
             "deliveries": deliveries,
             "dropped": dropped,
+            "gaps": subscriptions.count_gaps(),
             "broker": "memory" if isinstance(opened.broker, MemoryBroker) else broker,
         }
 

@@ -371,6 +371,7 @@ class KeptSubscribers(Subscribers):
         if messages is None:
             return
         connection = catch_up.connection
+        self.gaps += catch_up.says_gap
         for item in catch_up.items:
             message = item.message()
             if message is not None and connection not in item.excluded:
@@ -383,6 +384,8 @@ class KeptSubscribers(Subscribers):
         later.append(functools.partial(self._source.note_gap, self._source.name))
         with self._owning:
             told = self._joins.tell_gap(is_anew=gap.is_anew)
+            # Those that join read for themselves what there is.
+            self.gaps += max(0, len(self) - len(self._joins.pending))
         for connection, message in told:
             send_alone(connection, self._sender_of(connection), [message], later)
 

@@ -178,6 +178,7 @@ class Subscribers:
         "_waiting",
         "call",
         "deliveries",
+        "gaps",
         "is_told",
     )
 
@@ -205,6 +206,8 @@ class Subscribers:
         self.deliveries = 0
         # Of those that are not here any more, what they were not sent, since they read too slowly.
         self._dropped = 0
+        #: Gaps, each as often as there were subscribers that have missed what no history has.
+        self.gaps = 0
 
     def __len__(self) -> int:
         return len(self._connections)

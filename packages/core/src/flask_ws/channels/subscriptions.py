@@ -52,7 +52,7 @@ class Subscriptions:
         self.get = self._channels.get
         self._own: dict[AnyConnection, set[str]] = {}
         # Of channels that are not here any more.
-        self._deliveries = self._dropped = 0
+        self._deliveries = self._dropped = self._gaps = 0
 
     def __len__(self) -> int:
         """Count the connections that are subscribed to anything."""
@@ -72,6 +72,11 @@ class Subscriptions:
             sent, dropped = self._deliveries, self._dropped
         dropped += sum(subscribers.dropped for subscribers in channels)
         return sent + sum(subscribers.deliveries for subscribers in channels) - dropped, dropped
+
+    def count_gaps(self) -> int:
+        """Count how often subscribers in this process have missed messages."""
+        with self._lock:
+            return self._gaps + sum(subscribers.gaps for subscribers in self._channels.values())
 
     def connections(self) -> list[AnyConnection]:
         """Return the connections that are subscribed to anything."""
@@ -125,9 +130,12 @@ class Subscriptions:
                 subscription = subscribers.join(connection, since, gap)
             else:
                 subscription = subscribers.position(since)
-        elif is_new and since is not None and gap is not None:
+        elif is_new and since is not None:
+            with self._lock:
+                subscribers.gaps += 1
             later: list[Callable[[], object]] = []
-            send_alone(connection, lossy or connection.sender, [gap], later)
+            if gap is not None:
+                send_alone(connection, lossy or connection.sender, [gap], later)
             for call in later:
                 call()
         return subscription.counted_by(subscribers.lossy(connection))
@@ -171,6 +179,7 @@ class Subscriptions:
                         if not is_wanted and self._channels.get(channel) is subscribers:
                             self._deliveries += subscribers.deliveries
                             self._dropped += subscribers.dropped
+                            self._gaps += subscribers.gaps
                             del self._channels[channel]
                         return
                     mine = subscribers.call = threading.Event()

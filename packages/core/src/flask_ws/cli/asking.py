@@ -29,6 +29,7 @@ SUMS = (
     "publications",
     "deliveries",
     "dropped",
+    "gaps",
 )
 
 

@@ -72,7 +72,7 @@ def _show(all_stats: list[dict[str, Any]]) -> None:
     )
     click.echo(
         f"Broker {one_line(brokers)}: {sums['publications']} publications, {sums['deliveries']} "
-        f"deliveries, {sums['dropped']} dropped"
+        f"deliveries, {sums['dropped']} dropped, {sums['gaps']} gaps"
     )
     routes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for stats in all_stats:

@@ -1,0 +1,308 @@
+"""A restart under thousands of clients: how many come back at once, and what HTTP notices.
+
+    uv run python -m benchmarks.restart
+    uv run python -m benchmarks.restart --clients 500 --drain 5
+
+Gunicorn is told to reload (HUP) while the clients are connected. Each is a page with the script of
+"Deploying": after its n-th failure in a row it waits for a random time of up to 2**n seconds, and
+30 at most. A closed connection is the first failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.serving import ROOT, START_SECONDS, Failed, Place, free_port
+from benchmarks.wire import HOST
+
+REQUEST = (
+    "GET /feed HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+#: A close frame with 1001, masked with zeros, and a pong.
+CLOSE = b"\x88\x82\0\0\0\0\x03\xe9"
+PONG = b"\x8a\x80\0\0\0\0"
+#: Clients that are opened in a second, before the restart.
+OPENING = 400
+#: Seconds between two requests by HTTP, and of the measurement before the restart.
+HTTP_INTERVAL = 0.02
+HTTP_SECONDS = 8.0
+#: The goals: of the peak to the even rate, of HTTP's p99 to what it was, and seconds that a client
+#: is away beyond those that it waits.
+PEAK_GOAL = 1.5
+HTTP_GOAL = 2.0
+AWAY_GOAL = 1.0
+
+
+@dataclass
+class Record:
+    """What the clients have seen since the restart; times of :func:`time.monotonic`."""
+
+    told: list[float] = field(default_factory=list)
+    attempts: list[float] = field(default_factory=list)
+    opened: list[float] = field(default_factory=list)
+    #: Seconds that each was away, beyond those that it waited by its own choice.
+    beyond: list[float] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+    codes: Counter[int] = field(default_factory=Counter)
+
+
+class Client(asyncio.Protocol):
+    """A page, for as long as the benchmark runs."""
+
+    def __init__(self, port: int, record: Record) -> None:
+        self._port = port
+        self._record = record
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._data = b""
+        self._failures = 0
+        self._told_at = 0.0
+        self._waited = 0.0
+        self.open = False
+
+    async def connect(self) -> None:
+        self._record.attempts.append(time.monotonic())
+        self._data = b""
+        try:
+            await self._loop.create_connection(lambda: self, HOST, self._port)
+        except OSError as error:
+            self._record.failed[type(error).__name__] += 1
+            self._try_again()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.write(REQUEST.format(host=f"{HOST}:{self._port}").encode())
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        self._data += data
+        if not self.open:
+            head, end, rest = self._data.partition(b"\r\n\r\n")
+            if not end:
+                return
+            if not head.startswith(b"HTTP/1.1 101"):
+                self._record.failed[head.split(b" ")[1].decode()] += 1
+                self._transport.abort()
+                return
+            self._data = rest
+            self._begin()
+        # The server's frames are short here, and not masked.
+        while len(self._data) >= 2 and len(self._data) >= 2 + self._data[1]:
+            opcode, payload = self._data[0] & 15, self._data[2 : 2 + self._data[1]]
+            self._data = self._data[2 + self._data[1] :]
+            if opcode == 9:
+                self._transport.write(PONG)
+            elif opcode == 8:
+                self._record.codes[int.from_bytes(payload[:2], "big")] += 1
+                self._transport.write(CLOSE)
+                self._transport.close()
+
+    def _begin(self) -> None:
+        now = time.monotonic()
+        self.open, self._failures = True, 0
+        self._record.opened.append(now)
+        if self._told_at:
+            self._record.beyond.append(now - self._told_at - self._waited)
+        self._waited = 0.0
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.open:
+            self.open = False
+            self._told_at = time.monotonic()
+            self._record.told.append(self._told_at)
+        self._try_again()
+
+    def _try_again(self) -> None:
+        self._failures += 1
+        wait = random.random() * min(30, 2**self._failures)
+        self._waited += wait
+        self._loop.call_later(wait, lambda: self._loop.create_task(self.connect()))
+
+
+def ask(port: int, ends: Any, latencies: Any) -> None:
+    """Time requests by HTTP, in a process of its own, until told to stop."""
+    found = []
+    while not ends.is_set():
+        began = time.monotonic()
+        connection = http.client.HTTPConnection(HOST, port, timeout=30)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/")
+            pid = int(connection.getresponse().read())
+            found.append((began, time.monotonic() - began, pid))
+        connection.close()
+        ends.wait(max(0.0, began + HTTP_INTERVAL - time.monotonic()))
+    latencies.put(found)
+
+
+def peak(times: list[float], width: float = 1.0) -> int:
+    """The most that come within so many seconds."""
+    times = sorted(times)
+    return max(
+        (bisect_right(times, first + width) - number for number, first in enumerate(times)),
+        default=0,
+    )
+
+
+def percentile(values: list[float], percent: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+@contextlib.contextmanager
+def serve(options: argparse.Namespace, place: Place) -> Iterator[tuple[int, int]]:
+    """Start Gunicorn; yields its port and its process id."""
+    port = free_port()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "gunicorn", "-b", f"{HOST}:{port}", "--no-control-socket"),
+                *("--workers", str(options.workers), "--threads", "4", "--backlog", "4096"),
+                *("--graceful-timeout", str(round(options.drain) + 10), "--timeout", "120"),
+                "benchmarks.apps.restart_app:app",
+            ],
+            cwd=ROOT,
+            env={**os.environ, "DRAIN": str(options.drain)},
+            stdout=log,
+            stderr=log,
+            preexec_fn=place.prepare(place.server_core),  # noqa: PLW1509
+        )
+        try:
+            try:
+                wait_for(port, process)
+            except Failed:
+                log.seek(0)
+                print(log.read().decode(), file=sys.stderr)
+                raise
+            yield port, process.pid
+        finally:
+            process.terminate()
+            try:
+                process.wait(options.drain + 20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        connection = http.client.HTTPConnection(HOST, port, timeout=5)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/")
+            connection.getresponse().read()
+            return
+        time.sleep(0.1)
+    raise Failed("Gunicorn does not answer.")
+
+
+async def restart(options: argparse.Namespace, port: int, pid: int) -> tuple[Record, float, float]:
+    """Open the clients, restart the server, and wait until all are back."""
+    record = Record()
+    clients = [Client(port, record) for _ in range(options.clients)]
+    loop, began = asyncio.get_running_loop(), time.monotonic()
+    for number, client in enumerate(clients):
+        await asyncio.sleep(max(0.0, began + number / OPENING - time.monotonic()))
+        loop.create_task(client.connect())
+    await until(lambda: all(client.open for client in clients), 60)
+    print(f"{options.clients} clients are open.", file=sys.stderr)
+    await asyncio.sleep(HTTP_SECONDS)
+    for times in (record.told, record.attempts, record.opened, record.beyond):
+        times.clear()
+    record.failed.clear()
+    at = time.monotonic()
+    os.kill(pid, signal.SIGHUP)
+    await until(
+        lambda: len(record.told) >= options.clients and all(client.open for client in clients),
+        options.drain + 60,
+    )
+    return record, at, time.monotonic()
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > ends:
+            raise Failed("It takes too long.")
+        await asyncio.sleep(0.1)
+
+
+def report(
+    options: argparse.Namespace,
+    record: Record,
+    at: float,
+    latencies: list[tuple[float, float, int]],
+) -> bool:
+    """Print what was seen; return whether the goals are met."""
+    even = options.clients / options.drain
+    handshakes = peak(record.attempts)
+    ratio = handshakes / even
+    away = max(record.beyond)
+    before = [seconds for began, seconds, _ in latencies if began < at]
+    # Gunicorn's old workers take no requests from here on, and the new ones have to start.
+    old = {pid for began, _, pid in latencies if began < at}
+    ready = min(began + seconds for began, seconds, pid in latencies if pid not in old)
+    since = [seconds for began, seconds, _ in latencies if began >= ready]
+    http_ratio = percentile(since, 99) / percentile(before, 99)
+    by_second = Counter(int(began - at) for began in record.attempts)
+    print(f"{options.clients} clients, SOCK_DRAIN = {options.drain:g}, {options.workers} workers")
+    print(f"new workers answer {ready - at:.2f} s after HUP")
+    print(f"told:       {min(record.told) - at:.1f} to {max(record.told) - at:.1f} s after HUP,")
+    print(f"            by codes {dict(record.codes)}; at most {peak(record.told)} in a second")
+    print(f"handshakes: at most {handshakes} in any second, {ratio:.2f} x the even {even:g}")
+    print(f"            failed {dict(record.failed)}; each second", end=" ")
+    print(*(number for _, number in sorted(by_second.items())))
+    print(f"opened:     at most {peak(record.opened)} in any second")
+    print(
+        f"away:       longer than they waited by at most {away:.3f} s, "
+        f"p99 {percentile(record.beyond, 99):.3f} s"
+    )
+    print(
+        f"HTTP since: p50 {percentile(since, 50) * 1e3:.1f} ms, p99 "
+        f"{percentile(since, 99) * 1e3:.1f} ms; before p50 {percentile(before, 50) * 1e3:.1f} ms, "
+        f"p99 {percentile(before, 99) * 1e3:.1f} ms: {http_ratio:.2f} x"
+    )
+    return ratio <= PEAK_GOAL and away <= AWAY_GOAL and http_ratio <= HTTP_GOAL
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clients", type=int, default=10_000)
+    parser.add_argument("--drain", type=float, default=20.0, help="seconds of SOCK_DRAIN")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cores", default="", help="of the server and the clients, as in 0,1")
+    options = parser.parse_args()
+    place = Place.choose(options.cores, urgent=False)
+    with serve(options, place) as (port, pid):
+        ends, latencies = multiprocessing.Event(), multiprocessing.Queue()
+        asking = multiprocessing.Process(target=ask, args=(port, ends, latencies))
+        asking.start()
+        try:
+            place.prepare(place.client_core)()
+            record, at, _ = asyncio.run(restart(options, port, pid))
+            ends.set()
+            found = latencies.get(timeout=60)
+        finally:
+            ends.set()
+            asking.join(60)
+        met = report(options, record, at, found)
+    print("All goals are met." if met else "A goal is missed.")
+    sys.exit(not met)
+
+
+if __name__ == "__main__":
+    main()
