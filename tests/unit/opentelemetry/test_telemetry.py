@@ -434,6 +434,8 @@ def test_refusals_are_counted_by_status(app: Flask, recorded: Recorded) -> None:
         pass
     key = (("http.response.status_code", 404),)
     assert recorded.metric("refused_handshakes")[key] == 1
+    # What has no route has no connections either.
+    assert recorded.metric("active_connections") == {}
 
 
 def test_channels_are_counted(app: Flask, sock: Sock, recorded: Recorded) -> None:

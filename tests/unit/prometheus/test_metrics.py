@@ -74,6 +74,8 @@ def test_a_refusal_is_told_by_its_status(app: Flask, registry: CollectorRegistry
     with pytest.raises(HandshakeRefused), connect(app, "/nowhere"):
         pass
     assert value(registry, "refused_handshakes_total", endpoint="", status="404") == 1
+    # What has no route has no connections either.
+    assert value(registry, "active_connections", endpoint="") is None
 
 
 @pytest.mark.usefixtures("metrics")

@@ -154,12 +154,15 @@ class WebSocketMetrics:
             self._count(name, getattr(stats, name))
 
     def _update_route(self, endpoint: str, route: RouteStats) -> None:
+        for status, number in route.refused.items():
+            self._count("refused", number, endpoint, str(status))
+        if not endpoint:
+            # What has no route is refused, and nothing else.
+            return
         for name in ("open", "outbox"):
             self._gauges[name].labels(endpoint).set(getattr(route, name))
         for name in ("opened", "slow_readers", "unanswered_pings", "busy_seconds"):
             self._count(name, getattr(route, name), endpoint)
-        for status, number in route.refused.items():
-            self._count("refused", number, endpoint, str(status))
         for direction in ("in", "out"):
             for name in ("messages", "bytes"):
                 self._count(name, getattr(route, f"{name}_{direction}"), endpoint, direction)

@@ -99,11 +99,16 @@ def total(name: str) -> Read:
     return lambda stats: [Observation(getattr(stats, name))]
 
 
+def routes_of(stats: Stats) -> list[tuple[str, RouteStats]]:
+    """Return the routes by endpoint; without what has none, which is refused and nothing else."""
+    return [(endpoint, route) for endpoint, route in stats.routes.items() if endpoint]
+
+
 def by_route(name: str) -> Read:
     """Read a number of each route."""
 
     def read(stats: Stats) -> Iterator[Observation]:
-        for endpoint, route in stats.routes.items():
+        for endpoint, route in routes_of(stats):
             yield Observation(getattr(route, name), describe(endpoint, route))
 
     return read
@@ -113,7 +118,7 @@ def by_way(name: str) -> Read:
     """Read a number that each route has for both directions."""
 
     def read(stats: Stats) -> Iterator[Observation]:
-        for endpoint, route in stats.routes.items():
+        for endpoint, route in routes_of(stats):
             for way, direction in DIRECTIONS.items():
                 labels = describe(endpoint, route) | {"network.io.direction": direction}
                 yield Observation(getattr(route, f"{name}_{way}"), labels)
