@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -49,7 +50,8 @@ def test_two_tabs_of_the_chat_talk_to_each_other(browser: WebDriver, tmp_path: P
     write_project(page, tmp_path)
 
     def wait_for(element: str, text: str) -> None:
-        WebDriverWait(browser, 20, 0.05).until(
+        # The next page may just be coming.
+        WebDriverWait(browser, 20, 0.05, (WebDriverException,)).until(
             lambda _: text in browser.find_element(By.ID, element).text
         )
 
