@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import inspect
@@ -19,7 +20,15 @@ from tests.support.memory import MemoryServer, in_thread
 from tests.support.waiting import PATIENCE
 from werkzeug.wrappers import Response
 
-from flask_ws import ConfigurationError, ConnectionClosed, Sock, WebSocket, WebSocketView
+from flask_ws import (
+    AsyncWebSocket,
+    AsyncWebSocketView,
+    ConfigurationError,
+    ConnectionClosed,
+    Sock,
+    WebSocket,
+    WebSocketView,
+)
 from flask_ws.cli import ws
 from flask_ws.plugin.manager import FoundPlugin, Plugins
 from flask_ws.routes import advice as routing_advice
@@ -863,6 +872,49 @@ def test_a_method_sends_after_close(app: Flask, sock: Sock, log: Log) -> None:
     with connect(app, "/feed") as peer:
         list(peer)
     assert "Feed.on_open calls send" in log.line()
+
+
+def test_an_async_handler_sends_after_close(app: Flask, sock: Sock, log: Log) -> None:
+    @sock.route("/feed")
+    async def feed(ws: AsyncWebSocket) -> None:
+        await ws.close(4000)
+        await ws.send("more")
+
+    with connect(app, "/feed") as peer:
+        list(peer)
+    assert f"{feed.__qualname__} calls send() after close()" in log.line()
+
+
+def test_an_async_method_sends_after_close(app: Flask, sock: Sock, log: Log) -> None:
+    @sock.route("/feed")
+    class Feed(AsyncWebSocketView):
+        async def on_open(self, ws: AsyncWebSocket) -> None:
+            await ws.close(4000)
+            await ws.send_json({})
+
+    with connect(app, "/feed") as peer:
+        list(peer)
+    assert "Feed.on_open calls send" in log.line()
+
+
+@pytest.mark.parametrize("ending", ["receive", "other task"])
+def test_other_ends_of_an_async_handler_are_no_mistakes(
+    app: Flask, sock: Sock, log: Log, ending: str
+) -> None:
+    @sock.route("/feed")
+    async def feed(ws: AsyncWebSocket) -> None:
+        if ending == "receive":
+            await ws.close(4000)
+            await ws.receive()
+        await asyncio.gather(asyncio.ensure_future(close(ws)))
+        await ws.send("more")
+
+    async def close(ws: AsyncWebSocket) -> None:
+        await ws.close()
+
+    with connect(app, "/feed") as peer:
+        list(peer)
+    assert log.lines() == []
 
 
 @pytest.mark.parametrize("ending", ["receive", "other thread"])

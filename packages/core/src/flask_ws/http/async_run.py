@@ -26,13 +26,14 @@ from ..views.advice import (
     check_result,
     explain_exception,
     explain_foreign_end,
+    explain_late_send,
     is_closed,
     log_cancelled,
     log_swallowed,
     name_of,
 )
 from ..views.async_conversation import AsyncConversation
-from ..views.async_websocket import AsyncWebSocket
+from ..views.async_websocket import AsyncWebSocket, this_task
 from ..views.context import Scope, tear_down
 from ..views.limiter import Limiter
 from ..whereabouts import line_of
@@ -161,6 +162,7 @@ class AsyncRun:
                 # Also where the handler has opened a connection elsewhere and lost that one.
                 if connection.connected:
                     explain_foreign_end(handler)
+                explain_late_send(handler, self._ws, error, this_task())
                 await connection.close(NORMAL_CLOSURE, "")
             else:
                 self._report(error)

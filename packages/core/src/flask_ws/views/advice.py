@@ -26,6 +26,7 @@ from ..exceptions import ConnectionClosed
 from ..sparing import warn_sparingly
 
 if TYPE_CHECKING:
+    from .async_websocket import AsyncWebSocket
     from .websocket import WebSocket
 
 __all__ = [
@@ -75,7 +76,14 @@ ROUTE_DECORATORS = frozenset({"route", "get", "post", "put", "delete", "patch"})
 
 #: The methods that send, and the modules that they are in.
 SENDING = frozenset({"send", "send_json", "ping"})
-ENDPOINTS = frozenset({"flask_ws.connection.endpoint", "flask_ws.views.websocket"})
+ENDPOINTS = frozenset(
+    {
+        "flask_ws.connection.async_sending",
+        "flask_ws.connection.endpoint",
+        "flask_ws.views.async_websocket",
+        "flask_ws.views.websocket",
+    }
+)
 
 _told: set[Hashable] = set()
 #: Handlers that were checked already.
@@ -319,9 +327,17 @@ def explain_foreign_end(handler: Callable[..., object]) -> None:
 
 
 @harmless
-def explain_late_send(handler: Callable[..., object], ws: WebSocket, error: Exception) -> None:
-    """Say that a handler sends on a connection that it has closed itself."""
-    if ws._closed_by != threading.get_ident():
+def explain_late_send(
+    handler: Callable[..., object],
+    ws: WebSocket | AsyncWebSocket,
+    error: Exception,
+    by: int | None = None,
+) -> None:
+    """Say that a handler sends on a connection that it has closed itself.
+
+    :param by: what the handler runs on; by default this thread.
+    """
+    if ws._closed_by != (threading.get_ident() if by is None else by):
         return
     traceback = error.__traceback__
     while traceback is not None:

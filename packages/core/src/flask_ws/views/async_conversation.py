@@ -11,8 +11,8 @@ from typing import Any
 
 from ..connection.async_connection import AsyncConnection
 from ..exceptions import ConnectionClosed
-from .advice import check_result, explain_exception, is_closed, log_cancelled
-from .async_websocket import AsyncWebSocket
+from .advice import check_result, explain_exception, explain_late_send, is_closed, log_cancelled
+from .async_websocket import AsyncWebSocket, this_task
 from .context import Scope
 from .limiter import Limiter, receive_limited
 from .view import AsyncWebSocketView, WebSocketView
@@ -121,7 +121,9 @@ class AsyncConversation:
                 raise
         except Exception as raised:
             error = raised
-            if not is_closed(raised):
+            if is_closed(raised):
+                explain_late_send(method, self._ws, raised, this_task())
+            else:
                 self._fail(raised)
                 explain_exception(method, raised)
         except BaseException as raised:

@@ -20,7 +20,7 @@ from .websocket import WebSocket, read_close
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["AsyncEventWebSocket", "AsyncWebSocket", "connection_of"]
+__all__ = ["AsyncEventWebSocket", "AsyncWebSocket", "connection_of", "this_task"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -51,6 +51,7 @@ class AsyncWebSocket:
         "__dict__",
         "__weakref__",
         "_channels",
+        "_closed_by",
         "_connection",
         "_max_subscriptions",
         "_provider",
@@ -79,6 +80,8 @@ class AsyncWebSocket:
         self.subprotocol = subprotocol
         self._provider = provider
         self._channels = channels
+        # The task that has called close().
+        self._closed_by: int | None = None
         self._max_subscriptions = max_subscriptions
 
     @property
@@ -174,6 +177,7 @@ class AsyncWebSocket:
             encoded.
         :raises TypeError: ``reason`` is no text.
         """
+        self._closed_by = this_task()
         return self._here("close", self._connection.close(*read_close(code, reason, message)))
 
     async def send_json(self, data: Any, **kwargs: Any) -> None:
@@ -334,6 +338,11 @@ class _Handed(Coroutine[Any, Any, T]):
 
 async def _elsewhere(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+
+
+def this_task() -> int | None:
+    """Return what tells the task that runs from others; ``None`` where there is none."""
+    return None if _get_running_loop() is None else id(asyncio.current_task())
 
 
 def connection_of(ws: WebSocket | AsyncWebSocket) -> AnyConnection:
