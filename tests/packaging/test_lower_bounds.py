@@ -21,6 +21,7 @@ TOOLS = (
     "pytest<8",
     "pytest-timeout<2.4",
     "hypothesis",
+    "opentelemetry-sdk",
     "prompt_toolkit",
     "psutil",
     "pyte",
