@@ -36,6 +36,8 @@ TESTED = {
     ],
     # In test_operations.py.
     "yaml": ["docs/operations.md"],
+    # In tests/unit/broker_postgresql.
+    "sql": ["docs/postgresql.md"],
     # In test_javascript.py.
     "js": ["docs/deploying.md", "docs/quickstart.md"],
     # In test_projects.py.

@@ -39,6 +39,9 @@ EXTRAS = {
     if requirements[0].startswith("flask-ws-")
 }
 
+#: What extras bring, and core does without.
+OTHERS = ("gunicorn", "gevent", "eventlet", "waitress", "redis", "psycopg", "pytest")
+
 CORE_ALONE = f"""
 import importlib.util
 
@@ -50,7 +53,7 @@ from flask_ws.testing import connect
 assert "site-packages" in flask_ws.__file__, flask_ws.__file__
 for name in flask_ws.__all__:
     getattr(flask_ws, name)
-for name in {["gunicorn", "gevent", "eventlet", "waitress", "redis", "pytest", *EXTRAS.values()]}:
+for name in {[*OTHERS, *EXTRAS.values()]}:
     assert importlib.util.find_spec(name) is None, name
 
 app = Flask(__name__)

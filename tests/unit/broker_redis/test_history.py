@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.crc import key_slot
+from tests.support.histories import (
+    GAP,
+    RealLink,
+    is_away,
+    publish_until_taken,
+    run_machine,
+    subscribe,
+)
 from tests.support.redis import RedisServer
 from tests.support.waiting import until
-from tests.unit.channels.test_history_properties import ACTIONS, Link, Machine, Server
+from tests.unit.channels.test_history_properties import Server
 
-from flask_ws import Broker, BrokerError, History, Position, Retention
+from flask_ws import Broker, Retention
 from flask_ws.channels.channels import Channels
 from flask_ws.channels.opening import close_brokers
-from flask_ws.concurrency import threads
 from flask_ws.plugin.brokers import Deliver
-from flask_ws.protocol.shared import SharedMessage
 from flask_ws.testing.proxy import Proxy
 from flask_ws_redis import flask_ws_open_broker
 from flask_ws_redis.history import history_keys
 
 pytestmark = pytest.mark.xdist_group("test_broker_redis")
 
-GAP = "(gap)"
 PLENTY = Retention(100, 600)
 
 
@@ -36,26 +40,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.kill()
-
-
-class Connection:
-    """As much of one as is needed, and what it was sent."""
-
-    label = "a connection"
-    concurrency = threads
-    home = None
-    connected = True
-
-    def __init__(self) -> None:
-        self.got: list[str] = []
-        self.sender = self
-
-    def check_connected(self) -> None:
-        pass
-
-    def send_shared(self, message: SharedMessage) -> bool:
-        self.got.append(bytes(message.payload).decode())
-        return True
 
 
 Open = Callable[..., Channels]
@@ -75,22 +59,6 @@ def open_() -> Iterator[Open]:
 
     yield open_
     close_brokers()
-
-
-def subscribe(channels: Channels, channel: str, since: str | None = None) -> Connection:
-    connection = Connection()
-    channels.subscribe(connection, channel, limit=9, since=since, gap=GAP)  # type: ignore[arg-type]
-    return connection
-
-
-def is_away(channels: Channels) -> bool:
-    opened = channels._opening.made
-    assert opened is not None
-    return opened.broker.is_away
-
-
-def publish_until_taken(channels: Channels, channel: str, data: str) -> None:
-    until(lambda: channels.publish(channel, data))
 
 
 # Processes
@@ -216,32 +184,6 @@ def test_no_two_channels_share_a_key() -> None:
 # The machine on paper
 
 
-class RealLink(Link):
-    """Keeps messages in Redis; what is published waits to be brought all the same."""
-
-    real: Broker
-
-    def publish_kept(self, channel: str, payload: bytes, retention: Retention) -> Position:
-        if self.is_cut:
-            raise BrokerError("away")
-        position = self.real.publish_kept(channel, payload, retention)
-        self.server.log.append(payload)
-        self.server.epoch = position.epoch
-        for link in self.server.links:
-            if link.is_subscribed and not link.is_cut:
-                link.waiting.append((channel, payload, position))
-        if self.fails_late:
-            raise BrokerError("no answer")
-        return position
-
-    def read_history(
-        self, channel: str, retention: Retention, since: Position | None = None
-    ) -> History:
-        if self.is_cut:
-            raise BrokerError("away")
-        return self.real.read_history(channel, retention, since)
-
-
 class RealServer(Server):
     client: Any
 
@@ -253,17 +195,7 @@ class RealServer(Server):
 @pytest.mark.usefixtures("real")
 @pytest.mark.parametrize("seed", range(10))
 def test_no_hole_nothing_twice_or_a_gap_on_redis(seed: int) -> None:
-    """Not by Hypothesis, which minds that other threads draw random numbers meanwhile."""
-    chance = random.Random(seed)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("tests.unit.channels.test_history_properties.Link", RealLink)
-        monkeypatch.setattr("tests.unit.channels.test_history_properties.Server", RealServer)
-        machine = Machine(monkeypatch)
-        for _ in range(150):
-            chance.choice(ACTIONS)(machine, chance.randrange(3), chance.randrange(6))
-        machine.settle()
-        close_brokers()
-        machine.check()
+    run_machine(seed, RealServer)
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,8 @@ def test_memory_needs_no_plugin(no_plugins: Plugins, app: Flask, url: str | None
         ("redis://localhost", 'pip install "flask-ws[redis]"'),
         ("rediss://localhost", 'pip install "flask-ws[redis]"'),
         ("unix:///run/redis.sock", 'pip install "flask-ws[redis]"'),
+        ("postgresql://localhost/app", 'pip install "flask-ws[postgresql]"'),
+        ("postgres://localhost/app", 'pip install "flask-ws[postgresql]"'),
         ("pigeon://loft", "no installed plugin knows the scheme 'pigeon': there are memory://"),
         ("localhost", "must be a URL"),
         ("", "must be a URL"),

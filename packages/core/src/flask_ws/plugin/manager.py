@@ -232,9 +232,10 @@ def _release(number: str) -> list[int]:
 
 
 #: The extra to install for each scheme of broker URLs that one of our plugins handles.
-BROKER_EXTRAS = dict.fromkeys(
-    ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"), "redis"
-)
+BROKER_EXTRAS = {
+    **dict.fromkeys(("redis", "rediss", "unix", "redis+cluster", "rediss+cluster"), "redis"),
+    **dict.fromkeys(("postgresql", "postgres"), "postgresql"),
+}
 
 
 def _broker_hint(scheme: str) -> str:
@@ -242,7 +243,8 @@ def _broker_hint(scheme: str) -> str:
     advice = (
         f'pip install "flask-ws[{extra}]"'
         if extra
-        else "there are memory:// and, from flask-ws[redis], redis://, rediss:// and unix://"
+        else "there are memory://, from flask-ws[redis] redis://, rediss:// and unix://, and from "
+        "flask-ws[postgresql] postgresql://"
     )
     return f"SOCK_BROKER_URL: no installed plugin knows the scheme {scheme!r}: {advice}"
 

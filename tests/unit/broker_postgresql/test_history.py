@@ -1,0 +1,351 @@
+"""Channels that remember, on a real PostgreSQL: what survives which failure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.support.histories import GAP, RealLink, is_away, run_machine, subscribe
+from tests.support.postgresql import PostgresServer
+from tests.support.waiting import until
+from tests.unit.channels.test_history_properties import Server
+
+from flask_ws import Broker, BrokerError, Position, Retention
+from flask_ws.testing.proxy import Proxy
+from flask_ws_postgresql import history
+
+from .conftest import Open, OpenProcess
+
+# They share a server.
+pytestmark = pytest.mark.xdist_group("test_broker_postgresql")
+
+PLENTY = Retention(100, 600)
+NOWHERE = Position("", 0)
+
+
+def execute(server: PostgresServer, *statements: str) -> None:
+    with server.client() as client:
+        for statement in statements:
+            client.execute(statement)
+
+
+def count(server: PostgresServer, table: str) -> int:
+    with server.client() as client:
+        row = client.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+@pytest.fixture
+def broker(server: PostgresServer, open_process: OpenProcess) -> Any:
+    return open_process(server.url).broker
+
+
+# Processes
+
+
+def test_who_comes_back_to_another_process_has_missed_nothing(
+    server: PostgresServer, open_: Open
+) -> None:
+    here, there = open_(server.url), open_(server.url)
+    first = here.publish("come back", "first").position
+    here.publish("come back", "second")
+    connection = subscribe(there, "come back", first)
+    here.publish("come back", "third")
+    until(lambda: connection.got == ["second", "third"])
+
+
+def test_a_process_that_was_cut_off_heals_itself(server: PostgresServer, open_: Open) -> None:
+    """In order, once, before what comes then."""
+    with Proxy(("127.0.0.1", server.port)) as proxy:
+        here, there = open_(server.make_url(port=proxy.port)), open_(server.url)
+        connection = subscribe(here, "cut off")
+        until(lambda: there.publish("cut off", "before"))
+        until(lambda: connection.got == ["before"])
+        proxy.cut()
+        until(lambda: is_away(here))
+        for number in range(5):
+            assert there.publish("cut off", str(number))
+        proxy.restore()
+        until(lambda: len(connection.got) == 6)
+        there.publish("cut off", "after")
+        until(lambda: connection.got == ["before", *"01234", "after"])
+
+
+def test_more_than_is_kept_is_a_gap(server: PostgresServer, open_: Open) -> None:
+    with Proxy(("127.0.0.1", server.port)) as proxy:
+        here, there = open_(server.make_url(port=proxy.port), 2), open_(server.url, 2)
+        connection = subscribe(here, "too long")
+        proxy.cut()
+        until(lambda: is_away(here))
+        for number in range(5):
+            assert there.publish("too long", str(number))
+        proxy.restore()
+        until(lambda: connection.got == [GAP, "3", "4"])
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [(PostgresServer.stop, []), (PostgresServer.kill, [GAP])],
+    ids=["stopped", "killed"],
+)
+def test_what_a_stop_keeps_and_a_crash_loses_is_said(
+    server: PostgresServer, open_: Open, end: Callable[[PostgresServer], None], told: list[str]
+) -> None:
+    channel = f"ended {told}"
+    here = open_(server.url)
+    connection = subscribe(here, channel)
+    position = here.publish(channel, "before").position
+    until(lambda: connection.got == ["before"])
+    end(server)
+    until(lambda: is_away(here))
+    server.start()
+    until(lambda: not is_away(here))
+    until(lambda: connection.got == ["before", *told])
+    assert here.publish(channel, "after")
+    until(lambda: connection.got == ["before", *told, "after"])
+    assert subscribe(here, channel, position).got == [*told, "after"]
+
+
+# What begins a new history: all are gaps, said
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        "TRUNCATE flask_ws_channels, flask_ws_messages",
+        # As from a backup of the database, here or elsewhere; of a server that took over.
+        "UPDATE flask_ws_channels SET place = 'elsewhere'",
+        # As from a backup of the tables.
+        (
+            "CREATE TABLE copied AS SELECT * FROM flask_ws_channels; DROP TABLE flask_ws_channels;"
+            "ALTER TABLE copied RENAME TO flask_ws_channels;"
+            "ALTER TABLE flask_ws_channels ADD PRIMARY KEY (name)"
+        ),
+    ],
+    ids=["emptied", "moved", "restored"],
+)
+def test_a_database_that_was_emptied_or_restored_begins_anew(
+    server: PostgresServer, broker: Any, happens: str
+) -> None:
+    before = broker.publish_kept("anew", b"before", PLENTY)
+    execute(server, *happens.split(";"))
+    history = broker.read_history("anew", PLENTY, before)
+    assert history.position.epoch != before.epoch
+    assert history == (Position(history.position.epoch, 0), [])
+    after = broker.publish_kept("anew", b"after", PLENTY)
+    assert after == (history.position.epoch, 1)
+    execute(server, *happens.split(";"))
+    assert broker.publish_kept("anew", b"again", PLENTY).epoch not in (before.epoch, after.epoch)
+
+
+def test_each_copy_of_a_database_is_told_from_the_others(
+    server: PostgresServer, broker: Any
+) -> None:
+    broker.publish_kept("place", b"", PLENTY)
+    (link,) = broker._pool._idle
+    system, timeline, database = link.place.split("/")
+    assert int(system) > 0
+    assert timeline == "00000001"
+    assert int(database) > 0
+
+
+# One step
+
+
+def test_a_publication_that_fails_is_not_half_there(
+    server: PostgresServer, broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = broker.publish_kept("half", b"before", PLENTY)
+    with monkeypatch.context() as patch:
+        # Longer than a notification may be.
+        patch.setattr(history, "split", lambda payload: ["A" * 8000])
+        with pytest.raises(BrokerError, match="payload"):
+            broker.publish_kept("half", b"failed", PLENTY)
+    assert broker.read_history("half", PLENTY, NOWHERE) == (before, [(1, b"before")])
+    assert broker.publish_kept("half", b"after", PLENTY) == (before.epoch, 2)
+
+
+def test_many_who_publish_at_once_get_one_run_of_positions(
+    server: PostgresServer, open_process: OpenProcess
+) -> None:
+    """And all subscribers get the messages in that order."""
+    receiver = open_process(server.url, "run")
+    publishers = [open_process(server.url) for _ in range(3)]
+    with ThreadPoolExecutor(6) as pool:
+        positions = list(
+            pool.map(
+                lambda n: publishers[n % 3].broker.publish_kept("run", b"%d" % n, PLENTY), range(90)
+            )
+        )
+    until(lambda: len(receiver.positions) == 90)
+    assert receiver.positions == sorted(positions)
+    assert [offset for _, offset in receiver.positions] == list(range(1, 91))
+    by_position = dict(zip(positions, range(90), strict=True))
+    assert [b"%d" % by_position[place] for place in receiver.positions] == [
+        payload for _, payload in receiver.delivered
+    ]
+
+
+# What is kept, and for how long
+
+
+def test_the_database_keeps_no_more_than_is_needed(
+    server: PostgresServer, broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages that are too many soon, and those that are too old a minute later."""
+    execute(server, "TRUNCATE flask_ws_channels, flask_ws_messages")
+    for number in range(40):
+        broker.publish_kept("many", b"%d" % number, Retention(10, 600))
+    assert 10 <= count(server, "flask_ws_messages") <= 12
+    broker.publish_kept("old", b"", Retention(10, 0.001))
+    execute(server, "UPDATE flask_ws_channels SET expires = now() WHERE name = 'many'")
+    broker._pruning = dict.fromkeys(broker._pruning, 0.0)
+    broker.publish_kept("new", b"", PLENTY)
+    assert broker.read_history("old", PLENTY, NOWHERE).messages == []
+    assert count(server, "flask_ws_channels") == 2
+    assert count(server, "flask_ws_messages") <= 13
+    assert all(due > 0 for due in broker._pruning.values())
+
+
+def test_more_than_can_be_deleted_at_once_is_deleted_next_time(
+    server: PostgresServer, broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.publish_kept("prune", b"", PLENTY)
+    monkeypatch.setitem(broker._pruning, history.prune_messages, 0.0)
+    execute(
+        server,
+        "INSERT INTO flask_ws_messages SELECT 'old', n, '', now(), now() - interval '1s'"
+        " FROM generate_series(1, 1500) AS n",
+    )
+    for left in (500, 0):
+        broker.publish_kept("prune", b"", PLENTY)
+        assert count(server, "flask_ws_messages WHERE epoch = 'old'") == left
+
+
+# The tables
+
+
+def test_the_tables_are_made_when_told_to(
+    server: PostgresServer, open_process: OpenProcess
+) -> None:
+    """By several at once, too."""
+    execute(server, "DROP TABLE IF EXISTS flask_ws_channels, flask_ws_messages")
+    processes = [open_process(server.url) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda each: each.broker.publish_kept("made", b"", PLENTY), processes))
+    assert processes[0].broker.read_history("made", PLENTY).position.offset == 4
+
+
+def test_else_it_is_said_that_they_are_missing_and_what_to_do(
+    server: PostgresServer, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once a minute; what needs no history works."""
+    execute(server, "DROP TABLE IF EXISTS flask_ws_channels, flask_ws_messages")
+    process = open_process(server.url.replace("?create_tables=true", ""), "a")
+    for _ in range(3):
+        with pytest.raises(BrokerError, match="create_tables=true"):
+            process.broker.publish_kept("a", b"", PLENTY)
+    process.broker.publish("a", b"payload")
+    process.await_payload(b"payload")
+    assert not process.broker.is_away
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_the_tables_and_permissions_of_the_docs_suffice(
+    server: PostgresServer, root: Path, open_: Open, open_process: OpenProcess
+) -> None:
+    """To publish, to keep, to read and to delete; and the tables are the ones that we make."""
+    page = (root / "docs/postgresql.md").read_text()
+    tables, grants = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    assert tables == history.TABLES
+    execute(
+        server,
+        "DROP TABLE IF EXISTS flask_ws_channels, flask_ws_messages",
+        "CREATE ROLE app LOGIN PASSWORD 'password'",
+        *tables.split(";\n"),
+        *grants.split(";\n"),
+    )
+    url = f"postgresql://app:password@127.0.0.1:{server.port}/postgres"
+    channels = open_(url)
+    connection = subscribe(channels, "allowed", "all")
+    assert channels.publish("allowed", "a")
+    until(lambda: connection.got == ["a"])
+    broker: Any = open_process(url).broker
+    broker._pruning = dict.fromkeys(broker._pruning, 0.0)
+    broker.publish_kept("allowed", b"", PLENTY)
+    (link,) = broker._pool._idle
+    assert [prune(link) for prune in broker._pruning] == [False, False]
+    assert link.place.count("/") == 2
+    execute(server, "DROP OWNED BY app", "DROP ROLE app")
+
+
+def test_the_databases_defaults_do_not_matter(
+    server: PostgresServer, open_process: OpenProcess
+) -> None:
+    """Transactions that would see no others, write nothing, or wait for long."""
+    options = "-c default_transaction_isolation=serializable -c default_transaction_read_only=on"
+    query = "&options=" + options.replace(" ", "%20")
+    processes = [open_process(server.make_url(query=query)) for _ in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda n: processes[n % 2].broker.publish_kept("defaults", b"", PLENTY), range(40)
+            )
+        )
+
+
+def test_a_transaction_that_blocks_a_channel_delays_it_and_no_other(
+    server: PostgresServer, open_process: OpenProcess
+) -> None:
+    """For as long as an answer may take; then the publication is refused, and not made later."""
+    broker = open_process(server.make_url(query="&answer_timeout=0.5")).broker
+    before = broker.publish_kept("blocked", b"", PLENTY)
+    with psycopg.connect(server.url.partition("?")[0]) as client:
+        client.execute("SELECT FROM flask_ws_channels FOR UPDATE")
+        with pytest.raises(BrokerError):
+            broker.publish_kept("blocked", b"lost", PLENTY)
+    until(lambda: not _fails(broker))
+    assert broker.read_history("blocked", PLENTY, NOWHERE).position == before
+
+
+def _fails(broker: Broker) -> bool:
+    try:
+        broker.publish("blocked", b"")
+    except BrokerError:
+        return True
+    return False
+
+
+# The machine on paper
+
+
+class RealServer(Server):
+    client: psycopg.Connection
+
+    def restart(self) -> None:
+        super().restart()
+        self.client.execute("TRUNCATE flask_ws_channels, flask_ws_messages")
+
+
+@pytest.mark.usefixtures("real")
+@pytest.mark.parametrize("seed", range(6))
+def test_no_hole_nothing_twice_or_a_gap_on_postgresql(seed: int) -> None:
+    run_machine(seed, RealServer)
+
+
+@pytest.fixture
+def real(
+    server: PostgresServer, open_process: OpenProcess, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    broker = open_process(server.url).broker
+    broker.read_history("news", PLENTY)
+    with server.client() as client:
+        monkeypatch.setattr(RealLink, "real", broker, raising=False)
+        monkeypatch.setattr(RealServer, "client", client, raising=False)
+        yield
