@@ -92,6 +92,8 @@ def serving(contender: Contender, place: Place, python: str) -> Iterator[tuple[i
     command = [part.format(python=python, port=port) for part in shlex.split(contender.command)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **contender.env}
     env.pop("VIRTUAL_ENV", None)
+    # A server has a session of its own: whoever ends this process is to end that as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
