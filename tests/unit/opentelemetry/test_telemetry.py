@@ -310,7 +310,7 @@ def test_a_connection_has_the_error_of_its_handler(
 
 def test_http_requests_have_no_span(app: Flask, recorded: Recorded) -> None:
     app.add_url_rule("/", view_func=lambda: "hello")
-    assert app.test_client().get("/").text == "hello"
+    assert app.test_client().get("/").data == b"hello"
     assert recorded._exporter.get_finished_spans() == ()
 
 
