@@ -41,7 +41,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(blinker|flask|werkzeug|pluggy|io|logging|math|signal|socket|subprocess|threading|typing|_typeshed)(\..*)?",
+        r"(blinker|datetime|flask|werkzeug|pluggy|io|logging|math|signal|socket|subprocess|threading|typing|_typeshed)(\..*)?",
     ),
     ("py:.*", r".*collections\.abc\..*"),
     ("py:class", r"(bool|bytes|bytearray|dict|float|int|list|memoryview|object|str|tuple|None)"),
@@ -55,7 +55,11 @@ nitpick_ignore_regex = [
         ),
     ),
     ("py:class", r"flask_ws\.concurrency\.(Event|Lock|T)"),
-    ("py:class", r"AsyncConnecting|BytesLike|Client|Handler|Headers|TestResponse|WSGIEnvironment"),
+    ("py:class", r"flask_ws\.routes\.users\.(Identify|Recheck)"),
+    (
+        "py:class",
+        r"AsyncConnecting|BytesLike|Client|Excluded|Handler|Headers|TestResponse|WSGIEnvironment",
+    ),
 ]
 
 # Quotes become typographic, but no dashes: "--threads" is what one types.

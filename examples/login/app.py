@@ -1,15 +1,13 @@
 """A login before the handshake: a note that follows its owner from screen to screen.
 
 ``login_required`` stands before the WebSocket as it does before any view: who is not logged in
-gets 401, and no connection.
+gets 401, and no connection. All screens of a user are reached by the user's name.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import threading
-from collections import defaultdict
 
 from flask import Flask, flash, redirect, render_template, request, url_for
 from flask_login import (
@@ -20,7 +18,7 @@ from flask_login import (
     login_user,
     logout_user,
 )
-from flask_ws import ConnectionClosed, Sock, WebSocket
+from flask_ws import Sock, WebSocket
 from werkzeug.security import check_password_hash, generate_password_hash
 from werkzeug.wrappers import Response
 
@@ -51,15 +49,26 @@ class User(UserMixin):
 
 users = {user.name: user for user in (User("ada", "engine"), User("grace", "compiler"))}
 
-#: What each has noted, and the connections of their screens.
+#: What each has noted.
 notes: dict[str, str] = {}
-screens: defaultdict[str, set[WebSocket]] = defaultdict(set)
 
 
 @login_manager.user_loader
 def load_user(user_id: str) -> User | None:
     """Return the user whom a session names."""
     return next((user for user in users.values() if user.id == user_id), None)
+
+
+@sock.identify
+def identify() -> str | None:
+    """Return the name of who is logged in."""
+    return current_user.name if current_user.is_authenticated else None
+
+
+@sock.recheck(seconds=60)
+def recheck(_: WebSocket) -> bool:
+    """Tell whether the login still holds, in case it has ended without a logout."""
+    return bool(current_user.is_authenticated)
 
 
 @app.get("/")
@@ -85,12 +94,7 @@ def logout() -> Response:
     """Log out, here and on all screens that are open."""
     # First of all, or a screen whose connection is closed could come back.
     current_user.end_sessions()
-    # A login is checked at the handshake, and not again: its end must be told to the handlers.
-    # Each on a thread of its own, because close() waits for the browser's answer.
-    for ws in list(screens[current_user.name]):
-        threading.Thread(
-            target=ws.close, args=(4401, "You have logged out on another screen.")
-        ).start()
+    sock.disconnect(current_user.name, reason="You have logged out on another screen.")
     logout_user()
     return redirect(url_for("index"))
 
@@ -101,16 +105,7 @@ def logout() -> Response:
 def note(ws: WebSocket) -> None:
     """Show each change of a user's note on all of their screens."""
     name = current_user.name
-    screens[name].add(ws)
-    try:
-        ws.send_json({"name": name, "note": notes.get(name, "")})
-        for message in ws:
-            notes[name] = str(message)
-            for other in screens[name] - {ws}:
-                try:
-                    other.send_json({"name": name, "note": notes[name]})
-                except ConnectionClosed:
-                    # Its own handler is about to notice, too.
-                    pass
-    finally:
-        screens[name].discard(ws)
+    ws.send_json({"name": name, "note": notes.get(name, "")})
+    for message in ws:
+        notes[name] = str(message)
+        sock.send_json_to(name, {"name": name, "note": notes[name]}, exclude=ws)

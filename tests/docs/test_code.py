@@ -6,13 +6,17 @@ import logging
 import re
 import shlex
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 from flask import Flask
 from prometheus_client import REGISTRY
+
+from flask_ws.testing import HandshakeRefused, connect
 
 from .markdown import PAGES, PROJECTS, Block, name, read_blocks, read_start_commands
 from .serving import serve
@@ -134,6 +138,25 @@ def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
     assert (response.status_code, response.get_json()["code"]) == (426, 426)
     with pytest.raises(ValueError, match="426"):
         Flask("another").errorhandler(426)(str)
+
+
+def test_authentications_token_ends_the_connection_with_itself(module: types.ModuleType) -> None:
+    (page,) = (page for page in CODE if page.name == "authentication.md")
+    exec(APP, module.__dict__)
+    run(CODE[page], module)
+    end = int(time.time()) + 2
+    token = jwt.encode({"sub": "ada", "exp": end}, module.KEY, "HS256")
+    with connect(module.app, "/stream", subprotocols=["chat", f"flask-ws.bearer.{token}"]) as ws:
+        assert (ws.subprotocol, list(ws)) == ("chat", ["hello, ada"])
+        assert ws.close_code == 4001
+        assert 0 <= time.time() - end < 1
+    for wrong in (token, jwt.encode({"sub": "ada", "exp": 1e10}, "x" * 32, "HS256")):
+        with (
+            pytest.raises(HandshakeRefused) as caught,
+            connect(module.app, "/stream", headers={"Authorization": f"Bearer {wrong}"}),
+        ):
+            pass
+        assert caught.value.response.status_code == 401
 
 
 @pytest.mark.parametrize("command", COMMANDS.values())

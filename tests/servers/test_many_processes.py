@@ -187,6 +187,30 @@ def test_every_client_gets_every_publication_once_and_in_order(
         )
 
 
+def test_a_user_is_disconnected_in_all_processes(many: Server, swarm: Swarm) -> None:
+    """The connections of others get what is published meanwhile."""
+    swarm.connect([("others",)] * 2 * AT_ONCE)
+    others = list(swarm.clients)
+    for _ in range(50):
+        swarm.connect([("others",)] * 5, "/users/ada/")
+        users = [client for client in swarm.clients if client not in others]
+        if len({client.pid for client in users}) == PROCESSES:
+            break
+    publisher = Publisher(swarm, "publisher", "others")
+    with publishing([publisher]):
+        assert int(many.get("/disconnect/ada").text) == len(users)
+        wait_until(
+            lambda: all(client.close_code == 4001 for client in users),
+            timeout=PATIENCE,
+            what="4001",
+        )
+    await_last(swarm, [publisher])
+    for client in others:
+        assert client.close_code is None
+        assert client.numbers["publisher"] == publisher.done
+    publisher.close()
+
+
 def test_a_channel_has_one_order_in_all_processes(many: Server, swarm: Swarm) -> None:
     """Each publication by a connection of its own, so by whichever process, after the last."""
     for _ in range(200 // AT_ONCE):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 from flask import Blueprint, Flask, Response
@@ -17,6 +18,7 @@ from flask_ws import (
     Broker,
     BrokerError,
     ConnectionClosed,
+    Identity,
     Message,
     Options,
     Published,
@@ -105,6 +107,34 @@ def use_routes(ws: WebSocket) -> None:
     assert_type(decorated, Callable[..., Response])
     assert_type(sock.view(async_echo), Callable[..., Response])
     assert_type(sock.route("/callee/<name>")(Callee()), Callee)
+
+
+@sock.identify
+def identify() -> Identity | None:
+    return Identity("ada", expires_at=1.5)
+
+
+@sock.recheck(seconds=5)
+def may_stay(ws: WebSocket) -> bool:
+    ws.expires_at = datetime.now(timezone.utc)
+    assert_type(ws.expires_at, float | None)
+    return ws.identity != "grace"
+
+
+@sock.recheck
+async def may_stay_too(ws: AsyncWebSocket) -> bool:
+    assert_type(ws.identity, str | None)
+    return True
+
+
+def use_users(ws: WebSocket) -> None:
+    assert_type(identify(), Identity | None)
+    assert_type(may_stay(ws), bool)
+    assert_type(sock.send_to("ada", b"text", exclude=[ws]), Published)
+    assert_type(sock.send_json_to("ada", {"any": 1}, exclude=ws, indent=2), Published)
+    assert_type(sock.disconnect("ada", 4001, "a reason"), bool)
+    assert_type(sock.connections("ada"), int)
+    assert_type(sock.ticket("ada", ttl=5), str)
 
 
 async def use_async_routes(ws: AsyncWebSocket) -> None:

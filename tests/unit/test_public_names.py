@@ -19,6 +19,7 @@ NAMES = {
     "FlaskWSError",
     "History",
     "HomeThread",
+    "Identity",
     "Listening",
     "LogFilter",
     "Message",

@@ -1,6 +1,6 @@
 "use strict";
 
-const LOGGED_OUT = 4401;
+const LOGGED_OUT = 4001;
 const RETRY = 2000;
 
 const note = document.getElementById("note");

@@ -29,11 +29,24 @@ def publish(channel):
     return str(os.getpid())
 
 
+@sock.identify
+def identify():
+    return (request.view_args or {}).get("user")
+
+
+@app.get("/disconnect/<user>")
+def disconnect(user):
+    number = sock.connections(user)
+    sock.disconnect(user)
+    return str(number)
+
+
+@sock.route("/users/<user>/<channels>", endpoint="users")
 @sock.route("/events/<channels>")
 class Events(WebSocketView):
     """Subscribed to channels; publishes what it is told to."""
 
-    def on_open(self, ws, channels):
+    def on_open(self, ws, channels, user=None):
         for channel in channels.split(","):
             ws.subscribe(channel)
         ws.send(f"ready {os.getpid()}")

@@ -1,4 +1,4 @@
-"""``flask ws publish`` and ``flask ws channels``."""
+"""``flask ws publish``, ``flask ws channels`` and ``flask ws disconnect``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flask import Flask
 
 from flask_ws import Broker, BrokerError, Sock, hookimpl
 from flask_ws.channels import opening as opening_module
+from flask_ws.channels.settings import IDENTITY
 from flask_ws.cli import ws
 from flask_ws.plugin.manager import Plugins
 
@@ -78,7 +79,9 @@ def test_to_publish_fails_where_the_broker_is_away(app: Flask, broker: NotingBro
     assert result.output == ("Error: The broker is away: nobody has got the message. no route\n")
 
 
-@pytest.mark.parametrize("command", [["channels"], ["publish", "news", "hello"]])
+@pytest.mark.parametrize(
+    "command", [["channels"], ["publish", "news", "hello"], ["disconnect", "ada"]]
+)
 def test_one_thing_is_said_of_a_broker_that_is_away(
     app: Flask, broker: NotingBroker, caplog: pytest.LogCaptureFixture, command: list[str]
 ) -> None:
@@ -114,7 +117,8 @@ def test_a_channel_without_a_name_is_refused(app: Flask, broker: NotingBroker) -
 
 
 def test_channels_are_listed_by_name(app: Flask, broker: NotingBroker) -> None:
-    broker.found = {"flask_ws:news": 4, "flask_ws:chat:1": 1, "someone else's": 7}
+    users = {"flask_ws:" + IDENTITY + "ada": 2}
+    broker.found = {"flask_ws:news": 4, "flask_ws:chat:1": 1, "someone else's": 7, **users}
     result = run(app, "channels")
     assert result.exit_code == 0
     assert [line.split() for line in result.output.splitlines()] == [
@@ -149,3 +153,29 @@ def test_without_a_broker_a_command_reaches_nobody(app: Flask, command: list[str
     result = run(app, *command)
     assert result.exit_code == 1
     assert "SOCK_BROKER_URL is memory://" in result.output
+
+
+def test_a_user_is_disconnected(app: Flask, broker: NotingBroker) -> None:
+    """The broker carries a close frame on the user's own channel."""
+    result = run(app, "disconnect", "ada", "--code", "4100", "--reason", "grüße")
+    assert (result.exit_code, result.output) == (0, "")
+    ((channel, payload),) = broker.published
+    assert channel == f"flask_ws:{IDENTITY}ada"
+    assert payload.endswith((4100).to_bytes(2, "big") + "grüße".encode())
+
+
+def test_nobody_is_disconnected_where_the_broker_is_away(app: Flask, broker: NotingBroker) -> None:
+    broker.error = BrokerError("no route")
+    result = run(app, "disconnect", "ada")
+    assert result.exit_code == 1
+    assert result.output == "Error: The broker is away: nobody was disconnected. no route\n"
+
+
+@pytest.mark.parametrize("arguments", [[""], ["ada", "--code", "1005"]])
+def test_whom_and_with_what_is_checked(
+    app: Flask, broker: NotingBroker, arguments: list[str]
+) -> None:
+    result = run(app, "disconnect", *arguments)
+    assert result.exit_code == 1
+    assert "Error: " in result.output
+    assert broker.published == []

@@ -24,7 +24,7 @@ from flask_ws import (
 
 from . import history
 from .listener import Listener
-from .server import TURN_SECONDS, decode, escape
+from .server import TURN_SECONDS, decode, escape, use
 from .settings import Settings
 from .shared import SharedClient
 
@@ -56,6 +56,7 @@ class ClusterBroker(Broker):
 
     brings_back = True
     keeps_history = True
+    uses_once = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -160,6 +161,15 @@ class ClusterBroker(Broker):
         :param channel: the channel.
         """
         self._leave(channel, None)
+
+    def use_once(self, key: str, seconds: float) -> bool:
+        """Take note that something is used; ``True`` for the first time.
+
+        :param key: what is used.
+        :param seconds: for how long to remember it.
+        :raises BrokerError: the key's server cannot be reached.
+        """
+        return self._ask(*self._find(key), *use(key, seconds)) is not None
 
     def is_deaf(self, channel: str) -> bool:
         """Tell whether its server does not send this process what is published on a channel.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from .listener import Listener
 from .settings import Settings
 from .shared import SharedClient
 
-__all__ = ["ServerBroker", "decode", "escape"]
+__all__ = ["ServerBroker", "decode", "escape", "use"]
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class ServerBroker(Broker):
 
     brings_back = True
     keeps_history = True
+    uses_once = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -61,14 +63,16 @@ class ServerBroker(Broker):
         )
         self._client = SharedClient(redis.Redis(connection_pool=pool), pool.disconnect)
 
-    def publish(self, channel: str, payload: bytes) -> None:
+    def publish(self, channel: str, payload: bytes) -> int:
         """Publish, once: what fails is not tried again, since it might arrive twice.
 
         :param channel: the channel.
         :param payload: what the subscribers get.
+        :return: how many processes are subscribed.
         :raises BrokerError: Redis cannot be reached.
         """
-        self._ask("PUBLISH", channel.encode(), history.wrap(payload))
+        reached: int = self._ask("PUBLISH", channel.encode(), history.wrap(payload))
+        return reached
 
     def publish_kept(self, channel: str, payload: bytes, retention: Retention) -> Position:
         """Publish a message, and keep it.
@@ -146,6 +150,15 @@ class ServerBroker(Broker):
         if self._listener is not None:
             self._listener.unsubscribe(channel)
 
+    def use_once(self, key: str, seconds: float) -> bool:
+        """Take note that something is used; ``True`` for the first time.
+
+        :param key: what is used.
+        :param seconds: for how long to remember it.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        return self._ask(*use(key, seconds)) is not None
+
     def is_deaf(self, channel: str) -> bool:
         """Tell whether Redis does not send this process what is published on a channel.
 
@@ -182,6 +195,11 @@ class ServerBroker(Broker):
             listener.close()
         if self._client is not None:
             self._client.give_up()
+
+
+def use(key: str, seconds: float) -> tuple[str | bytes, ...]:
+    """Return the command that takes note that something is used, and answers for the first time."""
+    return "SET", key.encode(), b"", "NX", "PX", str(max(1, math.ceil(seconds * 1000)))
 
 
 def escape(prefix: str) -> bytes:

@@ -30,6 +30,7 @@ from .exceptions import (
     FlaskWSError,
     NoSocket,
 )
+from .identity.identities import Identity
 from .options import Options
 from .plugin.brokers import Broker
 from .plugin.health import BrokerHealth
@@ -66,6 +67,7 @@ __all__ = [
     "FlaskWSError",
     "History",
     "HomeThread",
+    "Identity",
     "Listening",
     "LogFilter",
     "Message",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
@@ -15,6 +16,8 @@ from ..plugin.brokers import Broker
 from ..plugin.history import Position, Retention
 from ..plugin.memory import MemoryBroker
 from ..process import after_fork
+from ..protocol.control import write_close
+from ..protocol.frames import CLOSE as CLOSE_FRAME
 from ..protocol.frames import BytesLike, encode
 from ..protocol.shared import SharedMessage
 from .healing import Healer
@@ -23,9 +26,9 @@ from .kept import ALL, KeptSubscribers
 from .listening import Listening, Mailbox
 from .opening import Opened, open_channels
 from .overflow import CLOSE, make_lossy
-from .publication import pack, read, read_origin
+from .publication import COUNT, pack, read, read_origin
 from .results import NOT_TAKEN, TAKEN, Published, Subscription
-from .settings import check_name, read_broker
+from .settings import IDENTITY, RESERVED, check_name, read_broker
 from .subscriptions import Subscriptions
 
 __all__ = ["Channels"]
@@ -116,6 +119,13 @@ class Channels:
             subscription = Subscription(None, recovered=False)
         return subscription
 
+    def enter(self, connection: AnyConnection, identity: str) -> None:
+        """Have a connection reached by what is sent to a user, until it ends.
+
+        :raises ConnectionClosed: the connection is closed.
+        """
+        self._get().subscriptions.add(connection, IDENTITY + identity, sys.maxsize)
+
     def listen(self, channel: str, since: str | None = None) -> Listening:
         """Subscribe a program to a channel.
 
@@ -150,6 +160,38 @@ class Channels:
         subscribers = None if subscriptions is None else subscriptions.get(channel)
         return 0 if subscribers is None else subscribers.count()
 
+    def count_connections(self, identity: str) -> int:
+        """Count the open connections of a user, in all processes.
+
+        :raises BrokerError: the others cannot be asked now.
+        """
+        opened, channel = self._get(), IDENTITY + identity
+        if opened.census is not None:
+            return opened.census.count(channel)
+        subscribers = opened.subscriptions.get(channel)
+        return 0 if subscribers is None else subscribers.count()
+
+    def use_once(self, key: str, seconds: float, *, alone: bool) -> bool:
+        """Take note that something is used, for so many seconds; ``True`` for the first time.
+
+        :param alone: whether the app's server runs no other processes.
+        :raises BrokerError: the broker cannot be reached, so that nobody knows.
+        """
+        opened = self._get()
+        broker = opened.broker
+        if not alone and isinstance(broker, MemoryBroker):
+            self._warn()
+        if not broker.uses_once:
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "The broker, %s, cannot tell what is used for the first time: a ticket may "
+                    "be used once in each process.",
+                    type(broker).__name__,
+                )
+            return opened.used.use(opened.prefix + key, seconds)
+        return broker.use_once(opened.prefix + key, seconds)
+
     def publish(
         self,
         channel: str,
@@ -164,9 +206,29 @@ class Channels:
         :return: whether the broker has taken it; true in conditions if it has.
         """
         check_name(channel)
+        first, payload = encode(data)
+        return self._publish(channel, first, payload, excluded)
+
+    def send_to(
+        self, identity: str, data: str | BytesLike, excluded: Collection[AnyConnection] = ()
+    ) -> Published:
+        """Send a message to all connections of a user, as :meth:`publish` does."""
+        first, payload = encode(data)
+        return self._publish(IDENTITY + identity, first, payload, excluded)
+
+    def disconnect(self, identity: str, code: int, reason: str) -> Published:
+        """End all connections of a user, in the order of what they are sent."""
+        return self._publish(IDENTITY + identity, CLOSE_FRAME, write_close(code, reason))
+
+    def _publish(
+        self,
+        channel: str,
+        first: int,
+        payload: BytesLike,
+        excluded: Collection[AnyConnection] = (),
+    ) -> Published:
         with self._counting:
             self._publications += 1
-        first, payload = encode(data)
         if not isinstance(payload, bytes):
             # The caller may change it later.
             payload = bytes(payload)
@@ -247,7 +309,7 @@ class Channels:
         return {
             channel[len(prefix) :]: number
             for channel, number in found.items()
-            if channel.startswith(prefix)
+            if channel.startswith(prefix) and not channel.startswith(prefix + RESERVED)
         }
 
     def close(self) -> None:
@@ -276,8 +338,13 @@ class Channels:
         message = read(payload)
         if message is None:
             logger.warning("A publication on %r is not from flask-ws, and is left out.", channel)
-            return
-        subscribers.send(message)
+        elif message.first == COUNT:
+            if opened.census is not None:
+                opened.census.note(
+                    channel[len(opened.prefix) :], bytes(message.payload).decode(errors="replace")
+                )
+        else:
+            subscribers.send(message)
 
     def _interrupted(self, channel: str | None) -> None:
         """Handle a possible loss of publications; on all channels, if none is named."""

@@ -15,7 +15,9 @@ from ..exceptions import BrokerError
 from ..plugin.brokers import Broker
 from ..plugin.manager import plugins
 from ..plugin.memory import MemoryBroker
+from ..plugin.used import Used
 from ..process import after_fork
+from .census import Census
 from .healing import Healer
 from .kept import KeptSubscribers
 from .publication import ORIGIN_SIZE
@@ -41,6 +43,10 @@ class Opened(NamedTuple):
     numbers: Iterator[int]
     #: What is kept of a channel; ``None`` if nothing is of any.
     find_retention: FindRetention | None
+    #: Asks other processes; ``None`` where there are none.
+    census: Census | None
+    #: What was used once in this process, where the broker cannot tell.
+    used: Used
 
     def close(self) -> None:
         """Disconnect from the broker."""
@@ -75,15 +81,17 @@ def open_channels(
     broker.on_interruption = interrupted
     broker.on_change = functools.partial(changed, healer)
     broker.start(receive)
-    if isinstance(broker, MemoryBroker):
+    in_memory = isinstance(broker, MemoryBroker)
+    if in_memory:
         # No other app has it.
         prefix = ""
     else:
         _brokers.add(broker)
-    origin = os.urandom(ORIGIN_SIZE)
+    origin, numbers = os.urandom(ORIGIN_SIZE), itertools.count()
     make = functools.partial(_make_subscribers, broker, prefix, origin, find_retention, healer)
     subscriptions = Subscriptions(broker, prefix, make)
-    return Opened(broker, prefix, origin, subscriptions, itertools.count(), find_retention)
+    census = None if in_memory else Census(broker, prefix, origin, numbers, subscriptions)
+    return Opened(broker, prefix, origin, subscriptions, numbers, find_retention, census, Used())
 
 
 def _make_subscribers(

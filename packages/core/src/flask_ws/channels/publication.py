@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from ..protocol.frames import BINARY, TEXT
+from ..protocol.control import read_control
+from ..protocol.frames import BINARY, CLOSE, TEXT
 from ..protocol.shared import SharedMessage
 
-__all__ = ["ORIGIN_SIZE", "pack", "read", "read_origin"]
+__all__ = ["COUNT", "ORIGIN_SIZE", "pack", "read", "read_origin"]
 
+#: Asks how many connections are subscribed; no frame begins so. The data say where to answer.
+COUNT = 0
 #: It begins with the version of its format, which process it is from, its number there, and
-#: whether it is text.
+#: its kind: text, binary, a close frame that ends the subscribers' connections, or a question.
 VERSION = b"\x02"
 ORIGIN_SIZE = 8
 NUMBER_SIZE = 8
 HEAD_SIZE = len(VERSION) + ORIGIN_SIZE + NUMBER_SIZE + 1
-KINDS = {TEXT: b"t", BINARY: b"b"}
+KINDS = {TEXT: b"t", BINARY: b"b", CLOSE: b"c", COUNT: b"q"}
 FIRST_BYTES = {kind[0]: first for first, kind in KINDS.items()}
 
 
@@ -35,7 +38,7 @@ def read_origin(payload: bytes) -> tuple[bytes, int]:
 
 
 def read(payload: bytes) -> SharedMessage | None:
-    """Read the message; ``None`` if there is none, or text that is not UTF-8."""
+    """Read the message; ``None`` if there is none, or no valid one."""
     first = FIRST_BYTES.get(payload[HEAD_SIZE - 1]) if len(payload) >= HEAD_SIZE else None
     if first is None or not payload.startswith(VERSION):
         return None
@@ -45,4 +48,6 @@ def read(payload: bytes) -> SharedMessage | None:
             data.decode()
         except UnicodeDecodeError:
             return None
+    if first == CLOSE and read_control(CLOSE, data) is None:
+        return None
     return SharedMessage(first, data)

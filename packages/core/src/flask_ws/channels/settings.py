@@ -15,7 +15,9 @@ from ..plugin.history import Retention
 __all__ = [
     "DEFAULT_URL",
     "HISTORY_KEY",
+    "IDENTITY",
     "MAX_NAME_SIZE",
+    "RESERVED",
     "URL_KEY",
     "FindRetention",
     "check_name",
@@ -31,6 +33,9 @@ DEFAULT_PREFIX = "flask_ws:"
 
 #: The most bytes that a channel's name may have in UTF-8. Clients may have chosen it.
 MAX_NAME_SIZE = 255
+#: What the names of channels begin with that are flask-ws's own; and those of a user's connections.
+RESERVED = "\x1f"
+IDENTITY = RESERVED + "identity:"
 #: The names of channels for which it is remembered what is kept of them.
 REMEMBERED = 4096
 
@@ -93,7 +98,7 @@ def read_history(config: Mapping[str, Any]) -> FindRetention | None:
     @functools.lru_cache(REMEMBERED)
     def find(channel: str) -> Retention | None:
         found = names.get(channel)
-        if found is None:
+        if found is None and not channel.startswith(RESERVED):
             matching = (each for pattern, each in patterns if pattern.match(channel))
             found = next(matching, None)
         return found
@@ -124,13 +129,15 @@ def check_name(channel: object) -> None:
     """Check a channel's name.
 
     :raises TypeError: it is no ``str``.
-    :raises ValueError: it is empty, has more than :data:`MAX_NAME_SIZE` bytes in UTF-8, or has no
-        UTF-8 because of a lone surrogate, which JSON may hold.
+    :raises ValueError: it is empty, has more than :data:`MAX_NAME_SIZE` bytes in UTF-8, has no
+        UTF-8 because of a lone surrogate, which JSON may hold, or begins with :data:`RESERVED`.
     """
     if not isinstance(channel, str):
         raise TypeError(f"A channel's name is str, not {type(channel).__name__}.")
     if not channel:
         raise ValueError("A channel's name must not be empty.")
+    if channel[0] == RESERVED:
+        raise ValueError(f"A channel's name must not begin with {RESERVED!r}.")
     size = len(channel)
     if size <= MAX_NAME_SIZE and not channel.isascii():
         try:

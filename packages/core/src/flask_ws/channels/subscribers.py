@@ -11,6 +11,9 @@ from typing import Any
 from ..concurrency import HomeThread
 from ..connection.async_connection import AnyConnection, AsyncConnection
 from ..plugin.history import Position
+from ..protocol.control import read_control
+from ..protocol.events import Close
+from ..protocol.frames import CLOSE
 from ..protocol.shared import SharedMessage
 from .overflow import Lossy, count_dropped
 from .spreader import Round, spreader_for
@@ -99,6 +102,9 @@ class Group:
         excluded: Collection[AnyConnection],
         later: list[Callable[[], object]] | Afterwards,
     ) -> None:
+        if message.first == CLOSE:
+            self._dismiss(message, excluded, later)
+            return
         members = self._members
         few = len(members) <= FEW
         for connection, sender in members:
@@ -112,6 +118,27 @@ class Group:
                 later.append(functools.partial(_report, connection, error))
         if not few and self._spreader is not None:
             later.append(functools.partial(self._spreader.add, self.round, len(message.plain)))
+
+    def _dismiss(
+        self,
+        message: SharedMessage,
+        excluded: Collection[AnyConnection],
+        later: list[Callable[[], object]] | Afterwards,
+    ) -> None:
+        """End the connections as a close frame says."""
+        close = read_control(CLOSE, bytes(message.payload))
+        assert isinstance(close, Close)
+        for connection in self.round.connections:
+            if connection not in excluded:
+                # When the turn is over: it may log, and the end of a connection calls the app.
+                later.append(functools.partial(_end, connection, close))
+
+
+def _end(connection: AnyConnection, close: Close) -> None:
+    try:
+        connection.dismiss(close.code, close.reason)
+    except Exception as error:
+        _report(connection, error)
 
 
 def _report(connection: AnyConnection, error: Exception) -> None:

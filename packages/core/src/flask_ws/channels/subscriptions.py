@@ -13,6 +13,7 @@ from ..protocol.shared import SharedMessage
 from .kept import KeptSubscribers
 from .overflow import Lossy
 from .results import Subscription
+from .settings import RESERVED
 from .subscribers import Subscribers, send_alone
 
 __all__ = ["Subscriptions"]
@@ -93,7 +94,8 @@ class Subscriptions:
     ) -> Subscription | None:
         """Subscribe a connection to a channel; returns when the broker has been told.
 
-        :param limit: the channels that the connection may be subscribed to, at most.
+        :param limit: the channels that the connection may be subscribed to, at most, beside those
+            of flask-ws's own.
         :param since: the position up to which it has the messages.
         :param gap: what it is sent where messages are missing.
         :param lossy: what sends it messages, if not its own sender does.
@@ -107,7 +109,7 @@ class Subscriptions:
             subscribers = self._channels.get(channel)
             is_new = channel not in own
             if is_new:
-                if len(own) >= limit:
+                if len(own) >= limit and sum(name[0] != RESERVED for name in own) >= limit:
                     return None
                 if subscribers is None:
                     subscribers = self._channels[channel] = self._make(channel)

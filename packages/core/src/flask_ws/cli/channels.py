@@ -1,4 +1,4 @@
-"""``flask ws publish`` and ``flask ws channels``."""
+"""``flask ws publish``, ``flask ws channels`` and ``flask ws disconnect``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import flask
 from flask.cli import with_appcontext
 
 from flask_ws.channels.settings import DEFAULT_URL, URL_KEY
+from flask_ws.connection.endpoint import check_close
 from flask_ws.exceptions import BrokerError, FlaskWSError
+from flask_ws.identity.identities import DISMISSED, check_identity
 from flask_ws.routes.state import AppState
 
 from .conversation import read_input
 from .tables import show
 
-__all__ = ["list_channels", "publish"]
+__all__ = ["disconnect", "list_channels", "publish"]
 
 #: Each command runs in its own process.
 ALONE = (
@@ -47,6 +49,33 @@ def publish(channel: str, text: str) -> None:
                 raise click.ClickException(
                     " ".join(["The broker is away: nobody has got the message.", *said[-1:]])
                 )
+
+
+@click.command("disconnect")
+@click.argument("identity")
+@click.option("--code", default=DISMISSED, show_default=True, help="The close code.")
+@click.option("--reason", default="", help="A text for the client.")
+@with_appcontext
+def disconnect(identity: str, code: int, reason: str) -> None:
+    """Close all connections of the user IDENTITY, in every process.
+
+    The identity is what the app's sock.identify function returns. The processes are those of the
+    app's servers, which a broker (SOCK_BROKER_URL) connects. A user who is still logged in can
+    come back.
+    """
+    state = AppState.of(flask.current_app)
+    _check_broker()
+    with _quiet_log() as said:
+        try:
+            check_identity(identity)
+            check_close(code, reason)
+            taken = state.channels.disconnect(identity, code, reason)
+        except (FlaskWSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+        if not taken:
+            raise click.ClickException(
+                " ".join(["The broker is away: nobody was disconnected.", *said[-1:]])
+            )
 
 
 @click.command("channels")

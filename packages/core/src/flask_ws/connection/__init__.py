@@ -33,6 +33,8 @@ call               who, and when                      what the peer sees
 ``close``          the app; the handler's end         a close frame; TCP ends with its answer, or
                                                       after ``close_timeout``
 ``close_nowait``   an event view                      the same; nobody waits
+``dismiss``        any thread: who is connected may   the same, for any kind of handler
+                   not stay
 ``go_away``        monitor: the server stops; an      a close frame; what it sent before its answer
                    interrupted event view             is still received
 ``answer_close``   the receiver, for the peer's       the answer, then FIN

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import TypeAlias
 
 from ..concurrency import Concurrency, HomeThread
@@ -209,6 +210,22 @@ class AsyncConnection(AsyncReceiving):
     def go_away(self, code: int, reason: str) -> None:
         """Send a close frame, without waiting for anything; any thread may call it."""
         self._at_home(functools.partial(self._begin_close, code, reason))
+
+    def dismiss(self, code: int, reason: str) -> None:
+        """Do the same, and drop what the handler has not received yet."""
+
+        def dismiss() -> None:
+            self.drop_messages()
+            self._begin_close(code, reason)
+
+        self._at_home(dismiss)
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function after some seconds, on the loop; any thread may call this.
+
+        :param function: must not wait or raise.
+        """
+        self._at_home(functools.partial(self._loop.call_later, seconds, function))
 
     def fail(self, code: int, reason: str) -> None:
         """Fail the connection (section 7.1.7); any thread may call it."""

@@ -35,7 +35,7 @@ class Connection:
     :param max_outbox: bytes sent without waiting that may be queued until the peer reads them.
     :param label: the name of the connection in logs.
     :param call_at: calls a function at a given time; needed where nobody waits for the
-        connection to end, as with event views.
+        connection to end, as with event views, and by :meth:`dismiss`.
     """
 
     __slots__ = (
@@ -181,6 +181,23 @@ class Connection:
         if home is not None and not home.catch_up():
             home.call(functools.partial(self.close_nowait, code, reason), self.concurrency)
             return
+        self._close_nowait(code, reason)
+
+    def dismiss(self, code: int, reason: str) -> None:
+        """Do the same for any kind of handler; any thread may call this, and it waits for none."""
+        if self.home is None:
+            self._close_nowait(code, reason)
+        else:
+            self.home.run(functools.partial(self._close_nowait, code, reason))
+
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Call a function after some seconds, if the process has connections then.
+
+        :param function: must not wait or raise; it may be called half a second late.
+        """
+        self.state.call_at(time.monotonic() + seconds, function)
+
+    def _close_nowait(self, code: int, reason: str) -> None:
         state = self.state
         if not state.connected:
             return

@@ -71,7 +71,8 @@ class Receiver(Reader):
         self.needs_service = True
         #: Whether there may be more for an event view, but other connections come first.
         self.cut_short = False
-        #: Whether an event view has closed the connection, and gets no more messages.
+        #: Whether what has arrived and was not received is dropped: an event view has closed the
+        #: connection, or its client was dismissed.
         self.dropping = False
 
     # For a handler, which waits
@@ -112,7 +113,7 @@ class Receiver(Reader):
         with self.reading:
             self._receiving = True
             try:
-                if self._messages:
+                if self._messages and not self.dropping:
                     return self._take_queued()
                 deadline = None if timeout is None else time.monotonic() + timeout
                 protocol, state = self._protocol, self._state

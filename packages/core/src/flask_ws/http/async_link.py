@@ -35,6 +35,7 @@ from .async_run import AsyncRun
 from .handshake import head_size
 from .link import Link, make_protocol, see_off
 from .run import report
+from .standing import make_recheck
 from .upgrade import GOING_AWAY, ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class AsyncLink(Link):
         if ready is not None:
             self._ready = functools.partial(ready, connection)
         self.ws = self._make_websocket(environ)
+        self.ws._recheck = make_recheck(self._upgrade.rules, self.ws, connection, self._report)
         self._watch()
 
     def _take(self) -> None:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..concurrency import Event, HomeThread
+from ..concurrency import Event, HomeThread, threads
 from ..connection.async_connection import AsyncConnection
 from ..connection.endpoint import NORMAL_CLOSURE
 from ..connection.tls import TLSTransport
 from ..connection.tls_stream import TLSStream
+from ..exceptions import ConnectionClosed
+from ..identity.recheck import rechecks_for
 from ..loop.asyncio_loop import AsyncioLoop
+from ..loop.beside import call_beside
 from ..loop.monitor import Monitor
 from ..loop.watchdog import watchdog_for
 from ..views.advice import (
@@ -150,6 +154,7 @@ class AsyncRun:
         session = SessionWatch()
         try:
             await self._open()
+            await self._enter()
             connection.at_work = time.monotonic()
             try:
                 result = await handler(self._ws, *self._args, **self._kwargs)
@@ -202,6 +207,7 @@ class AsyncRun:
         try:
             assert isinstance(self._target, type)
             view = self._target()
+            await self._enter()
         except Exception as error:
             self._report(error)
             await connection.close(INTERNAL_ERROR, "")
@@ -246,6 +252,19 @@ class AsyncRun:
             self._sock.close()
             connection.connection_lost(None)
         self._sock = None
+
+    async def _enter(self) -> None:
+        """Let the connection be reached by its user's identity, and end when its login does."""
+        ws, connection, channels = self._ws, self._connection, self._channels
+        if ws.identity is not None:
+            with contextlib.suppress(ConnectionClosed):
+                if channels.is_local:
+                    channels.enter(connection, ws.identity)
+                else:
+                    await call_beside(channels.enter, connection, ws.identity)
+            ws.expires_at = getattr(ws.identity, "expires_at", None)
+        if ws._recheck is not None:
+            rechecks_for(threads).add(ws._recheck)
 
     def _tear_down(self) -> None:
         """Do what the end of a request does, which Flask has left undone."""

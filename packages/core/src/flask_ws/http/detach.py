@@ -24,6 +24,7 @@ from .admission import no_threads, too_many_threads
 from .gateway import GATEWAY, Gateway
 from .handshake import is_upgrade
 from .head import SWITCHING, guard
+from .secrets import hide_secrets
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -188,6 +189,7 @@ class Detacher:
         """Handle a request."""
         if not is_upgrade(environ):
             return self._app(environ, guard(start_response, handshake=False))
+        hide_secrets(environ)
         gateway: Gateway = environ.get(GATEWAY) or Gateway(environ)
         if gateway.serving:
             # An app within another one, which handles the request.

@@ -33,6 +33,7 @@ from .clients import Client, clients
 from .handshake import head_size
 from .register import current_tally, make_label, note_end, note_start
 from .run import report, run_handler
+from .standing import enter
 from .takeover import Takeover
 from .upgrade import GOING_AWAY, INTERNAL_ERROR, ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 
@@ -229,7 +230,9 @@ class Link:
         assert isinstance(self.ws, EventWebSocket)
         try:
             view = self._upgrade.target()
-            return Conversation(view, self.ws, self._report, self._limiter)
+            conversation = Conversation(view, self.ws, self._report, self._limiter)
+            enter(self._upgrade, self.connection, self.ws, self._report)
+            return conversation
         except Exception as error:
             self._report(error)
             self.ws.close(INTERNAL_ERROR)
@@ -274,7 +277,7 @@ class Link:
             max_queue_bytes=options.max_queue_bytes,
             max_outbox=options.max_outbox,
             label=label,
-            call_at=self._monitor.at if isinstance(upgrade.target, type) else None,
+            call_at=self._monitor.at,
         )
 
     def _make_label(self, environ: WSGIEnvironment) -> Label:
@@ -318,6 +321,7 @@ class Link:
             provider=provider,
             channels=self._upgrade.channels,
             max_subscriptions=self._upgrade.options.max_subscriptions,
+            identity=self._upgrade.identity,
             **more,
         )
         if isinstance(ws, (LimitedWebSocket, LimitedAsyncWebSocket)) and limiter is not None:

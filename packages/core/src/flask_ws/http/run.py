@@ -19,6 +19,7 @@ from ..views.advice import (
 from ..views.context import log_exception, tear_down_with
 from ..views.websocket import WebSocket
 from ..whereabouts import Whereabouts
+from .standing import enter
 from .upgrade import GOING_AWAY, INTERNAL_ERROR, Upgrade
 
 __all__ = ["report", "run_handler"]
@@ -40,6 +41,7 @@ def run_handler(
     connection.work = Whereabouts()
     try:
         try:
+            enter(upgrade, connection, ws, report)
             result = handler(ws, *upgrade.args, **upgrade.kwargs)
         finally:
             connection.at_work = 0.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..channels.channels import Channels
+from ..identity.rules import Rules
 from ..options import Options
 from ..plugin.hookspecs import ServerSocket
 from ..views.view import AsyncWebSocketView, WebSocketView
@@ -45,6 +46,10 @@ class Upgrade:
     server_socket: ServerSocket
     #: What tells its client from others; ``None`` where nothing is limited.
     client_key: str | None = None
+    #: Who the client is; ``None`` for nobody.
+    identity: str | None = None
+    #: Whether it may stay.
+    rules: Rules = field(default_factory=Rules)
 
 
 class OwnThread(typing.Protocol):

@@ -90,7 +90,9 @@ class Monitor:
         # Those that are told goodbye later, and when.
         self._departing: list[tuple[float, int, Watch]] = []
         self._failed: list[Callable[[], bool]] = []
+        # What is to be called at a time: from other threads, and sorted.
         self._timers: deque[tuple[float, Callable[[], object]]] = deque()
+        self._timed: list[tuple[float, int, Callable[[], object]]] = []
 
     def __len__(self) -> int:
         return len(self._watches) + self._admitted
@@ -236,6 +238,7 @@ class Monitor:
                 self._leaving.clear()
                 self._departing.clear()
                 self._timers.clear()
+                self._timed.clear()
                 self._arrived.clear()
 
     def _look(self) -> None:
@@ -251,16 +254,7 @@ class Monitor:
                 lingering.append(connection)
         self._patrol_for(lingering, now)
         self._check_those_due(now)
-        # Other threads may add timers meanwhile.
-        for _ in range(len(self._timers)):
-            timer = self._timers.popleft()
-            if timer[0] <= now:
-                try:
-                    timer[1]()
-                except Exception:
-                    logger.exception("A scheduled call failed.")
-            else:
-                self._timers.append(timer)
+        self._call_timers(now)
         if self._leaving:
             for watch in self._leaving:
                 if watch.goodbye_until is not None and now >= watch.goodbye_until:
@@ -270,6 +264,17 @@ class Monitor:
                 for watch in self._leaving
                 if watch.active and watch.connection.close_code is None
             ]
+
+    def _call_timers(self, now: float) -> None:
+        while self._timers:
+            when, function = self._timers.popleft()
+            heapq.heappush(self._timed, (when, next(self._number), function))
+        while self._timed and self._timed[0][0] <= now:
+            _, _, function = heapq.heappop(self._timed)
+            try:
+                function()
+            except Exception:
+                logger.exception("A scheduled call failed.")
 
     def _patrol_for(self, lingering: list[AnyConnection], now: float) -> None:
         watches = [self._watches.get(connection) for connection in lingering]

@@ -56,6 +56,11 @@ class Broker:
     #: :meth:`read_history` work.
     keeps_history = False
 
+    #: Whether it can tell, across all processes, what is used for the first time:
+    #: :meth:`use_once` works. Without it, a ticket (:meth:`flask_ws.Sock.ticket`) may be used once
+    #: in each process.
+    uses_once = False
+
     #: Set by flask-ws: called by :meth:`interrupted`.
     on_interruption: Callable[[str | None], object] | None = None
     #: Set by flask-ws: called with a reason by :meth:`went_away`, and with ``None`` by
@@ -79,11 +84,14 @@ class Broker:
         """
         raise NotImplementedError
 
-    def publish(self, channel: str, payload: bytes) -> None:
+    def publish(self, channel: str, payload: bytes) -> int | None:
         """Send a publication to the other processes.
 
         :param channel: the channel's name, with the prefix.
         :param payload: what the other processes' ``deliver`` is to get.
+        :return: how many processes are sent it, where the broker knows at once; where
+            :attr:`brings_back` is true, this one may be among them. flask-ws waits for the answers
+            of so many; with ``None``, for a second.
         :raises BrokerError: they cannot be reached now. Raised within a second or two at
             most, and at once if the broker is known to be unreachable.
         """
@@ -151,6 +159,18 @@ class Broker:
         :param channel: the channel's name, with the prefix.
         """
         return self._away
+
+    def use_once(self, key: str, seconds: float) -> bool:
+        """Take note that something is used; called only where :attr:`uses_once` is true.
+
+        Of all calls with one key, in all processes, one returns ``True``.
+
+        :param key: what is used: text of ASCII, with the app's prefix.
+        :param seconds: for how long it is remembered at least.
+        :return: whether it is the first time.
+        :raises BrokerError: as for :meth:`publish`.
+        """
+        raise NotImplementedError
 
     def channels(self, prefix: str) -> dict[str, int] | None:
         """Tell which channels have subscribers, and in how many processes.

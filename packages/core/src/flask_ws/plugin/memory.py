@@ -15,6 +15,7 @@ from ..budget import STEP, budget
 from ..exceptions import BrokerError
 from .brokers import Broker, Deliver
 from .history import History, Position, Retention
+from .used import Used
 
 __all__ = ["MemoryBroker"]
 
@@ -54,6 +55,7 @@ class MemoryBroker(Broker):
     """``memory://``: there are no other processes."""
 
     keeps_history = True
+    uses_once = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,6 +75,7 @@ class MemoryBroker(Broker):
         #: Whether :meth:`count` is to be called.
         self.is_due = False
         self._process = os.getpid()
+        self._used = Used()
 
     # Bound here: at interpreter shutdown the module's globals may be gone.
     def __del__(
@@ -164,6 +167,14 @@ class MemoryBroker(Broker):
                 ]
         self.count()
         return History(position, missed)
+
+    def use_once(self, key: str, seconds: float) -> bool:
+        """Take note that something is used; ``True`` for the first time.
+
+        :param key: what is used.
+        :param seconds: for how long to remember it.
+        """
+        return self._used.use(key, seconds)
 
     def close(self) -> None:
         """Drop all that is kept."""

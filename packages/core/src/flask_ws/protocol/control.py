@@ -1,13 +1,15 @@
-"""Reading valid control frames (RFC 6455 section 5.5)."""
+"""The payloads of control frames (RFC 6455 section 5.5)."""
 
 from __future__ import annotations
 
 from .events import Close, Ping, Pong
 from .frames import CLOSE, PING
 
-__all__ = ["CLOSE_CODES", "read_control"]
+__all__ = ["CLOSE_CODES", "read_control", "write_close"]
 
 NO_STATUS = 1005
+#: The largest payload of a control frame, of which a close frame's code takes two (section 5.5).
+MAX_CONTROL_PAYLOAD = 125
 
 #: The close codes that an endpoint may send and receive (section 7.4; 1012 to 1014 by IANA's
 #: registry).
@@ -31,3 +33,15 @@ def read_control(first: int, payload: bytes) -> Ping | Pong | Close | None:
         return Close(code, payload[2:].decode())
     except UnicodeDecodeError:
         return None
+
+
+def write_close(code: int, reason: str) -> bytes:
+    """Make the payload of a close frame (section 5.5.1).
+
+    :param code: the close code; 1005 makes a frame without one.
+    :param reason: cut to the 123 bytes that there is room for.
+    """
+    if code == NO_STATUS:
+        return b""
+    text = reason.encode()[: MAX_CONTROL_PAYLOAD - 2].decode(errors="ignore").encode()
+    return code.to_bytes(2, "big") + text

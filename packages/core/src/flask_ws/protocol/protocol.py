@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import struct
 
+from .control import MAX_CONTROL_PAYLOAD, write_close
 from .deflate import THRESHOLD
 from .frames import (
     BINARY,
@@ -25,8 +25,6 @@ from .shared import SharedMessage
 
 __all__ = ["Protocol"]
 
-#: The largest payload of a control frame, of which a close frame's code takes two (section 5.5).
-MAX_CONTROL_PAYLOAD = 125
 #: A payload of at least this size is not copied behind its header to be sent.
 SEPARATE_PAYLOAD = 2**16
 
@@ -103,10 +101,7 @@ class Protocol(Incoming):
         :param code: the close code; 1005 makes a frame without one.
         :param reason: cut to the 123 bytes that a close frame has room for.
         """
-        if code == 1005:
-            return self._frame(CLOSE, b"")
-        text = reason.encode()[: MAX_CONTROL_PAYLOAD - 2].decode(errors="ignore").encode()
-        return self._frame(CLOSE, struct.pack("!H", code) + text)
+        return self._frame(CLOSE, write_close(code, reason))
 
     def _frame(self, first: int, payload: BytesLike) -> list[BytesLike]:
         size = len(payload)

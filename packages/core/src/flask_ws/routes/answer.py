@@ -14,7 +14,9 @@ from ..http.admission import check_room
 from ..http.clients import find_key
 from ..http.gateway import GATEWAY, Gateway, switching
 from ..http.handshake import check, refuse
+from ..http.standing import find_identity
 from ..http.upgrade import Upgrade
+from ..identity.rules import Rules
 from ..options import Options
 from ..plugin.manager import hint
 from ..views.advice import is_async, warn_of_handler
@@ -29,6 +31,7 @@ def answer(
     kwargs: dict[str, Any],
     options: Options,
     channels: Channels,
+    rules: Rules,
 ) -> flask.Response:
     """Answer the current request's handshake: with a response of 101, or by refusing it."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
@@ -55,8 +58,13 @@ def answer(
         refuse(request, error)
     limited = options.max_per_client is not None or options.rate is not None
     key = find_key(options) if limited else None
+    try:
+        # Last of all: a ticket is used up by it.
+        identity = find_identity(rules, channels)
+    except HTTPException as error:
+        refuse(request, error)
     gateway.upgrade = Upgrade(
-        handler, args, kwargs, handshake, options, channels, server_socket, key
+        handler, args, kwargs, handshake, options, channels, server_socket, key, identity, rules
     )
     app = flask.current_app
     return switching(app.response_class(status=101, headers=handshake.headers))

@@ -15,7 +15,6 @@ from werkzeug.routing import Rule
 from ..budget import budget
 from ..channels.listening import Listening
 from ..channels.results import Published
-from ..connection.async_connection import AnyConnection
 from ..exceptions import ConfigurationError
 from ..http.handshake import is_upgrade
 from ..http.register import tallies_of
@@ -25,13 +24,14 @@ from ..loop.pool import thread_pool
 from ..options import NAMES, ROUTE_NAMES, check_route_options, unknown
 from ..protocol.frames import BytesLike
 from ..tally import Stats
-from ..views.async_websocket import AsyncWebSocket, connection_of
+from ..views.async_websocket import AsyncWebSocket
 from ..views.view import AsyncWebSocketView, WebSocketView
 from ..views.websocket import WebSocket
 from .advice import await_requests, explain_lost_routes, log_refusal_by_app
 from .answer import answer
 from .checks import check_app, check_blueprint, check_handler, check_order, check_rule
 from .state import AppState
+from .users import Users, connections_of
 
 __all__ = ["Sock"]
 
@@ -45,7 +45,7 @@ F = TypeVar("F", bound="Handler")
 RULE_NAMES = frozenset(inspect.signature(Rule).parameters) | {"provide_automatic_options"}
 
 
-class Sock:
+class Sock(Users):
     """WebSocket routes for Flask.
 
     ::
@@ -68,6 +68,7 @@ class Sock:
         self._routes: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
         # Weak, so that the many apps of a test run can be freed.
         self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
+        super().__init__()
         # The blueprints that routes were declared on.
         self._blueprints: list[flask.Blueprint] = []
         if app is not None:
@@ -168,7 +169,8 @@ class Sock:
         @functools.wraps(handler)
         def websocket_view(*args: Any, **kwargs: Any) -> flask.Response:
             state = AppState.of(flask.current_app)
-            return answer(handler, args, kwargs, state.read().replace(changes), state.channels)
+            options = state.read().replace(changes)
+            return answer(handler, args, kwargs, options, state.channels, self._rules)
 
         # For the command line: functools.wraps copies them to decorators around the view.
         websocket_view.__dict__.update(flask_ws_handler=handler, flask_ws_options=changes)
@@ -206,7 +208,7 @@ class Sock:
             lone surrogate.
         """
         channels = AppState.of(flask.current_app).channels
-        return channels.publish(channel, data, _connections_of(exclude))
+        return channels.publish(channel, data, connections_of(exclude))
 
     def publish_json(
         self,
@@ -245,7 +247,7 @@ class Sock:
         :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
         :raises ValueError: the channel's name cannot be one.
         """
-        channels, excluded = AppState.of(flask.current_app).channels, _connections_of(exclude)
+        channels, excluded = AppState.of(flask.current_app).channels, connections_of(exclude)
         if channels.is_local:
             return channels.publish(channel, data, excluded)
         if isinstance(data, (bytearray, memoryview)):
@@ -328,16 +330,6 @@ class Sock:
             routes=tallies_of(found).read(),
             **AppState.of(found).channels.stats(),
         )
-
-
-def _connections_of(
-    exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None,
-) -> Collection[AnyConnection]:
-    if exclude is None:
-        return ()
-    if isinstance(exclude, (WebSocket, AsyncWebSocket)):
-        return (connection_of(exclude),)
-    return {connection_of(ws) for ws in exclude}
 
 
 #: Those that have routes, and have not been given an app.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -203,6 +204,39 @@ class BrokerSuite(HistoryTests):
         with self.listening("*:a", "*:b", "x:a") as process, self.listening("*:a"):
             channels = process.broker.channels("*:")
             assert channels is None or channels == {"*:a": 2, "*:b": 1}
+
+    def test_publishing_tells_how_many_are_reached_or_nothing(self) -> None:
+        """The processes that are subscribed; its own is one of them where it brings back."""
+        with self.listening("a") as one, self.listening("a"), self.process() as publisher:
+            assert publisher.broker.publish("a", b"") in (None, 2)
+            assert publisher.broker.publish("b", b"") in (None, 0)
+            if one.broker.brings_back:
+                assert one.broker.publish("a", b"") in (None, 2)
+
+    def test_what_is_used_once_is_used_once_in_all_processes(self) -> None:
+        """Of those that try at the same time, one does; in its time, and with its key."""
+        with self.process() as one, self.process() as other:
+            if not one.broker.uses_once:
+                return
+            key = f"ticket:{os.urandom(8).hex()}"
+            answers: list[bool] = []
+
+            def use(process: Process) -> None:
+                answers.extend(process.broker.use_once(key, 60) for _ in range(20))
+
+            processes = (one, one, other) if self.reaches_others else (one, one, one)
+            at_once(*[functools.partial(use, process) for process in processes])
+            assert sorted(answers) == [False] * 59 + [True]
+            assert one.broker.use_once(f"{key}!", 60)
+
+    def test_what_was_used_is_forgotten_in_the_end(self) -> None:
+        """The broker does not fill up with it."""
+        with self.process() as process:
+            if not process.broker.uses_once:
+                return
+            key = f"ticket:{os.urandom(8).hex()}"
+            assert process.broker.use_once(key, 0.05)
+            wait_until(lambda: process.broker.use_once(key, 60), "it to be forgotten", every=0.05)
 
     def test_closing_ends_all_threads(self) -> None:
         """No thread of the broker is left."""

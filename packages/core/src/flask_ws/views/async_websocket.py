@@ -15,6 +15,7 @@ from ..connection.endpoint import NORMAL_CLOSURE, JSONProvider, read_json, write
 from ..loop.beside import call_beside
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
+from .standing import Standing
 from .websocket import WebSocket, read_close
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ NOBODY_AWAITS = (
 )
 
 
-class AsyncWebSocket:
+class AsyncWebSocket(Standing):
     """A client's WebSocket connection, in an async handler.
 
     A handler gets it as its first argument; it is never made by hand. ``async for message in ws``
@@ -53,8 +54,11 @@ class AsyncWebSocket:
         "_channels",
         "_closed_by",
         "_connection",
+        "_deadline",
+        "_identity",
         "_max_subscriptions",
         "_provider",
+        "_recheck",
         "environ",
         "loop",
         "subprotocol",
@@ -70,8 +74,9 @@ class AsyncWebSocket:
         provider: JSONProvider,
         channels: Channels,
         max_subscriptions: int,
+        identity: str | None = None,
     ) -> None:
-        self._connection = connection
+        self._connection: AsyncConnection = connection
         #: The asyncio loop on which the handlers of the process run.
         self.loop = loop
         #: The WSGI environ of the request that opened the connection.
@@ -83,6 +88,8 @@ class AsyncWebSocket:
         # The task that has called close().
         self._closed_by: int | None = None
         self._max_subscriptions = max_subscriptions
+        self._identity = identity
+        self._deadline = self._recheck = None
 
     @property
     def id(self) -> str:

@@ -113,15 +113,21 @@ class Scope:
 
     Made while the handshake's own context is current. The calls have its request, its session,
     the context variables that were bound by then, and a ``g`` of their own.
+
+    :param keeps_session: whether the session stays as it was at the handshake; otherwise each
+        call has it read from the request's cookie, and from where the app keeps it.
     """
 
     __slots__ = ("_app", "_g", "_origin", "_pushed", "_variables", "entered")
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_session: bool = True) -> None:
         context = current_context()
         self._app: flask.Flask = context.app
         # A copy, which does not hold the handshake's own g.
         self._origin: Any = context.copy()
+        if not keeps_session:
+            # Some versions of Flask have a property of that name.
+            setattr(self._origin, "_session" if hasattr(context, "_session") else "session", None)
         # Those set by middleware and before_request functions, such as an APM's transaction.
         self._variables = [
             (variable, value)

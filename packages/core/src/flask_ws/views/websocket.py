@@ -12,6 +12,7 @@ from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, JSONProvider, check_
 from ..options import Options
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
+from .standing import Standing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["EventWebSocket", "WebSocket", "read_close"]
 
 
-class WebSocket(Endpoint):
+class WebSocket(Standing, Endpoint):
     """A client's WebSocket connection.
 
     A handler gets it as its first argument; it is never made by hand. ``for message in ws``
@@ -36,6 +37,7 @@ class WebSocket(Endpoint):
     :param provider: reads and writes JSON.
     :param channels: the app's channels.
     :param max_subscriptions: how many of them it may be subscribed to.
+    :param identity: who the client is.
     """
 
     # Python makes the ``__dict__`` only when a handler sets an attribute.
@@ -43,7 +45,10 @@ class WebSocket(Endpoint):
         "__dict__",
         "_channels",
         "_closed_by",
+        "_deadline",
+        "_identity",
         "_max_subscriptions",
+        "_recheck",
         "environ",
         "subprotocol",
     )
@@ -57,6 +62,7 @@ class WebSocket(Endpoint):
         provider: JSONProvider,
         channels: Channels,
         max_subscriptions: int = Options.max_subscriptions,
+        identity: str | None = None,
     ) -> None:
         super().__init__(connection, provider=provider)
         #: The WSGI environ of the request that opened the connection.
@@ -67,6 +73,8 @@ class WebSocket(Endpoint):
         # The thread that has called close().
         self._closed_by: int | None = None
         self._max_subscriptions = max_subscriptions
+        self._identity = identity
+        self._deadline = self._recheck = None
 
     @property
     def id(self) -> str:
