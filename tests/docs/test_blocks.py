@@ -42,6 +42,8 @@ TESTED = {
     "js": ["docs/deploying.md", "docs/quickstart.md"],
     # In test_projects.py.
     "html": [name(page) for page in PROJECTS],
+    # In tests/unit/live/test_wire_page.py.
+    "json": ["docs/wire.md"],
     # In test_migrating.py.
     "diff": ["docs/migrating.md"],
 }

@@ -13,6 +13,7 @@ NAMES = {
     "BrokerHealth",
     "BrokerListener",
     "BrokerWish",
+    "ChannelView",
     "Concurrency",
     "ConfigurationError",
     "ConnectionClosed",

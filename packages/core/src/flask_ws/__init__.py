@@ -31,6 +31,7 @@ from .exceptions import (
     NoSocket,
 )
 from .identity.identities import Identity
+from .live.view import ChannelView
 from .options import Options
 from .plugin.brokers import Broker
 from .plugin.health import BrokerHealth
@@ -61,6 +62,7 @@ __all__ = [
     "BrokerHealth",
     "BrokerListener",
     "BrokerWish",
+    "ChannelView",
     "Concurrency",
     "ConfigurationError",
     "ConnectionClosed",

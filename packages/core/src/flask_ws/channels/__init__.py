@@ -12,6 +12,7 @@
 - ``healing``: reading histories whose messages may not all have arrived.
 - ``publication``: what goes to other processes.
 - ``results``: what publishing and subscribing tell the app.
+- ``wrapping``: what is sent to those who must be told the channel.
 - ``listening``: a program's subscription.
 - ``settings``: the broker's URL, and what a channel may be called.
 - ``spreader``: flushing the outboxes of many connections.

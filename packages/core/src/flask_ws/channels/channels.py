@@ -30,6 +30,7 @@ from .publication import COUNT, pack, read, read_origin
 from .results import NOT_TAKEN, TAKEN, Published, Subscription
 from .settings import IDENTITY, RESERVED, check_name, read_broker
 from .subscriptions import Subscriptions
+from .wrapping import Wrapped, ready
 
 __all__ = ["Channels"]
 
@@ -90,6 +91,7 @@ class Channels:
         since: str | None = None,
         gap: str | BytesLike | None = None,
         overflow: str = CLOSE,
+        wrapped: Wrapped | None = None,
     ) -> Subscription:
         """Subscribe a connection to a channel.
 
@@ -99,6 +101,7 @@ class Channels:
         :param since: the position up to which it has the messages, or ``"all"``.
         :param gap: the message that it is sent where messages are missing.
         :param overflow: what becomes of messages for which its client reads too slowly.
+        :param wrapped: what sends it messages in place of its own sender.
         :raises ConnectionClosed: the connection is closed.
         """
         check_name(channel)
@@ -108,7 +111,9 @@ class Channels:
         opened = self._get()
         if not alone and isinstance(opened.broker, MemoryBroker):
             self._warn()
-        subscription = opened.subscriptions.add(connection, channel, limit, place, mark, lossy)
+        subscription = opened.subscriptions.add(
+            connection, channel, limit, place, mark, lossy, wrapped
+        )
         if subscription is None:
             logger.warning(
                 "%s: more than %d subscriptions (SOCK_MAX_SUBSCRIPTIONS)", connection.label, limit
@@ -141,11 +146,19 @@ class Channels:
         assert subscription is not None
         return Listening(mailbox, subscription, functools.partial(self.forget, connection))
 
-    def unsubscribe(self, connection: AnyConnection, channel: str) -> None:
-        """End a subscription; there may be none."""
+    def unsubscribe(self, connection: AnyConnection, channel: str, last: str | None = None) -> None:
+        """End a subscription; there may be none.
+
+        :param last: what the connection is sent after the last message of the channel.
+        """
         check_name(channel)
         if self.subscriptions is not None:
-            self.subscriptions.remove(connection, channel)
+            mark = None if last is None else _make_message(last)
+            self.subscriptions.remove(connection, channel, mark)
+
+    def of(self, connection: AnyConnection) -> Collection[str]:
+        """Return the channels that a connection is subscribed to; they may change."""
+        return () if self.subscriptions is None else self.subscriptions.of(connection)
 
     def forget(self, connection: AnyConnection) -> None:
         """End all subscriptions of a connection that is closed."""
@@ -192,22 +205,37 @@ class Channels:
             return opened.used.use(opened.prefix + key, seconds)
         return broker.use_once(opened.prefix + key, seconds)
 
+    def position(self, channel: str) -> str | None:
+        """Return a channel's position now; ``None`` without history, or without the broker."""
+        check_name(channel)
+        try:
+            opened = self._get()
+            retention = None if opened.find_retention is None else opened.find_retention(channel)
+            if retention is None:
+                return None
+            return str(opened.broker.read_history(opened.prefix + channel, retention).position)
+        except BrokerError:
+            return None
+
     def publish(
         self,
         channel: str,
         data: str | BytesLike,
         excluded: Collection[AnyConnection] = (),
+        *,
+        is_json: bool = False,
     ) -> Published:
         """Send a message to all subscribers, through the broker.
 
         Those in this process get it when the broker brings it back, so that all have one order;
         at once, where it brings nothing back, or cannot be reached.
 
+        :param is_json: whether it is text that was made as JSON.
         :return: whether the broker has taken it; true in conditions if it has.
         """
         check_name(channel)
         first, payload = encode(data)
-        return self._publish(channel, first, payload, excluded)
+        return self._publish(channel, first, payload, excluded, is_json=is_json)
 
     def send_to(
         self, identity: str, data: str | BytesLike, excluded: Collection[AnyConnection] = ()
@@ -226,6 +254,8 @@ class Channels:
         first: int,
         payload: BytesLike,
         excluded: Collection[AnyConnection] = (),
+        *,
+        is_json: bool = False,
     ) -> Published:
         with self._counting:
             self._publications += 1
@@ -249,20 +279,23 @@ class Channels:
                         payload,
                         excluded,
                         retention,
+                        is_json=is_json,
                     )
-                return _publish_kept(opened, channel, first, payload, excluded, retention)
+                return _publish_kept(
+                    opened, channel, first, payload, excluded, retention, is_json=is_json
+                )
         broker, number = opened.broker, next(opened.numbers)
         subscribers = opened.subscriptions.get(channel)
         if subscribers is not None and not broker.brings_back:
-            subscribers.send(SharedMessage(first, payload), excluded)
+            subscribers.send(SharedMessage(first, payload, is_json=is_json), excluded)
             subscribers = None
         if isinstance(broker, MemoryBroker):
             return TAKEN
         if subscribers is not None:
-            subscribers.expect(number, SharedMessage(first, payload), excluded)
+            subscribers.expect(number, SharedMessage(first, payload, is_json=is_json), excluded)
         is_taken = False
         try:
-            is_taken = _hand_over(opened, channel, first, payload, number)
+            is_taken = _hand_over(opened, channel, first, payload, number, is_json=is_json)
         finally:
             if subscribers is None:
                 pass
@@ -386,10 +419,13 @@ class Channels:
             )
 
 
-def _hand_over(opened: Opened, channel: str, first: int, payload: bytes, number: int) -> bool:
+def _hand_over(
+    opened: Opened, channel: str, first: int, payload: bytes, number: int, *, is_json: bool
+) -> bool:
     """Hand a publication over to the broker; ``False`` if it cannot be reached."""
     try:
-        opened.broker.publish(opened.prefix + channel, pack(opened.origin, number, first, payload))
+        publication = pack(opened.origin, number, first, payload, is_json=is_json)
+        opened.broker.publish(opened.prefix + channel, publication)
     except BrokerError as error:
         _note_failure(opened.broker, error)
         return False
@@ -408,15 +444,18 @@ def _publish_kept(
     payload: bytes,
     excluded: Collection[AnyConnection],
     retention: Retention,
+    *,
+    is_json: bool,
 ) -> Published:
     """Publish on a channel with history."""
     broker, number, name = opened.broker, next(opened.numbers), opened.prefix + channel
     subscribers = opened.subscriptions.get(channel)
     if subscribers is not None:
-        subscribers.expect(number, SharedMessage(first, payload), excluded)
+        subscribers.expect(number, SharedMessage(first, payload, is_json=is_json), excluded)
     position = None
     try:
-        position = broker.publish_kept(name, pack(opened.origin, number, first, payload), retention)
+        publication = pack(opened.origin, number, first, payload, is_json=is_json)
+        position = broker.publish_kept(name, publication, retention)
     except BrokerError as error:
         _note_failure(broker, error)
     finally:
@@ -440,4 +479,4 @@ def _read_since(since: object) -> Position | None:
 
 def _make_message(data: str | BytesLike) -> SharedMessage:
     first, payload = encode(data)
-    return SharedMessage(first, bytes(payload))
+    return ready(SharedMessage(first, bytes(payload)))

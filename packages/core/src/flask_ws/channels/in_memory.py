@@ -21,7 +21,10 @@ from .subscriptions import Subscriptions
 __all__ = ["publish_in_memory"]
 
 #: What publications begin with: they are of no process, and have no number there.
-HEADS = {first: pack(bytes(ORIGIN_SIZE), 0, first, b"") for first in (TEXT, BINARY)}
+HEADS = {
+    (first, is_json): pack(bytes(ORIGIN_SIZE), 0, first, b"", is_json=is_json)
+    for first, is_json in ((TEXT, False), (TEXT, True), (BINARY, False))
+}
 
 
 def publish_in_memory(
@@ -32,22 +35,27 @@ def publish_in_memory(
     payload: bytes,
     excluded: Collection[AnyConnection],
     retention: Retention,
+    *,
+    is_json: bool,
 ) -> Published:
     """Keep a message, and send it to all subscribers.
 
     :param first: the first byte of its frame.
     :param excluded: who does not get it.
     :param retention: how much of the channel is kept.
+    :param is_json: whether it is text that was made as JSON.
     :raises BrokerError: the broker is closed.
     """
-    message = None if subscriptions.get(channel) is None else SharedMessage(first, payload)
+    message = None
+    if subscriptions.get(channel) is not None:
+        message = SharedMessage(first, payload, is_json=is_json)
     with broker.keeping:
-        position = broker.keep(channel, HEADS[first] + payload, retention)
+        position = broker.keep(channel, HEADS[first, is_json] + payload, retention)
         # One who subscribes after this reads it.
         subscribers = subscriptions.get(channel)
         if isinstance(subscribers, KeptSubscribers):
             if message is None:
-                message = SharedMessage(first, payload)
+                message = SharedMessage(first, payload, is_json=is_json)
             message.position = position
             subscribers.follow(message, position, excluded)
     if broker.is_due:

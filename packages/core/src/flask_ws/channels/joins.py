@@ -33,7 +33,7 @@ class CatchUp:
     :param says_gap: whether it is told of a gap before them.
     """
 
-    __slots__ = ("connection", "items", "join", "says_gap")
+    __slots__ = ("connection", "items", "join", "last", "says_gap")
 
     def __init__(
         self, connection: AnyConnection, join: Join, items: list[Item], *, says_gap: bool
@@ -42,6 +42,8 @@ class CatchUp:
         self.join = join
         self.items = items
         self.says_gap = says_gap
+        #: What it is sent after them.
+        self.last: SharedMessage | None = None
 
 
 class Joins:

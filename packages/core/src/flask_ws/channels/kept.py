@@ -22,7 +22,8 @@ from .publication import read_origin
 from .results import Subscription
 from .sequence import Arrival, Sequence
 from .source import Source
-from .subscribers import Own, Subscribers, send_alone
+from .subscribers import Own, Subscribers, Told, send_alone
+from .wrapping import Wrapped
 
 __all__ = ["ALL", "KeptSubscribers"]
 
@@ -70,7 +71,11 @@ class KeptSubscribers(Subscribers):
             self._joins.remove(connection)
 
     def join(
-        self, connection: AnyConnection, since: Position | None, gap: SharedMessage | None
+        self,
+        connection: AnyConnection,
+        since: Position | None,
+        gap: SharedMessage | None,
+        wrapped: Wrapped | None = None,
     ) -> Subscription:
         """Send a connection what it has missed, and then what comes.
 
@@ -78,6 +83,7 @@ class KeptSubscribers(Subscribers):
         :param since: the position up to which it has the messages; :data:`ALL` for none of what
             is kept, and ``None`` for all.
         :param gap: what it is sent where messages are missing.
+        :param wrapped: tells it between the two that it is subscribed.
         """
         history: History | None = None
         is_current = False
@@ -99,7 +105,9 @@ class KeptSubscribers(Subscribers):
             # Another history has begun, and the others have not heard of it yet.
             self._doubt()
         with self._owning:
-            subscription = self._begin(connection, since, gap, history, is_current=is_current)
+            subscription = self._begin(
+                connection, since, gap, history, wrapped, is_current=is_current
+            )
         self.send_waiting()
         if not self._sequence.is_sure:
             self._source.heal(self)
@@ -111,6 +119,7 @@ class KeptSubscribers(Subscribers):
         since: Position | None,
         gap: SharedMessage | None,
         history: History | None,
+        wrapped: Wrapped | None,
         *,
         is_current: bool,
     ) -> Subscription:
@@ -149,9 +158,12 @@ class KeptSubscribers(Subscribers):
             gap,
             says_gap=not recovered,
         )
+        subscription = Subscription(None if upto is None else str(upto), recovered=recovered)
         if catch_up is not None:
+            if wrapped is not None:
+                catch_up.last = wrapped.tell(subscription)
             self._waiting.append(catch_up)
-        return Subscription(None if upto is None else str(upto), recovered=recovered)
+        return subscription
 
     def _exclude_from_own(self, connection: AnyConnection, history: History) -> set[int]:
         """Send a connection nothing of this process's that it gets from the history.
@@ -355,6 +367,9 @@ class KeptSubscribers(Subscribers):
         if isinstance(item, Gap):
             self._send_gap(item, later)
             return
+        if isinstance(item, Told):
+            super()._send_one(item, later)
+            return
         message, excluded = item if type(item) is tuple else (item.message(), item.excluded)
         if message is None:
             later.append(functools.partial(_warn, self._source.name))
@@ -376,8 +391,10 @@ class KeptSubscribers(Subscribers):
             message = item.message()
             if message is not None and connection not in item.excluded:
                 messages.append(message)
+        self.deliveries += len(messages)
+        if catch_up.last is not None:
+            messages.append(catch_up.last)
         if messages:
-            self.deliveries += len(messages)
             send_alone(connection, self._sender_of(connection), messages, later)
 
     def _send_gap(self, gap: Gap, later: list[Callable[[], object]]) -> None:

@@ -161,6 +161,17 @@ def send_alone(
         group.send(message, (), later)
 
 
+class Told:
+    """What one connection is told, in order with the channel's messages."""
+
+    __slots__ = ("connection", "message", "sender")
+
+    def __init__(self, connection: AnyConnection, sender: Any, message: SharedMessage) -> None:
+        self.connection = connection
+        self.sender = sender
+        self.message = message
+
+
 class Own:
     """A publication of this process that the broker is to bring back.
 
@@ -282,6 +293,15 @@ class Subscribers:
         self._waiting.append((message, excluded))
         self.send_waiting()
 
+    def tell(self, connection: AnyConnection, message: SharedMessage, sender: Any = None) -> None:
+        """Send one connection a message: after those that were sent to all before, if it got them.
+
+        :param connection: the connection; it need not be here any more.
+        :param sender: what sends it messages, if not its own sender does.
+        """
+        self._waiting.append(Told(connection, sender or connection.sender, message))
+        self.send_waiting()
+
     def send_waiting(self) -> None:
         """Send what waits; if another thread is sending, wait until it has sent that."""
         waiting, turn, me = self._waiting, self._turn, threading.get_ident()
@@ -307,6 +327,9 @@ class Subscribers:
                 call()
 
     def _send_one(self, item: Any, later: list[Callable[[], object]]) -> None:
+        if type(item) is Told:
+            send_alone(item.connection, item.sender, [item.message], later)
+            return
         message, excluded = item
         version, groups = self._grouped
         if version != self._version:

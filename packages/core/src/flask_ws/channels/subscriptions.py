@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..connection.async_connection import AnyConnection
 from ..plugin.brokers import Broker
@@ -14,7 +14,8 @@ from .kept import KeptSubscribers
 from .overflow import Lossy
 from .results import Subscription
 from .settings import RESERVED
-from .subscribers import Subscribers, send_alone
+from .subscribers import Subscribers
+from .wrapping import Wrapped
 
 __all__ = ["Subscriptions"]
 
@@ -91,6 +92,7 @@ class Subscriptions:
         since: Position | None = None,
         gap: SharedMessage | None = None,
         lossy: Lossy | None = None,
+        wrapped: Wrapped | None = None,
     ) -> Subscription | None:
         """Subscribe a connection to a channel; returns when the broker has been told.
 
@@ -98,7 +100,8 @@ class Subscriptions:
             of flask-ws's own.
         :param since: the position up to which it has the messages.
         :param gap: what it is sent where messages are missing.
-        :param lossy: what sends it messages, if not its own sender does.
+        :param lossy: what sends it messages, if not its own sender does; or
+        :param wrapped: what does so, for a channel to which it is not subscribed yet.
         :return: ``None`` if that would be one too many.
         :raises ConnectionClosed: the connection is closed.
         """
@@ -113,7 +116,7 @@ class Subscriptions:
                     return None
                 if subscribers is None:
                     subscribers = self._channels[channel] = self._make(channel)
-                subscribers.add(connection, lossy)
+                subscribers.add(connection, wrapped or lossy)
                 self._own.setdefault(connection, set()).add(channel)
         assert subscribers is not None
         if not subscribers.is_told or subscribers.call is not None:
@@ -129,21 +132,30 @@ class Subscriptions:
         subscription = UNKNOWN if since is not None else NOTHING_MISSED
         if isinstance(subscribers, KeptSubscribers):
             if is_new:
-                subscription = subscribers.join(connection, since, gap)
+                subscription = subscribers.join(connection, since, gap, wrapped)
             else:
                 subscription = subscribers.position(since)
-        elif is_new and since is not None:
-            with self._lock:
-                subscribers.gaps += 1
-            later: list[Callable[[], object]] = []
-            if gap is not None:
-                send_alone(connection, lossy or connection.sender, [gap], later)
-            for call in later:
-                call()
+        elif is_new:
+            if since is not None:
+                with self._lock:
+                    subscribers.gaps += 1
+                if gap is not None:
+                    subscribers.tell(connection, gap, lossy)
+            if wrapped is not None:
+                subscribers.tell(connection, wrapped.tell(subscription))
         return subscription.counted_by(subscribers.lossy(connection))
 
-    def remove(self, connection: AnyConnection, channel: str) -> None:
-        """End a subscription; there may be none."""
+    def of(self, connection: AnyConnection) -> Collection[str]:
+        """Return the channels that a connection is subscribed to; they may change."""
+        return self._own.get(connection, ())
+
+    def remove(
+        self, connection: AnyConnection, channel: str, last: SharedMessage | None = None
+    ) -> None:
+        """End a subscription; there may be none.
+
+        :param last: sent to the connection after the last message of the channel.
+        """
         with self._lock:
             own = self._own.get(connection)
             if own is None or channel not in own:
@@ -153,6 +165,8 @@ class Subscriptions:
                 del self._own[connection]
             subscribers = self._channels[channel]
             subscribers.remove(connection)
+        if last is not None:
+            subscribers.tell(connection, last)
         if not subscribers:
             self._tell(channel, subscribers)
 

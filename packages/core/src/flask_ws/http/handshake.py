@@ -111,11 +111,12 @@ def head_size(environ: WSGIEnvironment) -> int:
     return sum(len(value) for value in environ.values() if isinstance(value, str))
 
 
-def check(request: Request, options: Options) -> Handshake:
+def check(request: Request, options: Options, speaks: str | None = None) -> Handshake:
     """Check a client's opening handshake, and choose what to answer.
 
     :param request: the request.
     :param options: the route's options.
+    :param speaks: the subprotocol that the client must offer.
     :raises HTTPException: the handshake is refused: 400, 403, 405, 426 or 431.
     """
     environ = request.environ
@@ -146,6 +147,8 @@ def check(request: Request, options: Options) -> Handshake:
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Accept", accept),
     ]
+    if speaks is not None and speaks not in _offered(request):
+        refuse(request, BadRequest(f"This URL speaks {speaks}: offer it as the subprotocol."))
     subprotocol = _choose_subprotocol(request, options)
     if subprotocol is not None:
         headers.append(("Sec-WebSocket-Protocol", subprotocol))
@@ -188,8 +191,7 @@ def _is_key(key: str) -> bool:
 
 
 def _choose_subprotocol(request: Request, options: Options) -> str | None:
-    header: str = request.environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
-    offered = [name.strip() for name in header.split(",") if name.strip()]
+    offered = _offered(request)
     for name in offered:
         if name in options.subprotocols:
             return name
@@ -203,6 +205,11 @@ def _choose_subprotocol(request: Request, options: Options) -> str | None:
             ", ".join(options.subprotocols) or "none",
         )
     return None
+
+
+def _offered(request: Request) -> list[str]:
+    header: str = request.environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "")
+    return [name.strip() for name in header.split(",") if name.strip()]
 
 
 def _check_origin(request: Request, options: Options) -> None:

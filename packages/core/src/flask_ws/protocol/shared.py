@@ -47,15 +47,28 @@ class SharedMessage:
 
     :param first: the first byte of its frame: ``TEXT`` or ``BINARY``.
     :param payload: its payload.
+    :param is_json: whether it is text that was made as JSON.
     """
 
-    __slots__ = ("_compressed", "first", "payload", "plain", "position", "worth_deflating")
+    __slots__ = (
+        "_compressed",
+        "first",
+        "is_json",
+        "payload",
+        "plain",
+        "position",
+        "worth_deflating",
+        "wrapped",
+    )
 
-    def __init__(self, first: int, payload: BytesLike) -> None:
+    def __init__(self, first: int, payload: BytesLike, *, is_json: bool = False) -> None:
         self.first = first
         self.payload = payload
         #: Where it is in its channel's history, if that has one.
         self.position: object | None = None
+        self.is_json = is_json
+        #: What connections get that have to be told the channel; made once for all of them.
+        self.wrapped: SharedMessage | None = None
         #: The frame for connections without compression.
         self.plain = share(b"".join((header(first, len(payload)), payload)))
         #: Whether connections with compression get another.

@@ -3,6 +3,7 @@
 - ``extension``: :class:`Sock`, the Flask extension.
 - ``state``: what is kept of each app: its options, and its channels.
 - ``answer``: the answer to a handshake that has reached its route.
+- ``assets``: the browser client, which apps serve.
 - ``checks``: mistakes in what is declared as a route.
 - ``advice``: warnings about requests that reach no route.
 """

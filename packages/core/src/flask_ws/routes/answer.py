@@ -17,6 +17,7 @@ from ..http.handshake import check, refuse
 from ..http.standing import find_identity
 from ..http.upgrade import Upgrade
 from ..identity.rules import Rules
+from ..live.view import spoken_by
 from ..options import Options
 from ..plugin.manager import hint
 from ..views.advice import is_async, warn_of_handler
@@ -35,7 +36,7 @@ def answer(
 ) -> flask.Response:
     """Answer the current request's handshake: with a response of 101, or by refusing it."""
     request: flask.Request = flask.request._get_current_object()  # type: ignore[attr-defined]
-    handshake = check(request, options)
+    handshake = check(request, options, spoken_by(handler))
     # There is none at the first request of an app that was never initialised.
     gateway: Gateway = request.environ.get(GATEWAY) or Gateway(request.environ)
     request.environ[GATEWAY] = gateway

@@ -9,7 +9,8 @@ from typing import Any
 
 import flask
 
-from ..views.advice import GENERATOR, called_by
+from ..live.view import ChannelView
+from ..views.advice import GENERATOR, called_by, is_async
 from ..views.view import AsyncWebSocketView, WebSocketView
 
 __all__ = ["check_app", "check_blueprint", "check_handler", "check_order", "check_rule"]
@@ -131,6 +132,9 @@ def _check_view(view: type) -> None:
             ) from None
         except ValueError:
             pass
+    if issubclass(view, ChannelView):
+        _check_channel_view(view)
+        return
     own = {name for name in vars(view) if name.startswith("on_")}
     base = AsyncWebSocketView if issubclass(view, AsyncWebSocketView) else WebSocketView
     inherited = any(getattr(view, name) is not getattr(base, name) for name in METHODS)
@@ -139,6 +143,14 @@ def _check_view(view: type) -> None:
             f"{view.__name__} has {', '.join(sorted(own))}, which flask-ws does not call: the "
             f"methods of an event view are {', '.join(METHODS)}."
         )
+
+
+def _check_channel_view(view: type[ChannelView]) -> None:
+    for name in ("may_subscribe", "may_publish"):
+        if inspect.iscoroutinefunction(getattr(view, name)):
+            raise TypeError(f"{view.__name__}.{name} is called without await: make it def {name}.")
+    if is_async(view):
+        raise TypeError(f"The methods of {view.__name__}, a ChannelView, are called without await.")
 
 
 def _check_no_generator(function: Callable[..., Any]) -> None:

@@ -18,6 +18,7 @@ from ..channels.results import Published
 from ..exceptions import ConfigurationError
 from ..http.handshake import is_upgrade
 from ..http.register import tallies_of
+from ..live.view import spoken_by
 from ..loop.beside import call_beside
 from ..loop.monitor import count_connections, drain_process, is_draining
 from ..loop.pool import thread_pool
@@ -29,6 +30,7 @@ from ..views.view import AsyncWebSocketView, WebSocketView
 from ..views.websocket import WebSocket
 from .advice import await_requests, explain_lost_routes, log_refusal_by_app
 from .answer import answer
+from .assets import serve_assets
 from .checks import check_app, check_blueprint, check_handler, check_order, check_rule
 from .state import AppState
 from .users import Users, connections_of
@@ -89,6 +91,7 @@ class Sock(Users):
         self._apps.add(app)
         _without_app.discard(self)
         if not state.blueprints:
+            serve_assets(app)
             app.before_request(state.explain_routing)
             app.after_request(log_refusal_by_app)
         state.blueprints.append(self._blueprints)
@@ -165,6 +168,11 @@ class Sock(Users):
         for app in list(self._apps):
             check_order(handler, app.view_functions.values())
         changes = check_route_options(options)
+        speaks = spoken_by(handler)
+        if speaks is not None:
+            if "subprotocols" in changes:
+                raise ConfigurationError(f"A ChannelView speaks {speaks}: leave subprotocols out.")
+            changes["subprotocols"] = (speaks,)
 
         @functools.wraps(handler)
         def websocket_view(*args: Any, **kwargs: Any) -> flask.Response:
@@ -226,7 +234,8 @@ class Sock(Users):
         :param kwargs: passed on to the provider's ``dumps``.
         :return: as :meth:`publish`.
         """
-        return self.publish(channel, flask.json.dumps(data, **kwargs), exclude=exclude)
+        channels, text = AppState.of(flask.current_app).channels, flask.json.dumps(data, **kwargs)
+        return channels.publish(channel, text, connections_of(exclude), is_json=True)
 
     async def apublish(
         self,
@@ -247,13 +256,10 @@ class Sock(Users):
         :raises TypeError: ``data`` is no message, or ``channel`` no ``str``.
         :raises ValueError: the channel's name cannot be one.
         """
-        channels, excluded = AppState.of(flask.current_app).channels, connections_of(exclude)
-        if channels.is_local:
-            return channels.publish(channel, data, excluded)
         if isinstance(data, (bytearray, memoryview)):
             # Another task may change it later.
             data = bytes(data)
-        return await call_beside(channels.publish, channel, data, excluded)
+        return await _publish_beside(channel, data, exclude, is_json=False)
 
     async def apublish_json(
         self,
@@ -271,7 +277,8 @@ class Sock(Users):
         :param kwargs: passed on to the provider's ``dumps``.
         :return: as :meth:`publish`.
         """
-        return await self.apublish(channel, flask.json.dumps(data, **kwargs), exclude=exclude)
+        text = flask.json.dumps(data, **kwargs)
+        return await _publish_beside(channel, text, exclude, is_json=True)
 
     def listen(self, channel: str, *, since: str | None = None) -> Listening:
         """Subscribe this program to a channel, from now on, until it is closed.
@@ -295,6 +302,20 @@ class Sock(Users):
             lone surrogate.
         """
         return AppState.of(flask.current_app).channels.listen(channel, since)
+
+    def position(self, channel: str) -> str | None:
+        """Return a channel's position now, to be rendered into a page that subscribes.
+
+        Ask for it before reading what the page shows: ``since=`` this position, the page then
+        misses nothing that comes later.
+
+        :param channel: the channel's name.
+        :return: opaque text; ``None`` if the channel has no history (``SOCK_HISTORY``), or the
+            broker is unreachable.
+        :raises ValueError: the name is empty, longer than 255 bytes of UTF-8, or has a lone
+            surrogate.
+        """
+        return AppState.of(flask.current_app).channels.position(channel)
 
     def subscribers(self, channel: str) -> int:
         """Count the connections in this process that are subscribed to a channel.
@@ -330,6 +351,20 @@ class Sock(Users):
             routes=tallies_of(found).read(),
             **AppState.of(found).channels.stats(),
         )
+
+
+async def _publish_beside(
+    channel: str,
+    data: str | BytesLike,
+    exclude: WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None,
+    *,
+    is_json: bool,
+) -> Published:
+    channels, excluded = AppState.of(flask.current_app).channels, connections_of(exclude)
+    if channels.is_local:
+        return channels.publish(channel, data, excluded, is_json=is_json)
+    publish = functools.partial(channels.publish, is_json=is_json)
+    return await call_beside(publish, channel, data, excluded)
 
 
 #: Those that have routes, and have not been given an app.

@@ -6,7 +6,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..channels.channels import Channels
+from ..channels.overflow import CLOSE
 from ..channels.results import Subscription
+from ..channels.wrapping import Wrapped
 from ..connection.connection import Connection
 from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, JSONProvider, check_close
 from ..options import Options
@@ -136,6 +138,17 @@ class WebSocket(Standing, Endpoint):
         :raises ValueError: the name is empty, longer than 255 bytes of UTF-8, or has a lone
             surrogate, as a client's JSON may; or ``overflow`` is something else.
         """
+        return self._subscribe(channel, since=since, gap=gap, overflow=overflow)
+
+    def _subscribe(
+        self,
+        channel: str,
+        *,
+        since: str | None,
+        gap: str | BytesLike | None,
+        overflow: str = CLOSE,
+        wrapped: Wrapped | None = None,
+    ) -> Subscription:
         connection = self._connection
         # Set before the subscription exists, so that its end is never missed.
         connection.when_released = self._channels.forget
@@ -148,6 +161,7 @@ class WebSocket(Standing, Endpoint):
             since=since,
             gap=gap,
             overflow=overflow,
+            wrapped=wrapped,
         )
 
     def unsubscribe(self, channel: str) -> None:
