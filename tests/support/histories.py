@@ -36,6 +36,11 @@ class Connection:
         self.got.append(bytes(message.payload).decode())
         return True
 
+    queue_shared = send_shared
+
+    def flush(self) -> None:
+        pass
+
 
 def subscribe(channels: Channels, channel: str, since: str | None = None) -> Connection:
     connection = Connection()

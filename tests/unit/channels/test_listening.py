@@ -31,7 +31,7 @@ def sock(app: Flask) -> Iterator[Sock]:
 def test_messages_come_as_they_were_published(sock: Sock, data: str | bytes) -> None:
     with sock.listen("news") as messages:
         sock.publish("news", data)
-        assert next(messages) == Message(data, None, after_gap=False)
+        assert next(messages) == Message(data, None, after_gap=False, channel="news")
 
 
 def test_they_have_the_positions_that_publishing_returned(sock: Sock) -> None:
@@ -104,6 +104,8 @@ def test_many_listeners_all_get_it(sock: Sock) -> None:
     """More than are sent it at once."""
     listeners = [sock.listen("kept") for _ in range(20)]
     position = sock.publish("kept", "hello").position
-    assert [next(messages) for messages in listeners] == [Message("hello", position, False)] * 20
+    assert [next(messages) for messages in listeners] == [
+        Message("hello", position, False, "kept")
+    ] * 20
     for messages in listeners:
         messages.close()

@@ -14,6 +14,7 @@
 - ``results``: what publishing and subscribing tell the app.
 - ``wrapping``: what is sent to those who must be told the channel.
 - ``listening``: a program's subscription.
+- ``hooks``: functions of the app's that are called for what is published.
 - ``settings``: the broker's URL, and what a channel may be called.
 - ``spreader``: flushing the outboxes of many connections.
 """

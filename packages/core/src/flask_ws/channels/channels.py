@@ -17,10 +17,11 @@ from ..plugin.history import Position, Retention
 from ..plugin.memory import MemoryBroker
 from ..process import after_fork
 from ..protocol.control import write_close
+from ..protocol.frames import BINARY, BytesLike, encode
 from ..protocol.frames import CLOSE as CLOSE_FRAME
-from ..protocol.frames import BytesLike, encode
 from ..protocol.shared import SharedMessage
 from .healing import Healer
+from .hooks import Hooks, wrap
 from .in_memory import publish_in_memory
 from .kept import ALL, KeptSubscribers
 from .listening import Listening, Mailbox
@@ -56,6 +57,8 @@ class Channels:
         self._config = config
         self._on_change = on_change
         self._counting = threading.Lock()
+        #: The functions that are called for what is published.
+        self.hooks = Hooks()
         self.start_anew()
         # A child must not use its parent's broker and connections.
         after_fork(self.start_anew)
@@ -65,6 +68,7 @@ class Channels:
         self._opening = Once(self._open)
         self._warned = False
         self._publications = 0
+        self.hooks.start_anew()
 
     @property
     def subscriptions(self) -> Subscriptions | None:
@@ -138,7 +142,7 @@ class Channels:
         """
         check_name(channel)
         place = _read_since(since)
-        mailbox = Mailbox()
+        mailbox = Mailbox(channel)
         # It has what is asked of a connection here.
         connection = cast("AnyConnection", mailbox)
         subscription = self._get().subscriptions.add(connection, channel, 1, place, mailbox.gap)
@@ -235,7 +239,17 @@ class Channels:
         """
         check_name(channel)
         first, payload = encode(data)
-        return self._publish(channel, first, payload, excluded, is_json=is_json)
+        if self.hooks.find is None:
+            return self._publish(channel, first, payload, excluded, is_json=is_json)
+        for_hooks = self.hooks.find(channel)
+        if for_hooks:
+            self.begin()
+            # The same for all of them, though the caller may change it.
+            payload = bytes(payload)
+        published = self._publish(channel, first, payload, excluded, is_json=is_json)
+        for name in for_hooks:
+            self._publish(name, BINARY, wrap(channel, published.position, first, payload))
+        return published
 
     def send_to(
         self, identity: str, data: str | BytesLike, excluded: Collection[AnyConnection] = ()
@@ -306,6 +320,16 @@ class Channels:
                 subscribers.send_own(number)
         return TAKEN if is_taken else NOT_TAKEN
 
+    def begin(self) -> None:
+        """Have this process call the app's functions for what is published, unless it does."""
+        if self.hooks.is_due:
+            try:
+                opened = self._get()
+                self.hooks.subscribe(opened.broker, opened.prefix, opened.subscriptions)
+            except Exception:
+                # The next call tries again.
+                logger.exception("No function is called for what is published (on_publish).")
+
     def stats(self) -> dict[str, Any]:
         """Return the numbers of the channels in this process, by the names of :class:`Stats`."""
         opened = self._opening.made
@@ -348,6 +372,7 @@ class Channels:
     def close(self) -> None:
         """Disconnect from the broker, and forget all subscriptions."""
         opened = self._opening.made
+        self.hooks.close()
         self.start_anew()
         if opened is not None:
             opened.close()

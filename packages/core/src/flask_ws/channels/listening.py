@@ -27,10 +27,15 @@ class Message(NamedTuple):
     position: str | None
     #: Whether messages before it are missing, or may be.
     after_gap: bool
+    #: The channel.
+    channel: str = ""
 
 
 class Mailbox:
-    """What a channel's messages are sent to, in place of a connection."""
+    """What a channel's messages are sent to, in place of a connection.
+
+    :param channel: the channel.
+    """
 
     label = "A listener"
     concurrency = threads
@@ -38,7 +43,8 @@ class Mailbox:
     #: It is no connection, and is not counted as one.
     connected = False
 
-    def __init__(self) -> None:
+    def __init__(self, channel: str = "") -> None:
+        self._channel = channel
         self.sender = self
         #: What it is sent where messages are missing.
         self.gap = SharedMessage(TEXT, b"")
@@ -80,7 +86,11 @@ class Mailbox:
         if message.first == TEXT:
             data = bytes(message.payload).decode()
         position = None if message.position is None else str(message.position)
-        return Message(data, position, is_after_gap)
+        return Message(data, position, is_after_gap, self._channel)
+
+    def has_messages(self) -> bool:
+        """Tell whether a message waits."""
+        return bool(self._messages)
 
     def _find(self) -> bool:
         while self._messages and self._messages[0] is self.gap:

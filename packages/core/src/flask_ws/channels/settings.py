@@ -15,12 +15,14 @@ from ..plugin.history import Retention
 __all__ = [
     "DEFAULT_URL",
     "HISTORY_KEY",
+    "HOOKS_PREFIX",
     "IDENTITY",
     "MAX_NAME_SIZE",
     "RESERVED",
     "URL_KEY",
     "FindRetention",
     "check_name",
+    "make_matcher",
     "read_broker",
     "read_history",
 ]
@@ -36,6 +38,8 @@ MAX_NAME_SIZE = 255
 #: What the names of channels begin with that are flask-ws's own; and those of a user's connections.
 RESERVED = "\x1f"
 IDENTITY = RESERVED + "identity:"
+#: What the names of channels for functions begin with (``on_publish``); the pattern follows.
+HOOKS_PREFIX = RESERVED + "on_publish:"
 #: The names of channels for which it is remembered what is kept of them.
 REMEMBERED = 4096
 
@@ -83,27 +87,40 @@ def read_history(config: Mapping[str, Any]) -> FindRetention | None:
             f'{HISTORY_KEY} must be a dictionary such as {{"chat:*": (100, 300)}}, not {setting!r}.'
         )
     names: dict[str, Retention] = {}
-    patterns: list[tuple[re.Pattern[str], Retention]] = []
+    patterns: list[tuple[Callable[[str], object], Retention]] = []
     for pattern, value in setting.items():
         try:
             check_name(pattern)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{HISTORY_KEY}: {pattern!r}: {error}") from None
         retention = _read_retention(pattern, value)
-        if any(char in pattern for char in "*?["):
-            patterns.append((re.compile(fnmatch.translate(pattern)), retention))
+        if is_pattern(pattern):
+            patterns.append((make_matcher(pattern), retention))
         else:
             names[pattern] = retention
 
     @functools.lru_cache(REMEMBERED)
     def find(channel: str) -> Retention | None:
+        # What is kept for a pattern's functions is what is kept of its channels.
+        channel = channel.removeprefix(HOOKS_PREFIX)
         found = names.get(channel)
         if found is None and not channel.startswith(RESERVED):
-            matching = (each for pattern, each in patterns if pattern.match(channel))
+            matching = (each for matches, each in patterns if matches(channel))
             found = next(matching, None)
         return found
 
     return find
+
+
+def is_pattern(text: str) -> bool:
+    """Tell whether a text is a pattern, and not the name of a channel."""
+    return any(char in text for char in "*?[")
+
+
+def make_matcher(pattern: str) -> Callable[[str], bool]:
+    """Return a function that tells whether a channel's name matches a pattern, or is that name."""
+    match = re.compile(fnmatch.translate(pattern)).match
+    return (lambda channel: match(channel) is not None) if is_pattern(pattern) else pattern.__eq__
 
 
 def _read_retention(pattern: str, value: object) -> Retention:

@@ -89,6 +89,27 @@ class Group:
             later.append(afterwards.begin)
             self._home.run(functools.partial(self._send, message, excluded, afterwards))
 
+    def send_all(self, messages: list[SharedMessage], later: list[Callable[[], object]]) -> None:
+        """Send each of them messages together; otherwise as :meth:`send`."""
+        if self._home is None:
+            self._send_all(messages, later)
+        else:
+            afterwards = Afterwards()
+            later.append(afterwards.begin)
+            self._home.run(functools.partial(self._send_all, messages, afterwards))
+
+    def _send_all(
+        self, messages: list[SharedMessage], later: list[Callable[[], object]] | Afterwards
+    ) -> None:
+        for connection, sender in self._members:
+            try:
+                fits = [sender.queue_shared(message) for message in messages]
+                if not all(fits):
+                    later.append(sender.overflow)
+                connection.sender.flush()
+            except Exception as error:
+                later.append(functools.partial(_report, connection, error))
+
     def count(self, excluded: Collection[AnyConnection]) -> int:
         """Count those that are sent a message."""
         connections = self.round.connections
@@ -157,8 +178,10 @@ def send_alone(
     :param later: gets the calls to make when the turn is over: they log, or may wait.
     """
     group = Group([(connection, sender)])
-    for message in messages:
-        group.send(message, (), later)
+    if len(messages) == 1:
+        group.send(messages[0], (), later)
+    else:
+        group.send_all(messages, later)
 
 
 class Told:

@@ -13,7 +13,8 @@ import flask
 from werkzeug.routing import Rule
 
 from ..budget import budget
-from ..channels.listening import Listening
+from ..channels.hooks import check_pattern
+from ..channels.listening import Listening, Message
 from ..channels.results import Published
 from ..exceptions import ConfigurationError
 from ..http.handshake import is_upgrade
@@ -42,6 +43,7 @@ BlockingHandler: TypeAlias = "Callable[Concatenate[WebSocket, ...], object]"
 AsyncHandler: TypeAlias = "Callable[Concatenate[AsyncWebSocket, ...], Coroutine[Any, Any, object]]"
 Handler: TypeAlias = "type[WebSocketView | AsyncWebSocketView] | BlockingHandler | AsyncHandler"
 F = TypeVar("F", bound="Handler")
+H = TypeVar("H", bound="Callable[[Message], object]")
 
 #: What :meth:`flask.Flask.add_url_rule` takes besides the options of flask-ws.
 RULE_NAMES = frozenset(inspect.signature(Rule).parameters) | {"provide_automatic_options"}
@@ -71,6 +73,8 @@ class Sock(Users):
         # Weak, so that the many apps of a test run can be freed.
         self._apps: weakref.WeakSet[flask.Flask] = weakref.WeakSet()
         super().__init__()
+        # The functions that are called for what is published.
+        self._hooks: list[tuple[str, Callable[[Message], object], bool]] = []
         # The blueprints that routes were declared on.
         self._blueprints: list[flask.Blueprint] = []
         if app is not None:
@@ -92,11 +96,13 @@ class Sock(Users):
         _without_app.discard(self)
         if not state.blueprints:
             serve_assets(app)
-            app.before_request(state.explain_routing)
+            app.before_request(state.begin_request)
             app.after_request(log_refusal_by_app)
         state.blueprints.append(self._blueprints)
         for rule, view, rule_options in self._routes:
             app.add_url_rule(rule, view_func=view, **rule_options)
+        for pattern, function, once in self._hooks:
+            state.add_hook(app, pattern, function, once=once)
 
     def route(
         self, rule: str, bp: flask.Blueprint | None = None, **options: Any
@@ -316,6 +322,43 @@ class Sock(Users):
             surrogate.
         """
         return AppState.of(flask.current_app).channels.position(channel)
+
+    def on_publish(self, pattern: str, *, once: bool = False) -> Callable[[H], H]:
+        """Have a function called for each message that is published on some channels.
+
+        ::
+
+            @sock.on_publish("jobs:*", once=True)
+            def work(message):
+                print(message.channel, message.data)
+
+        It is called in an app context, with a :class:`Message`: for one after the other, on a
+        thread that is there while there are any. What it raises is logged. A thousand messages
+        wait for it at most; past that the oldest are dropped, and :attr:`Message.after_gap` of the
+        next says so. The function is returned unchanged; it may be an ``async def`` where a view
+        of the app may (Flask's extra ``async``).
+
+        Each process calls it that runs the app, from its first request or publication on, for what
+        it publishes and what others do that have the same app.
+
+        :param pattern: the name of a channel, or a pattern with ``*``, ``?`` and ``[a-z]``.
+        :param once: whether only one process calls it for each message, of all that run the app.
+            What that process does not finish is not called again.
+        :raises ConfigurationError: the broker cannot tell what is done once.
+        :raises TypeError: the pattern is no text, or the function is none.
+        :raises ValueError: the pattern is empty, or longer than 200 bytes of UTF-8.
+        """
+        check_pattern(pattern)
+
+        def decorate(function: H) -> H:
+            if not callable(function):
+                raise TypeError(f"on_publish() decorates a function, not {function!r}.")
+            self._hooks.append((pattern, function, once))
+            for app in list(self._apps):
+                AppState.of(app).add_hook(app, pattern, function, once=once)
+            return function
+
+        return decorate
 
     def subscribers(self, channel: str) -> int:
         """Count the connections in this process that are subscribed to a channel.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flask
 
 from ..channels.channels import Channels
+from ..channels.hooks import Hook
+from ..channels.listening import Message
 from ..channels.settings import read_broker, read_history
+from ..exceptions import ConfigurationError
 from ..http.detach import Detacher
 from ..http.gateway import GATEWAY, switching
 from ..options import PREFIX, Options
@@ -40,7 +43,7 @@ class AppState:
         self.blueprints: list[list[flask.Blueprint]] = []
         self.read()
         # A wrong URL is reported now; each process opens a broker of its own later.
-        plugins.open_broker(read_broker(app.config)[0])
+        self._broker = plugins.open_broker(read_broker(app.config)[0])
         read_history(app.config)
         #: The app's channels.
         self.channels = Channels(app.config, functools.partial(tell_of_broker, app))
@@ -79,8 +82,30 @@ class AppState:
         known = {blueprint.name for blueprint in app.blueprints.values()}
         yield from sorted(names - known)
 
-    def explain_routing(self) -> None:
-        """Say why a handshake reaches no route, if that is so."""
+    def add_hook(
+        self, app: flask.Flask, pattern: str, function: Callable[[Message], object], *, once: bool
+    ) -> None:
+        """Have a function called for what is published.
+
+        :param app: the app, in whose context it is called.
+        :raises ConfigurationError: it is to be called once, and the broker cannot tell.
+        """
+        if once and not self._broker.uses_once:
+            raise ConfigurationError(
+                f"on_publish({pattern!r}, once=True): the broker, {type(self._broker).__name__}, "
+                "cannot tell what is done once in all processes."
+            )
+        call = functools.partial(call_in_app, app, app.ensure_sync(function))
+        name = f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
+        self.channels.hooks.add(Hook(pattern, call, once, name))
+
+    def begin_request(self) -> None:
+        """Have this process call functions for what is published, from its first request on.
+
+        And say why a handshake reaches no route, if that is so.
+        """
+        if self.channels.hooks.is_due:
+            self.channels.begin()
         if not self._looked:
             # At the first request all routes have been declared.
             self._looked = True
@@ -89,6 +114,12 @@ class AppState:
         error = flask.request.routing_exception
         if error is not None:
             explain_routing(error, self.unregistered(flask.current_app))
+
+
+def call_in_app(app: flask.Flask, function: Callable[[Message], object], message: Message) -> None:
+    """Call a function in an app context."""
+    with app.app_context():
+        function(message)
 
 
 def tell_of_broker(app: flask.Flask, reason: str | None) -> None:
