@@ -50,7 +50,7 @@ nitpick_ignore_regex = [
     (
         "py:class",
         (
-            r"flask_ws\.(connection\.connection\.Connection|routes\.extension\.F"
+            r"flask_ws\.(connection\.connection\.Connection|routes\.extension\.[FH]"
             r"|testing\.client\.(Async)?Connecting)"
         ),
     ),
