@@ -368,6 +368,25 @@ def test_what_fails_after_its_history_was_read_comes_once(
     machine.check()
 
 
+def test_one_who_was_elsewhere_gets_nothing_twice_where_the_broker_is_away(
+    machine: Machine,
+) -> None:
+    """A broker that was restarted empty is known to another process before it is here."""
+    machine.publish(0, 1)
+    machine.subscribe(1, 0)
+    machine.restart(0, 0)
+    machine.mend(0, 0)
+    machine.publish(0, 1)
+    # It has got that, and comes here.
+    machine.left.append(Position(machine.server.epoch, 1))
+    machine.subscribe(1, 1)
+    machine.settle()
+    machine.publish(0, 1)
+    machine.settle()
+    assert [text for text in machine.all[-1].got if text != GAP] == ["message 2"]
+    machine.check()
+
+
 @hypothesis.settings(max_examples=60, deadline=None)
 @hypothesis.given(
     st.lists(

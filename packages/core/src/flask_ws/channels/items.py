@@ -52,10 +52,10 @@ class Item:
 class Gap:
     """Messages are missing here, for all.
 
-    :param is_anew: whether another history begins.
+    :param epoch: that of the other history that begins; ``None`` if none does.
     """
 
-    __slots__ = ("is_anew",)
+    __slots__ = ("epoch",)
 
-    def __init__(self, *, is_anew: bool) -> None:
-        self.is_anew = is_anew
+    def __init__(self, epoch: str | None = None) -> None:
+        self.epoch = epoch

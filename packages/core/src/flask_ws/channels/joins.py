@@ -146,14 +146,15 @@ class Joins:
                     del self.pending[connection]
         return excluded
 
-    def tell_gap(self, *, is_anew: bool) -> list[tuple[AnyConnection, SharedMessage]]:
+    def tell_gap(self, epoch: str | None) -> list[tuple[AnyConnection, SharedMessage]]:
         """Return who is sent what, where messages are missing for all.
 
-        :param is_anew: whether another history begins.
+        :param epoch: that of the other history that begins, if one does.
         """
-        if is_anew:
+        if epoch is not None:
             for connection, join in list(self.pending.items()):
-                if join.is_done:
+                # One who has been elsewhere may be ahead of the others in that one.
+                if join.is_done and (join.upto is None or join.upto.epoch != epoch):
                     del self.pending[connection]
         return [(c, message) for c, message in self._gaps.items() if c not in self.pending]
 

@@ -149,12 +149,16 @@ class KeptSubscribers(Subscribers):
                 recovered = True
             elif is_current:
                 after = since
+        ahead = None if upto == place else upto
+        if history is None and since is not None and recovered is False:
+            # It may be of a history that this process has not heard of yet.
+            ahead = since
         catch_up = self._joins.begin(
             connection,
             items,
             numbers,
             after,
-            None if upto == place else upto,
+            ahead,
             gap,
             says_gap=not recovered,
         )
@@ -270,7 +274,7 @@ class KeptSubscribers(Subscribers):
         if is_first:
             if self._joins.has_begun:
                 # They have subscribed while the broker could not be reached.
-                self._waiting.append(Gap(is_anew=True))
+                self._waiting.append(Gap(history.position.epoch))
             return True
         self._pass_on(missed)
         self._forget_lost()
@@ -315,7 +319,7 @@ class KeptSubscribers(Subscribers):
         with self._owning:
             place = sequence.place
             if place is not None and place.epoch != position.epoch:
-                self._waiting.append(Gap(is_anew=True))
+                self._waiting.append(Gap(position.epoch))
             sequence.place, sequence.is_sure = position, True
             if joins.pending:
                 self._put(Item(position, excluded, message=message))
@@ -400,7 +404,7 @@ class KeptSubscribers(Subscribers):
     def _send_gap(self, gap: Gap, later: list[Callable[[], object]]) -> None:
         later.append(functools.partial(self._source.note_gap, self._source.name))
         with self._owning:
-            told = self._joins.tell_gap(is_anew=gap.is_anew)
+            told = self._joins.tell_gap(gap.epoch)
             # Those that join read for themselves what there is.
             self.gaps += max(0, len(self) - len(self._joins.pending))
         for connection, message in told:

@@ -65,10 +65,11 @@ class Sequence:
         held, self._held, self._held_bytes = self._held, [], 0
         if not held:
             return ()
-        is_anew = self.place is None or held[0][0].epoch != self.place.epoch
+        epoch = held[0][0].epoch
+        is_anew = self.place is None or epoch != self.place.epoch
         self.place, _ = held[-1]
         self.is_sure = True
-        return [Gap(is_anew=is_anew), *held]
+        return [Gap(epoch if is_anew else None), *held]
 
     def catch_up(self, history: History, before: Position | None) -> list[Arrival] | None:
         """Take what was missed; ``None`` if the history has to be read again.
@@ -89,18 +90,18 @@ class Sequence:
             for offset, payload in history.messages:
                 if offset > last:
                     if offset > last + 1:
-                        arrivals.append(Gap(is_anew=False))
+                        arrivals.append(Gap())
                     arrivals.append((Position(now.epoch, offset), payload))
                     last = offset
             if last < now.offset:
-                arrivals.append(Gap(is_anew=False))
+                arrivals.append(Gap())
                 last = now.offset
             self.place = Position(now.epoch, last)
             return arrivals
         if place != before:
             return None
         # Another history, or one that was set back.
-        arrivals.append(Gap(is_anew=True))
+        arrivals.append(Gap(now.epoch))
         arrivals += [(Position(now.epoch, offset), payload) for offset, payload in history.messages]
         self.place = now
         return arrivals
