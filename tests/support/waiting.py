@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections.abc import Callable
 
 __all__ = ["PATIENCE", "until"]
@@ -14,11 +16,16 @@ PAUSE = 0.002
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; fail if it does not come true."""
+    """Wait until a condition holds; fail, and say what each thread does, if it does not."""
     # Not time.sleep(), which tests replace.
     pause = threading.Event()
     for _ in range(int(PATIENCE / PAUSE)):
         if condition():
             return
         pause.wait(PAUSE)
-    raise AssertionError("it never came true")
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    stacks = [
+        f"{names.get(number)}:\n{''.join(traceback.format_stack(frame, limit=12))}"
+        for number, frame in sys._current_frames().items()
+    ]
+    raise AssertionError("\n".join(("it never came true", *stacks)))
