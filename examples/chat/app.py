@@ -1,6 +1,7 @@
-"""A chat: everyone in a room sees what everyone there says.
+"""A chat: everyone in a room sees what everyone there says, and misses nothing while away.
 
-It runs in one process as it is. For several, or several machines, they share a Redis:
+It runs in one process as it is. For several, or several machines, they share a Redis, and what was
+said survives a restart:
 
     SOCK_BROKER_URL=redis://localhost gunicorn --workers 4 --threads 4 app:app
 """
@@ -11,11 +12,11 @@ import importlib
 import os
 import time
 import uuid
-from collections import defaultdict, deque
+from collections import defaultdict
 from typing import Any
 
-from flask import Flask, json, redirect, render_template, url_for
-from flask_ws import Sock, WebSocket, WebSocketView
+from flask import Flask, abort, redirect, render_template, url_for
+from flask_ws import ChannelView, Sock, WebSocket
 from werkzeug.wrappers import Response
 
 BROKER = os.environ.get("SOCK_BROKER_URL", "memory://")
@@ -23,23 +24,21 @@ BROKER = os.environ.get("SOCK_BROKER_URL", "memory://")
 ROOMS = ("lobby", "python", "tea")
 #: A part of a URL that is a room, as Werkzeug's rules have it.
 ROOM = f"<any({', '.join(ROOMS)}):room>"
-#: How much of what was said a newcomer sees.
-LENGTH = 50
+DAY = 86400
 
 app = Flask(__name__)
-app.config["SOCK_MAX_MESSAGE_SIZE"] = 4096
+app.config["SOCK_MAX_MESSAGE_SIZE"] = 8192
 app.config["SOCK_BROKER_URL"] = BROKER
+# What a newcomer sees: what was said last, and how many are here.
+app.config["SOCK_HISTORY"] = {"chat:*": (50, DAY), "people:*": (1, DAY)}
 sock = Sock(app)
 
 
-class MemoryStore:
-    """What channels do not keep: who is here, and what was said last. In this process."""
+class People:
+    """Who is here. In this process."""
 
     def __init__(self) -> None:
         self.people: defaultdict[str, set[str]] = defaultdict(set)
-        self.history: dict[str, deque[dict[str, Any]]] = {
-            room: deque(maxlen=LENGTH) for room in ROOMS
-        }
 
     def enter(self, room: str, person: str) -> None:
         self.people[room].add(person)
@@ -50,14 +49,8 @@ class MemoryStore:
     def count(self, room: str) -> int:
         return len(self.people[room])
 
-    def add(self, room: str, said: dict[str, Any]) -> None:
-        self.history[room].append(said)
 
-    def read(self, room: str) -> list[dict[str, Any]]:
-        return list(self.history[room])
-
-
-class RedisStore(MemoryStore):
+class SharedPeople(People):
     """The same in the Redis that all processes share."""
 
     def __init__(self, url: str) -> None:
@@ -75,15 +68,8 @@ class RedisStore(MemoryStore):
     def count(self, room: str) -> int:
         return int(self.redis.scard(f"chat:{room}:people"))
 
-    def add(self, room: str, said: dict[str, Any]) -> None:
-        self.redis.rpush(f"chat:{room}:history", json.dumps(said))
-        self.redis.ltrim(f"chat:{room}:history", -LENGTH, -1)
 
-    def read(self, room: str) -> list[dict[str, Any]]:
-        return [json.loads(said) for said in self.redis.lrange(f"chat:{room}:history", 0, -1)]
-
-
-store = MemoryStore() if BROKER.startswith("memory:") else RedisStore(BROKER)
+people = People() if BROKER.startswith("memory:") else SharedPeople(BROKER)
 
 
 @app.get("/")
@@ -99,39 +85,39 @@ def page(room: str) -> str:
 
 
 @sock.route(f"/chat/{ROOM}")
-class Chat(WebSocketView):
+class Chat(ChannelView):
     """One person in a room. Other rooms' URLs get 404."""
 
     def on_open(self, ws: WebSocket, room: str) -> None:
         self.id = uuid.uuid4().hex
         self.room = room
-        # First of all: what is said from now on comes by itself. The page skips what it has.
-        ws.subscribe(room)
-        ws.send_json({"history": store.read(room)})
-        store.enter(room, self.id)
-        sock.publish_json(room, {"people": store.count(room)})
-
-    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
-        said = read(message)
-        if said is None:
-            ws.close(1008, "A message has a name and a text.")
-            return
-        store.add(self.room, said)
-        sock.publish_json(self.room, said)
+        people.enter(room, self.id)
+        self.tell_how_many()
 
     def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
-        store.leave(self.room, self.id)
-        sock.publish_json(self.room, {"people": store.count(self.room)})
+        people.leave(self.room, self.id)
+        self.tell_how_many()
+
+    def tell_how_many(self) -> None:
+        sock.publish_json(f"people:{self.room}", people.count(self.room))
+
+    def may_subscribe(self, ws: WebSocket, channel: str) -> bool:
+        return channel in (f"chat:{self.room}", f"people:{self.room}")
+
+    def may_publish(self, ws: WebSocket, channel: str, data: Any) -> Any:
+        if channel != f"chat:{self.room}":
+            return False
+        return read(data) or abort(400, "A message has an id, a name and a text.")
 
 
-def read(message: str | bytes) -> dict[str, Any] | None:
+def read(data: Any) -> dict[str, Any] | None:
     """Read a message of the page's; it is None if it is something else."""
     try:
-        data = json.loads(message)
-        name, text = data["name"].strip()[:40], data["text"].strip()[:1000]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        # The id is the page's: a message that is sent again has the same.
+        id_, name, text = data["id"].strip(), data["name"].strip(), data["text"].strip()
+    except (TypeError, KeyError, AttributeError):
         return None
-    if not name or not text:
+    if not id_ or not name or not text:
         return None
     now = int(time.time() * 1000)
-    return {"id": uuid.uuid4().hex, "name": name, "text": text, "time": now}
+    return {"id": id_[:40], "name": name[:40], "text": text[:1000], "time": now}

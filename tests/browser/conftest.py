@@ -50,6 +50,9 @@ SERVERS = {
 }
 
 
+SETTINGS = {"PYTHONUNBUFFERED": "1", "TERMINAL_COMMAND": "/bin/sh", "STREAM_PAUSE": "0.005"}
+
+
 class Site:
     """The examples on a server, on a port that stays the same when it is restarted."""
 
@@ -73,7 +76,7 @@ class Site:
             self._process = subprocess.Popen(
                 [sys.executable, *self._command],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "TERMINAL_COMMAND": "/bin/sh"},
+                env={**os.environ, **SETTINGS},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

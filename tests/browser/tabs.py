@@ -74,6 +74,13 @@ class Tab:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.page.execute_script(IN_PAGE, script, *arguments)
 
+    def wait_for(self, condition: str, *arguments: Any) -> None:
+        """Wait until a condition of JavaScript holds."""
+        script = f"return Boolean({condition})"
+        wait_until(
+            lambda: bool(self.run(script, *arguments)), timeout=SECONDS, what=condition, every=0.03
+        )
+
     def await_script(self, script: str, *arguments: Any) -> Any:
         """Run a script that calls its last argument with a result."""
         return self.page.execute_async_script(IN_PAGE, script, *arguments)

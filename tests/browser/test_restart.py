@@ -15,6 +15,8 @@ KEEP_CODE = """
 setInterval(() => { delay = 300; }, 100);
 socket.addEventListener("close", (event) => { document.body.dataset.code = event.code; });
 """
+# As if the network were back again and again.
+HURRY = "setInterval(() => dispatchEvent(new Event('online')), 200)"
 
 
 def test_pages_are_told_of_a_stop_and_come_back(open_tab: OpenTab, site: Site) -> None:
@@ -22,14 +24,18 @@ def test_pages_are_told_of_a_stop_and_come_back(open_tab: OpenTab, site: Site) -
     chat, dashboard = open_tab("chat"), open_tab("dashboard")
     for tab in (chat, dashboard):
         tab.await_state("open")
-        tab.run(KEEP_CODE)
+    dashboard.run(KEEP_CODE)
+    chat.run(HURRY)
     site.stop()
     for tab in (chat, dashboard):
         tab.await_state("closed")
-        assert tab.run("return document.body.dataset.code") == "1001"
+    assert dashboard.run("return document.body.dataset.code") == "1001"
+    # It waits for the next connection.
+    chat.write("text", "said while away", Keys.ENTER)
     site.start()
     for tab in (chat, dashboard):
         tab.await_state("open")
+    chat.await_text("messages", "said while away")
     chat.write("text", "back again", Keys.ENTER)
     chat.await_text("messages", "back again")
     dashboard.await_text("cpu", "%")

@@ -6,69 +6,116 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from examples.chat.app import ROOMS, app, store
+from examples.chat.app import ROOMS, app, people
 
 from flask_ws.testing import ClientWebSocket, HandshakeRefused, connect
+
+V1 = "flask-ws.v1"
 
 
 @pytest.fixture(autouse=True)
 def _nobody_is_left() -> Iterator[None]:
     yield
-    assert not any(store.count(room) for room in ROOMS)
-    for said in store.history.values():
-        said.clear()
+    assert not any(people.count(room) for room in ROOMS)
 
 
-def receive(ws: ClientWebSocket, key: str) -> Any:
-    """The next thing of this kind."""
-    while key not in (message := ws.receive_json()):
+def enter(ws: ClientWebSocket, room: str = "tea", since: str | None = "all") -> ClientWebSocket:
+    """Subscribe as the page does."""
+    for number, kind in enumerate(("chat", "people")):
+        request = {"type": "subscribe", "id": number, "channel": f"{kind}:{room}"}
+        ws.send_json(request | {"since": since})
+        while since is None and ws.receive_json()["type"] != "subscribed":
+            pass
+    return ws
+
+
+def say(ws: ClientWebSocket, data: Any, room: str = "tea") -> None:
+    ws.send_json({"type": "publish", "id": 9, "channel": f"chat:{room}", "data": data})
+
+
+def receive(ws: ClientWebSocket, channel: str) -> Any:
+    """The data of the next message on a channel."""
+    while True:
+        message = ws.receive_json()
+        if (message["type"], message.get("channel")) == ("message", channel):
+            return message["data"]
+
+
+def answer(ws: ClientWebSocket) -> Any:
+    """The answer to what was said."""
+    while (message := ws.receive_json()).get("id") != 9:
         pass
-    return message[key]
+    return message
 
 
 def test_a_room_hears_what_is_said_in_it_and_no_other() -> None:
     with (
-        connect(app, "/chat/tea") as ada,
-        connect(app, "/chat/tea") as grace,
-        connect(app, "/chat/lobby") as other,
+        connect(app, "/chat/tea", subprotocols=V1) as ada,
+        connect(app, "/chat/tea", subprotocols=V1) as grace,
+        connect(app, "/chat/lobby", subprotocols=V1) as other,
     ):
-        ada.send_json({"name": "Ada", "text": "Milk?"})
-        assert receive(ada, "text") == receive(grace, "text") == "Milk?"
-        other.send_json({"name": "Charles", "text": "Anybody?"})
-        assert receive(other, "text") == "Anybody?"
+        for ws in (ada, grace):
+            enter(ws, since=None)
+        enter(other, "lobby", since=None)
+        say(ada, {"id": "1", "name": " Ada ", "text": " Milk? ", "more": "ignored"})
+        said = receive(ada, "chat:tea")
+        assert receive(grace, "chat:tea") == said
+        assert said.pop("time")
+        assert said == {"id": "1", "name": "Ada", "text": "Milk?"}
+        say(other, {"id": "2", "name": "Charles", "text": "Anybody?"}, "lobby")
+        assert receive(other, "chat:lobby")["text"] == "Anybody?"
 
 
 def test_a_newcomer_is_shown_what_was_said_in_the_room() -> None:
-    with connect(app, "/chat/tea") as ada:
-        ada.send_json({"name": " Ada ", "text": " Milk? "})
-        receive(ada, "text")
-    with connect(app, "/chat/tea") as grace, connect(app, "/chat/lobby") as other:
-        (said,) = receive(grace, "history")
-        assert (said["name"], said["text"]) == ("Ada", "Milk?")
-        assert receive(other, "history") == []
+    with connect(app, "/chat/python", subprotocols=V1) as ada:
+        say(ada, {"id": "1", "name": "Ada", "text": "Snakes!"}, "python")
+        assert answer(ada)["type"] == "published"
+    with connect(app, "/chat/python", subprotocols=V1) as grace:
+        assert receive(enter(grace, "python"), "chat:python")["text"] == "Snakes!"
 
 
 def test_a_room_is_told_how_many_are_there() -> None:
-    with connect(app, "/chat/tea") as ada:
-        assert receive(ada, "people") == 1
-        with connect(app, "/chat/tea"):
-            assert receive(ada, "people") == 2
-        assert receive(ada, "people") == 1
+    with connect(app, "/chat/tea", subprotocols=V1) as ada:
+        enter(ada)
+        assert receive(ada, "people:tea") == 1
+        with connect(app, "/chat/tea", subprotocols=V1):
+            assert receive(ada, "people:tea") == 2
+        assert receive(ada, "people:tea") == 1
 
 
 @pytest.mark.parametrize(
-    "message",
-    ["hello", "[]", '{"name": "Ada"}', '{"name": "Ada", "text": " "}', '{"name": 1, "text": "a"}'],
+    "data",
+    [
+        "hello",
+        [],
+        {"id": "1", "name": "Ada"},
+        {"id": "1", "name": "Ada", "text": " "},
+        {"id": "1", "name": 1, "text": "a"},
+        {"id": "", "name": "Ada", "text": "a"},
+    ],
 )
-def test_what_is_no_message_is_answered_with_1008(message: str) -> None:
-    with connect(app, "/chat/tea") as ws:
-        ws.send(message)
-        assert not any('"text"' in str(other) for other in ws)
-        assert (ws.close_code, ws.close_reason) == (1008, "A message has a name and a text.")
+def test_what_is_no_message_is_refused(data: Any) -> None:
+    with connect(app, "/chat/tea", subprotocols=V1) as ws:
+        say(ws, data)
+        assert answer(ws)["reason"] == "A message has an id, a name and a text."
+
+
+@pytest.mark.parametrize("channel", ["chat:lobby", "people:lobby", "people:tea"])
+def test_a_person_publishes_in_their_room_only(channel: str) -> None:
+    with connect(app, "/chat/tea", subprotocols=V1) as ws:
+        data = {"id": "1", "name": "Ada", "text": "a"}
+        ws.send_json({"type": "publish", "id": 9, "channel": channel, "data": data})
+        assert answer(ws)["code"] == "forbidden"
+
+
+def test_a_person_hears_their_room_only() -> None:
+    with connect(app, "/chat/tea", subprotocols=V1) as ws:
+        ws.send_json({"type": "subscribe", "id": 9, "channel": "chat:lobby"})
+        assert answer(ws)["code"] == "forbidden"
 
 
 def test_there_are_no_other_rooms() -> None:
     assert app.test_client().get("/cellar").status_code == 404
-    with pytest.raises(HandshakeRefused) as caught, connect(app, "/chat/cellar"):
+    with pytest.raises(HandshakeRefused) as caught, connect(app, "/chat/cellar", subprotocols=V1):
         pass
     assert caught.value.response.status_code == 404

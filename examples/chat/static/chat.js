@@ -1,7 +1,4 @@
-"use strict";
-
-const FIRST_DELAY = 500;
-const LONGEST_DELAY = 15000;
+import { Live } from "flask-ws";
 
 const list = document.getElementById("messages");
 const people = document.getElementById("people");
@@ -9,19 +6,16 @@ const status = document.getElementById("status");
 const form = document.getElementById("form");
 const nameBox = document.getElementById("name");
 const textBox = document.getElementById("text");
-const button = document.getElementById("send");
+const { url, room } = document.body.dataset;
 
-let socket = null;
-let delay = FIRST_DELAY;
-let timer = null;
-// When the page tries again, by performance.now().
-let due = 0;
+const live = new Live(url);
+const chat = live.subscribe(`chat:${room}`, { since: "all" });
+const count = live.subscribe(`people:${room}`, { since: "all" });
+
 // Is the end of the list in sight? Then it stays there.
 let atEnd = true;
-// What was said after the connection opened but before the history came; null once it came.
-let waiting = [];
-// What is shown, by id: what is said while the history is read can come twice.
-let shown = new Set();
+// What is shown, by id: what was sent again can come twice.
+const shown = new Set();
 
 // A tab keeps its name when it is reloaded; another tab has its own.
 nameBox.value = sessionStorage.getItem("name") || `Guest ${Math.floor(100 + Math.random() * 900)}`;
@@ -29,73 +23,43 @@ nameBox.addEventListener("change", () => {
   sessionStorage.setItem("name", nameBox.value);
 });
 
-function show(state, text) {
-  status.dataset.state = state;
-  status.textContent = text;
-  button.disabled = state !== "open";
-}
+live.onstate = (state, seconds) => {
+  status.dataset.state = state === "open" || state === "connecting" ? state : "closed";
+  status.textContent = {
+    connecting: "Connecting…",
+    open: "Connected",
+    waiting: `Disconnected. Next try in ${seconds} s`,
+  }[state] ?? "Closed";
+  if (state !== "open") {
+    people.textContent = "";
+  }
+};
 
-function countDown() {
-  const left = Math.ceil((due - performance.now()) / 1000);
-  if (left <= 0) {
-    connect();
+count.onmessage = (number) => {
+  people.textContent = number === 1 ? "1 person" : `${number} people`;
+};
+
+chat.onmessage = (message) => {
+  if (shown.has(message.id)) {
     return;
   }
-  show("closed", `Disconnected. Next try in ${left} s`);
-  // At the next whole second.
-  timer = setTimeout(countDown, due - performance.now() - (left - 1) * 1000 + 1);
-}
-
-function connect() {
-  clearTimeout(timer);
-  timer = null;
-  waiting = [];
-  show("connecting", "Connecting…");
-  socket = new WebSocket(document.body.dataset.url);
-  socket.addEventListener("open", () => {
-    delay = FIRST_DELAY;
-    show("open", "Connected");
-  });
-  socket.addEventListener("message", (event) => receive(JSON.parse(event.data)));
-  socket.addEventListener("close", () => {
-    // Not all pages come back in the same moment after the server has restarted.
-    const wait = delay * (0.75 + Math.random() / 2);
-    delay = Math.min(delay * 2, LONGEST_DELAY);
-    people.textContent = "";
-    due = performance.now() + wait;
-    countDown();
-  });
-}
-
-// No need to wait when the network is back, or the tab is looked at again.
-function hurry() {
-  if (timer !== null && document.visibilityState === "visible") {
-    connect();
-  }
-}
-window.addEventListener("online", hurry);
-document.addEventListener("visibilitychange", hurry);
-// A page in the back/forward cache would keep its connection, and nobody would be there.
-window.addEventListener("pagehide", () => socket.close());
-
-function receive(message) {
-  if ("history" in message) {
-    shown = new Set();
-    list.replaceChildren(...[...message.history, ...waiting].filter(isNew).map(entry));
+  shown.add(message.id);
+  list.append(entry(message));
+  // Whoever has scrolled up to read is left in peace.
+  if (atEnd || message.name === nameBox.value.trim()) {
     showEnd();
-    waiting = null;
-  } else if ("people" in message) {
-    people.textContent = message.people === 1 ? "1 person" : `${message.people} people`;
-  } else if (waiting !== null) {
-    waiting.push(message);
-  } else if (isNew(message)) {
-    list.append(entry(message));
-    // Whoever has scrolled up to read is left in peace.
-    if (atEnd || message.name === nameBox.value.trim()) {
-      showEnd();
-    }
   }
-}
+};
+
+// What came meanwhile is not kept any more.
+chat.ongap = () => {
+  if (list.children.length) {
+    const item = document.createElement("li");
+    item.className = "gap";
+    item.textContent = "Something may be missing here.";
+    list.append(item);
+  }
+};
 
 function showEnd() {
   list.scrollTop = list.scrollHeight;
@@ -117,11 +81,6 @@ new ResizeObserver(() => {
   }
 }).observe(list);
 
-function isNew(message) {
-  const before = shown.size;
-  return shown.add(message.id).size > before;
-}
-
 // Only textContent: what people say is text, whatever it looks like.
 function entry(message) {
   const item = document.createElement("li");
@@ -142,16 +101,30 @@ function entry(message) {
   return item;
 }
 
+async function say(message) {
+  try {
+    await chat.publish(message);
+  } catch (error) {
+    if (error.code === "lost") {
+      // It was published, or not: with the same id it is shown once.
+      await say(message);
+    } else {
+      status.textContent = error.message;
+      textBox.value ||= message.text;
+    }
+  }
+}
+
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const name = nameBox.value.trim();
   const text = textBox.value.trim();
-  if (socket.readyState !== WebSocket.OPEN || !name || !text) {
+  if (!name || !text) {
     return;
   }
-  socket.send(JSON.stringify({ name, text }));
+  const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
+  // Without a connection it waits for the next one.
+  say({ id, name, text });
   textBox.value = "";
   textBox.focus();
 });
-
-connect();

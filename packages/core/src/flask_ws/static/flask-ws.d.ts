@@ -21,6 +21,14 @@ export interface Options {
   isFinal?: (code: number | undefined) => boolean;
 }
 
+export interface LiveOptions extends Options {
+  /**
+   * Milliseconds to wait for an answer when the page is shown again, or online, before the
+   * connection counts as dead. 5000.
+   */
+  probeTimeout?: number;
+}
+
 export interface SocketOptions extends Options {
   /**
    * Called when the page is shown again, or online, while there is a connection that may be dead.
@@ -118,7 +126,7 @@ export interface Room<T = any> {
 
 /** Many channels on one connection, which comes back and goes on where it was. */
 export class Live {
-  constructor(url: Address, options?: Options);
+  constructor(url: Address, options?: LiveOptions);
 
   readonly state: State;
   /** While waiting it is called each second, with the seconds to the next try. */

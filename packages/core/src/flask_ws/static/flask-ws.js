@@ -241,10 +241,10 @@ export class Live {
   #id = 0;
   #doubt;
 
-  constructor(url, { keep = 100, ...options } = {}) {
+  constructor(url, { keep = 100, probeTimeout = 5000, ...options } = {}) {
     this.#keep = keep;
     const probe = () => {
-      this.#doubt ??= setTimeout(() => this.#socket.reconnect(), 5000);
+      this.#doubt ??= setTimeout(() => this.#socket.reconnect(), probeTimeout);
       this.#ask({ type: "ping" });
     };
     const socket = new Socket(url, "flask-ws.v1", { ...options, probe });

@@ -1,0 +1,9 @@
+// The browser client in Node, with its own WebSocket: a line for each message of a channel.
+const [, , module, url] = process.argv;
+const { Live } = await import(module);
+
+const live = new Live(url, { minDelay: 50, maxDelay: 400 });
+const room = live.subscribe("numbers", { since: "all" });
+room.onmessage = (number) => console.log(number);
+room.ongap = () => console.log("gap");
+process.stdin.on("end", () => process.exit()).resume();

