@@ -1,10 +1,12 @@
-"""Print which tests have failed in a run of pytest, given its cache folder."""
+"""Count the tests that failed in a run of pytest, given its cache folder; --lf finds them then."""
 
 import json
 import re
 import sys
 from pathlib import Path
 
-for test in json.loads(Path(sys.argv[1], "v/cache/lastfailed").read_text()):
-    # pytest-xdist adds the group.
-    print(re.sub(r"@[^\]]*$", "", test))
+path = Path(sys.argv[1], "v/cache/lastfailed")
+# pytest-xdist adds the group.
+failed = {re.sub(r"@[^\]]*$", "", test): True for test in json.loads(path.read_text())}
+path.write_text(json.dumps(failed))
+print(len(failed))

@@ -92,7 +92,7 @@ class Environment:
         """Fail if a requirement of a distribution is not met."""
         uv("pip", "check", "--quiet", "--python", self.bin_folder / "python")
 
-    def run(self, *arguments: str, cwd: Path, timeout: float = 120) -> str:
+    def run(self, *arguments: str, cwd: Path, timeout: float = 300) -> str:
         """Run its Python."""
         return run(self.bin_folder / "python", *arguments, cwd=cwd, timeout=timeout)
 

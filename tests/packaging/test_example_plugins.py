@@ -14,7 +14,7 @@ import tomli
 
 from .environments import ROOT, Environment, uv
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]
 
 PLUGINS = sorted(path.parent for path in ROOT.glob("examples/plugins/*/pyproject.toml"))
 
@@ -58,7 +58,7 @@ def run_suite(plugin: Path, folder: Path) -> str:
         re.MULTILINE,
     ), servers
     return environment.run(
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider"), cwd=plugin, timeout=300
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider"), cwd=plugin, timeout=700
     )
 
 

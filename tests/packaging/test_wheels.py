@@ -25,7 +25,7 @@ from tests.support.setups import (
 
 from .environments import ROOT, Environment, uv
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]
 
 #: The folders of the packages, by the names of their modules.
 PACKAGES = {
