@@ -146,7 +146,10 @@ class NodeClient:
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        assert self._process.wait(10) == 0
+        try:
+            assert self._process.wait(10) == 0
+        finally:
+            self._process.kill()
 
     def read(self) -> list[Any]:
         """What has come so far."""

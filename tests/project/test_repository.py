@@ -118,3 +118,10 @@ def test_names_of_tests_have_at_most_twelve_words() -> None:
     files = [path for folder in ("tests", "packages") for path in (ROOT / folder).rglob("*.py")]
     names = [name for path in files for name in TEST_NAME.findall(path.read_text())]
     assert [name for name in names if name.count("_") > 12] == []
+
+
+def test_the_drawing_names_each_room_of_the_core() -> None:
+    drawing = (ROOT / "docs/_static/rooms.svg").read_text()
+    rooms = [path.parent.name for path in ROOT.glob("packages/core/src/flask_ws/*/__init__.py")]
+    assert rooms
+    assert [room for room in rooms if not re.search(rf">[^<]*\b{room}\b[^<]*</", drawing)] == []
