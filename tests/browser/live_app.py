@@ -36,6 +36,10 @@ def index() -> str:
 
 @sock.route("/live")
 class Live(ChannelView):
+    def on_open(self, ws: WebSocket) -> None:
+        # As a later version may; the id is that of the first request.
+        ws.send_json({"type": "later", "channel": "numbers", "id": 1})
+
     def may_subscribe(self, ws: WebSocket, channel: str) -> bool:
         return channel == "numbers"
 

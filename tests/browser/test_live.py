@@ -160,7 +160,10 @@ class NodeClient:
 def test_nothing_is_lost_doubled_or_reordered(
     app: App, proxy: Proxy, tab: Tab, tmp_path: Path
 ) -> None:
-    """By a page whose connection is cut, hangs, and whose server is killed and started again."""
+    """By a page whose connection is cut, hangs, and whose server is killed and started again.
+
+    What a later version of the format may send besides is ignored.
+    """
 
     def await_more() -> None:
         count = tab.run("return seen.length")

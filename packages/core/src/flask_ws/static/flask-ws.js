@@ -1,6 +1,7 @@
 // The browser client of flask-ws. flask-ws.d.ts says what each thing is for.
 
 const page = globalThis.document;
+const ANSWERS = ["subscribed", "unsubscribed", "published", "pong", "refused"];
 
 /** A WebSocket that comes back. */
 export class Socket extends EventTarget {
@@ -356,6 +357,8 @@ export class Live {
       );
       return;
     }
+    // Later versions have others, also with ids.
+    if (!ANSWERS.includes(type)) return;
     const asked = this.#asked.get(id);
     this.#asked.delete(id);
     if (type === "refused") asked?.refused?.(message.code, message.reason);
