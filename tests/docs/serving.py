@@ -43,8 +43,12 @@ class Served:
         return (self.folder / "log").read_text(errors="replace")
 
     @contextmanager
-    def connect(self, path: str = "/echo") -> Iterator[ClientConnection]:
+    def connect(
+        self, path: str = "/echo", subprotocol: str | None = None
+    ) -> Iterator[ClientConnection]:
         options: dict[str, Any] = {"open_timeout": 10, "close_timeout": 5}
+        if subprotocol is not None:
+            options["subprotocols"] = [subprotocol]
         if self.unix:
             options["path"] = self._unix_path
             with unix_connect(uri=f"ws://localhost{path}", **options) as client:

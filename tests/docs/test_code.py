@@ -143,7 +143,8 @@ def test_quickstart_refuses_as_it_says(module: types.ModuleType) -> None:
 def test_authentications_token_ends_the_connection_with_itself(module: types.ModuleType) -> None:
     (page,) = (page for page in CODE if page.name == "authentication.md")
     exec(APP, module.__dict__)
-    run(CODE[page], module)
+    # That asks for another kind of login.
+    run([block for block in CODE[page] if "@sock.recheck" not in block.code], module)
     end = int(time.time()) + 2
     token = jwt.encode({"sub": "ada", "exp": end}, module.KEY, "HS256")
     with connect(module.app, "/stream", subprotocols=["chat", f"flask-ws.bearer.{token}"]) as ws:

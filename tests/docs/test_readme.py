@@ -32,15 +32,20 @@ def test_the_command_serves_a_chat(tmp_path: Path) -> None:
         served.await_response()
         with urlopen(f"http://127.0.0.1:{served.port}/", timeout=5) as response:
             assert "chat.js" in response.read().decode()
-        with served.connect("/chat/tea") as ada, served.connect("/chat/tea") as grace:
-            assert json.loads(ada.recv(timeout=5)) == {"history": []}
-            assert json.loads(grace.recv(timeout=5)) == {"history": []}
-            ada.send(json.dumps({"name": "Ada", "text": "Hello!"}))
+        with (
+            served.connect("/chat/tea", "flask-ws.v1") as ada,
+            served.connect("/chat/tea", "flask-ws.v1") as grace,
+        ):
             for client in (ada, grace):
-                said = json.loads(client.recv(timeout=5))
-                while "text" not in said:
-                    said = json.loads(client.recv(timeout=5))
-                assert (said["name"], said["text"]) == ("Ada", "Hello!")
+                client.send(json.dumps({"type": "subscribe", "id": 1, "channel": "chat:tea"}))
+                assert json.loads(client.recv(timeout=5))["type"] == "subscribed"
+            said = {"id": "1", "name": "Ada", "text": "Hello!"}
+            request = {"type": "publish", "id": 2, "channel": "chat:tea", "data": said}
+            ada.send(json.dumps(request))
+            for client in (ada, grace):
+                while (message := json.loads(client.recv(timeout=5)))["type"] != "message":
+                    pass
+                assert (message["data"]["name"], message["data"]["text"]) == ("Ada", "Hello!")
 
 
 def test_badges_are_true() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from celery.signals import setup_logging
 from examples.cookbook import (
     celery_progress,
     live_dashboard,
@@ -111,6 +113,19 @@ def test_the_progress_of_a_job_is_shown_until_its_end(monkeypatch: pytest.Monkey
         pass
 
 
+@pytest.fixture
+def _celery_leaves_logging_alone() -> Iterator[None]:
+    """Celery's worker sets up the logging of its process, unless somebody else says to do so."""
+
+    def set_up(**_: object) -> None:
+        pass
+
+    setup_logging.connect(set_up, weak=False)
+    yield
+    setup_logging.disconnect(set_up)
+
+
+@pytest.mark.usefixtures("_celery_leaves_logging_alone")
 def test_a_task_of_celery_publishes_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """From a worker of Celery's, on a thread of this process: nothing goes through Redis."""
     module = celery_progress

@@ -19,6 +19,7 @@ import pytest
 from tests.docs.markdown import read_blocks
 from tests.support.server import find_port, wait_until
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from .environments import PRIVATE, ROOT, UNREACHABLE, Environment, uv
 
@@ -166,8 +167,10 @@ def test_one_command_serves_the_chat_in_every_room(room: Room) -> None:
 
     try:
         wait_until(answers, timeout=START_SECONDS, every=0.1)
-        with connect(f"ws://127.0.0.1:{port}/chat/tea", proxy=None) as client:
-            assert json.loads(client.recv(timeout=5)) == {"history": []}
+        url = f"ws://127.0.0.1:{port}/chat/tea"
+        with connect(url, subprotocols=[Subprotocol("flask-ws.v1")], proxy=None) as client:
+            client.send(json.dumps({"type": "subscribe", "id": 1, "channel": "chat:tea"}))
+            assert json.loads(client.recv(timeout=5))["type"] == "subscribed"
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import flask
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
@@ -12,10 +10,7 @@ __all__ = ["serve_assets"]
 
 #: Its endpoint is ``flask_ws.static``.
 blueprint = flask.Blueprint(
-    "flask_ws",
-    __name__,
-    static_folder=str(Path(__file__).parents[1] / "static"),
-    static_url_path="/static/flask_ws",
+    "flask_ws", "flask_ws", static_folder="static", static_url_path="/static/flask_ws"
 )
 MODULE = "flask-ws.js"
 
