@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import socket
 import ssl
 import threading
@@ -16,6 +17,7 @@ from tests.support.raw import Peer
 from tests.support.waiting import PATIENCE
 
 from flask_ws import Concurrency, ConnectionClosed, Sock, sparing
+from flask_ws.budget import budget
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
 from flask_ws.connection.endpoint import Endpoint
@@ -46,6 +48,17 @@ def nothing_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "begun", False)
     monkeypatch.setattr(drain, "seconds", 0.0)
     monkeypatch.setattr(admission, "handshake_rate", HandshakeRate())
+
+
+@pytest.fixture
+def counted_from_nothing() -> Iterator[None]:
+    """What other tests have left in the budget is not this one's; it is freed when it is."""
+    gc.collect()
+    limit, left = budget.limit, budget.total
+    budget.change(None, -left)
+    yield
+    budget.change(None, left)
+    budget.limit = limit
 
 
 @pytest.fixture

@@ -272,15 +272,6 @@ def test_what_is_too_old_is_freed_though_nothing_is_published_there(
     assert budget.total < before + 10_000
 
 
-def test_what_is_collected_and_closed_is_freed_once(broker: MemoryBroker) -> None:
-    """As where both are in one reference cycle."""
-    before = budget.total
-    broker.publish_kept("news", bytes(100_000), Retention(10, 60))
-    broker.__del__()
-    broker.close()
-    assert budget.total == before
-
-
 def test_the_oldest_go_where_all_together_take_too_much(
     broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from unittest import mock
 
 import pytest
@@ -24,13 +24,9 @@ SIZE = 100_000
 
 
 @pytest.fixture(autouse=True)
-def no_limit() -> Iterator[None]:
-    """None but what a test sets; and what others have left is not its own."""
-    limit = budget.limit
+def no_limit(counted_from_nothing: None) -> None:
+    """None but what a test sets."""
     budget.limit = None
-    budget.change(None, -budget.total)
-    yield
-    budget.limit = limit
 
 
 def fragments(size: int) -> bytes:

@@ -177,15 +177,10 @@ def test_the_headers_of_a_request_count_as_long_as_its_connection_lives(
     until(lambda: budget.total == before)
 
 
+@pytest.mark.usefixtures("counted_from_nothing")
 def test_a_process_holds_no_more_than_its_option_says(
-    app: Flask,
-    sock: Sock,
-    server: MemoryServer,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    app: Flask, sock: Sock, server: MemoryServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Whatever the tests before it have left.
-    monkeypatch.setattr(budget, "_total", 0)
     app.config["SOCK_MAX_BUFFERED"] = 100_000
     sock.route("/")(echo)
     call = server.call(app)

@@ -85,10 +85,8 @@ class MemoryBroker(Broker):
     ) -> None:
         """Have the budget forget what an app without a process-wide end has kept."""
         # In a child after a fork the budget has begun anew.
-        counted, self._counted = self._counted, 0
-        if counted and self._process == getpid():
-            # Once: what is collected with this may call close() afterwards.
-            forget(counted)
+        if self._counted and self._process == getpid():
+            forget(self._counted)
 
     def start(self, deliver: Deliver) -> None:
         """Take note of where kept messages go."""
