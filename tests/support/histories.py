@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.support.waiting import until
-from tests.unit.channels.test_history_properties import ACTIONS, Link, Machine, Server
+from tests.unit.channels.test_history_properties import (
+    ACTIONS,
+    GAP,
+    Connection,
+    Link,
+    Machine,
+    Server,
+)
 
 from flask_ws import Broker, BrokerError, History, Position, Retention
 from flask_ws.channels.channels import Channels
 from flask_ws.channels.opening import close_brokers
-from flask_ws.concurrency import threads
-from flask_ws.protocol.shared import SharedMessage
+from flask_ws.testing.proxy import Proxy
 
-GAP = "(gap)"
+__all__ = [
+    "GAP",
+    "HistoriesOnServer",
+    "Open",
+    "RealLink",
+    "is_away",
+    "opening",
+    "publish_until_taken",
+    "run_machine",
+    "subscribe",
+]
+
+Open = Callable[..., Channels]
+UrlAt = Callable[[int], str]
 
 
-class Connection:
-    """As much of one as is needed, and what it was sent."""
+@contextlib.contextmanager
+def opening() -> Iterator[Open]:
+    """Have what opens the channels of a process."""
 
-    label = "a connection"
-    concurrency = threads
-    home = None
-    connected = True
+    def open_(url: str, kept: int = 100, seconds: float = 600) -> Channels:
+        return Channels({"SOCK_BROKER_URL": url, "SOCK_HISTORY": {"*": (kept, seconds)}})
 
-    def __init__(self) -> None:
-        self.got: list[str] = []
-        self.sender = self
-
-    def check_connected(self) -> None:
-        pass
-
-    def send_shared(self, message: SharedMessage) -> bool:
-        self.got.append(bytes(message.payload).decode())
-        return True
-
-    queue_shared = send_shared
-
-    def flush(self) -> None:
-        pass
+    yield open_
+    close_brokers()
 
 
 def subscribe(channels: Channels, channel: str, since: str | None = None) -> Connection:
@@ -63,17 +70,9 @@ class RealLink(Link):
 
     real: Broker
 
-    def publish_kept(self, channel: str, payload: bytes, retention: Retention) -> Position:
-        if self.is_cut:
-            raise BrokerError("away")
+    def keep(self, channel: str, payload: bytes, retention: Retention) -> Position:
         position = self.real.publish_kept(channel, payload, retention)
-        self.server.log.append(payload)
         self.server.epoch = position.epoch
-        for link in self.server.links:
-            if link.is_subscribed and not link.is_cut:
-                link.waiting.append((channel, payload, position))
-        if self.fails_late:
-            raise BrokerError("no answer")
         return position
 
     def read_history(
@@ -99,3 +98,50 @@ def run_machine(seed: int, server: type[Server]) -> None:
         machine.settle()
         close_brokers()
         machine.check()
+
+
+class HistoriesOnServer:
+    """What holds on each broker's real server.
+
+    A subclass has the fixtures ``port``, the server's; ``url_at``, which makes the URL for a port;
+    and ``open_``.
+    """
+
+    def test_who_comes_back_to_another_process_has_missed_nothing(
+        self, port: int, url_at: UrlAt, open_: Open
+    ) -> None:
+        here, there = open_(url_at(port)), open_(url_at(port))
+        first = here.publish("come back", "first").position
+        here.publish("come back", "second")
+        connection = subscribe(there, "come back", first)
+        here.publish("come back", "third")
+        until(lambda: connection.got == ["second", "third"])
+
+    def test_a_process_that_was_cut_off_heals_itself(
+        self, port: int, url_at: UrlAt, open_: Open
+    ) -> None:
+        """In order, once, before what comes then."""
+        with Proxy(("127.0.0.1", port)) as proxy:
+            here, there = open_(url_at(proxy.port)), open_(url_at(port))
+            connection = subscribe(here, "cut off")
+            publish_until_taken(there, "cut off", "before")
+            until(lambda: connection.got == ["before"])
+            proxy.cut()
+            until(lambda: is_away(here))
+            for number in range(5):
+                assert there.publish("cut off", str(number))
+            proxy.restore()
+            until(lambda: len(connection.got) == 6)
+            there.publish("cut off", "after")
+            until(lambda: connection.got == ["before", *"01234", "after"])
+
+    def test_more_than_is_kept_is_a_gap(self, port: int, url_at: UrlAt, open_: Open) -> None:
+        with Proxy(("127.0.0.1", port)) as proxy:
+            here, there = open_(url_at(proxy.port), 2), open_(url_at(port), 2)
+            connection = subscribe(here, "too long")
+            proxy.cut()
+            until(lambda: is_away(here))
+            for number in range(5):
+                assert there.publish("too long", str(number))
+            proxy.restore()
+            until(lambda: connection.got == [GAP, "3", "4"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
@@ -13,34 +12,25 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.support.brokers import (
+    OpenProcess,
+    check_child,
+    check_no_password_in_error,
+    check_refusal_in_words,
+    check_return_from_the_dead,
+    publish_until_received,
+)
 from tests.support.postgresql import PostgresServer
 
 from flask_ws import BrokerError, BrokerWish, ConfigurationError
 from flask_ws.testing import BrokerSuite
-from flask_ws.testing.brokers import PATIENCE, Process
+from flask_ws.testing.brokers import PATIENCE
 from flask_ws.testing.suite.process import Certificate, wait_until
 from flask_ws_postgresql import flask_ws_open_broker
 from flask_ws_postgresql.settings import Settings
 
-from .conftest import OpenProcess
-
 # They share a server.
 pytestmark = pytest.mark.xdist_group("test_broker_postgresql")
-
-
-def publish_until_received(publisher: Process, receiver: Process, payload: bytes) -> None:
-    """Publish when the broker is not away any more."""
-    wait_until(lambda: not receiver.broker.is_away, timeout=3 * PATIENCE, what="it back")
-
-    def is_published() -> bool:
-        try:
-            publisher.broker.publish("a", payload)
-        except BrokerError:
-            return False
-        return True
-
-    wait_until(is_published, timeout=PATIENCE)
-    receiver.await_payload(payload)
 
 
 # The suite for brokers
@@ -144,13 +134,7 @@ def test_what_the_url_says_goes_before_our_defaults() -> None:
     ],
 )
 def test_no_part_of_a_password_is_in_an_error(url: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
-        flask_ws_open_broker(url)
-    shown = "".join(traceback.format_exception(raised.value))
-    shown = shown[shown.rindex("ConfigurationError") :]
-    assert "QWX" not in shown
-    assert "ZJK" not in shown
-    assert raised.value.__cause__ is None
+    check_no_password_in_error(flask_ws_open_broker, url)
 
 
 def test_no_password_is_in_the_text_of_anything(open_process: OpenProcess) -> None:
@@ -186,10 +170,7 @@ def test_no_password_is_in_the_text_of_anything(open_process: OpenProcess) -> No
     ],
 )
 def test_a_wrong_url_is_refused_in_words_without_its_password(url: str, in_words: str) -> None:
-    with pytest.raises(ConfigurationError, match=in_words) as raised:
-        flask_ws_open_broker(url)
-    assert "SOCK_BROKER_URL" in str(raised.value)
-    assert "secret" not in str(raised.value)
+    check_refusal_in_words(flask_ws_open_broker, url, in_words)
 
 
 def test_where_there_is_no_libpq_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,25 +285,7 @@ def test_after_it_was_killed_all_goes_on_and_two_lines_are_logged(
     server: PostgresServer, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver, publisher = open_process(server.url, "a", "b"), open_process(server.url)
-    publish_until_received(publisher, receiver, b"before")
-    server.kill()
-    wait_until(lambda: receiver.broker.is_away, what="the listener to see it")
-    for process in (receiver, publisher):
-        with pytest.raises(BrokerError):
-            process.broker.publish("a", b"lost")
-    began = time.monotonic()
-    receiver.broker.subscribe("c")
-    receiver.broker.unsubscribe("b")
-    assert time.monotonic() - began < 1
-    server.start()
-    publish_until_received(publisher, receiver, b"after")
-    publisher.broker.publish("c", b"for c")
-    receiver.await_payload(b"for c")
-    assert [payload for _, payload in receiver.delivered] == [b"before", b"after", b"for c"]
-    lines = [record.getMessage() for record in caplog.records if record.name == "flask_ws"]
-    assert sum("is away" in line for line in lines) == 2
-    assert sum("is back" in line for line in lines) == 2
-    assert len(lines) == 4
+    check_return_from_the_dead(server, receiver, publisher, caplog)
 
 
 def test_connections_that_the_server_has_ended_cost_no_publication(
@@ -396,31 +359,13 @@ def test_a_child_process_leaves_its_parents_connections_alone(
     publisher: Any = open_process(server.url)
     publisher.broker.publish("a", b"connects")
     fds = [parent.broker._listener._link.fd, publisher.broker._pool._idle[0].fd]
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            for fd in fds:
-                with contextlib.suppress(OSError):
-                    os.fstat(fd)
-                    os.write(writer, b"open")
-            broker = flask_ws_open_broker(server.url)
-            assert broker is not None
-            child = Process(broker)
-            broker.subscribe("b")
-            broker.publish("a", b"from the child")
-            broker.publish("b", b"to itself")
-            child.await_payload(b"to itself")
-            broker.close()
-            del parent, publisher
-            gc.collect()
-            os.write(writer, b"well")
-        finally:
-            os._exit(0)
-    os.close(writer)
-    assert os.read(reader, 4) == b"well"
-    os.close(reader)
-    os.waitpid(pid, 0)
+
+    def collect() -> None:
+        nonlocal parent, publisher
+        del parent, publisher
+        gc.collect()
+
+    check_child(flask_ws_open_broker, server.url, fds, collect)
     parent.await_payload(b"from the child")
     publisher.broker.publish("a", b"still there")
     parent.await_payload(b"still there")

@@ -10,16 +10,22 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.support.histories import GAP, RealLink, is_away, run_machine, subscribe
+from tests.support.brokers import OpenProcess
+from tests.support.histories import (
+    GAP,
+    HistoriesOnServer,
+    Open,
+    RealLink,
+    is_away,
+    run_machine,
+    subscribe,
+)
 from tests.support.postgresql import PostgresServer
 from tests.support.waiting import until
 from tests.unit.channels.test_history_properties import Server
 
 from flask_ws import Broker, BrokerError, Position, Retention
-from flask_ws.testing.proxy import Proxy
 from flask_ws_postgresql import history
-
-from .conftest import Open, OpenProcess
 
 # They share a server.
 pytestmark = pytest.mark.xdist_group("test_broker_postgresql")
@@ -49,44 +55,14 @@ def broker(server: PostgresServer, open_process: OpenProcess) -> Any:
 # Processes
 
 
-def test_who_comes_back_to_another_process_has_missed_nothing(
-    server: PostgresServer, open_: Open
-) -> None:
-    here, there = open_(server.url), open_(server.url)
-    first = here.publish("come back", "first").position
-    here.publish("come back", "second")
-    connection = subscribe(there, "come back", first)
-    here.publish("come back", "third")
-    until(lambda: connection.got == ["second", "third"])
+class TestServer(HistoriesOnServer):
+    @pytest.fixture
+    def port(self, server: PostgresServer) -> int:
+        return server.port
 
-
-def test_a_process_that_was_cut_off_heals_itself(server: PostgresServer, open_: Open) -> None:
-    """In order, once, before what comes then."""
-    with Proxy(("127.0.0.1", server.port)) as proxy:
-        here, there = open_(server.make_url(port=proxy.port)), open_(server.url)
-        connection = subscribe(here, "cut off")
-        until(lambda: there.publish("cut off", "before"))
-        until(lambda: connection.got == ["before"])
-        proxy.cut()
-        until(lambda: is_away(here))
-        for number in range(5):
-            assert there.publish("cut off", str(number))
-        proxy.restore()
-        until(lambda: len(connection.got) == 6)
-        there.publish("cut off", "after")
-        until(lambda: connection.got == ["before", *"01234", "after"])
-
-
-def test_more_than_is_kept_is_a_gap(server: PostgresServer, open_: Open) -> None:
-    with Proxy(("127.0.0.1", server.port)) as proxy:
-        here, there = open_(server.make_url(port=proxy.port), 2), open_(server.url, 2)
-        connection = subscribe(here, "too long")
-        proxy.cut()
-        until(lambda: is_away(here))
-        for number in range(5):
-            assert there.publish("too long", str(number))
-        proxy.restore()
-        until(lambda: connection.got == [GAP, "3", "4"])
+    @pytest.fixture
+    def url_at(self, server: PostgresServer) -> Callable[[int], str]:
+        return lambda port: server.make_url(port=port)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ import pytest
 from redis.crc import key_slot
 from tests.support.histories import (
     GAP,
+    HistoriesOnServer,
+    Open,
     RealLink,
     is_away,
+    opening,
     publish_until_taken,
     run_machine,
     subscribe,
@@ -23,9 +26,7 @@ from tests.unit.channels.test_history_properties import Server
 
 from flask_ws import Broker, Retention
 from flask_ws.channels.channels import Channels
-from flask_ws.channels.opening import close_brokers
 from flask_ws.plugin.brokers import Deliver
-from flask_ws.testing.proxy import Proxy
 from flask_ws_redis import flask_ws_open_broker
 from flask_ws_redis.history import history_keys
 
@@ -42,66 +43,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.kill()
 
 
-Open = Callable[..., Channels]
-
-
 @pytest.fixture
 def open_() -> Iterator[Open]:
-    """Open the channels of a process."""
+    with opening() as open_:
+        yield open_
 
-    def open_(port: int, kept: int = 100) -> Channels:
-        return Channels(
-            {
-                "SOCK_BROKER_URL": f"redis://127.0.0.1:{port}",
-                "SOCK_HISTORY": {"*": (kept, 600)},
-            }
-        )
 
-    yield open_
-    close_brokers()
+def url_of(port: int) -> str:
+    return f"redis://127.0.0.1:{port}"
 
 
 # Processes
 
 
-def test_who_comes_back_to_another_process_has_missed_nothing(
-    server: RedisServer, open_: Open
-) -> None:
-    here, there = open_(server.port), open_(server.port)
-    first = here.publish("come back", "first").position
-    here.publish("come back", "second")
-    connection = subscribe(there, "come back", first)
-    here.publish("come back", "third")
-    until(lambda: connection.got == ["second", "third"])
+class TestServer(HistoriesOnServer):
+    @pytest.fixture
+    def port(self, server: RedisServer) -> int:
+        return server.port
 
-
-def test_a_process_that_was_cut_off_heals_itself(server: RedisServer, open_: Open) -> None:
-    """In order, once, before what comes then."""
-    with Proxy(("127.0.0.1", server.port)) as proxy:
-        here, there = open_(proxy.port), open_(server.port)
-        connection = subscribe(here, "cut off")
-        publish_until_taken(there, "cut off", "before")
-        until(lambda: connection.got == ["before"])
-        proxy.cut()
-        until(lambda: is_away(here))
-        for number in range(5):
-            assert there.publish("cut off", str(number))
-        proxy.restore()
-        until(lambda: len(connection.got) == 6)
-        there.publish("cut off", "after")
-        until(lambda: connection.got == ["before", *"01234", "after"])
-
-
-def test_more_than_is_kept_is_a_gap(server: RedisServer, open_: Open) -> None:
-    with Proxy(("127.0.0.1", server.port)) as proxy:
-        here, there = open_(proxy.port, 2), open_(server.port, 2)
-        connection = subscribe(here, "too long")
-        proxy.cut()
-        until(lambda: is_away(here))
-        for number in range(5):
-            assert there.publish("too long", str(number))
-        proxy.restore()
-        until(lambda: connection.got == [GAP, "3", "4"])
+    @pytest.fixture
+    def url_at(self) -> Callable[[int], str]:
+        return url_of
 
 
 def test_a_redis_that_was_restarted_empty_is_a_gap(
@@ -110,7 +72,7 @@ def test_a_redis_that_was_restarted_empty_is_a_gap(
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     try:
-        here = open_(server.port)
+        here = open_(url_of(server.port))
         connection = subscribe(here, "news")
         position = here.publish("news", "before").position
         until(lambda: connection.got == ["before"])
@@ -129,7 +91,7 @@ def test_a_redis_that_was_restarted_empty_is_a_gap(
 
 
 def test_all_keys_expire(server: RedisServer, open_: Open) -> None:
-    channels = open_(server.port)
+    channels = open_(url_of(server.port))
     channels.publish("expiring", "a")
     with contextlib.closing(server.client()) as client:
         stream, state = history_keys(b"flask_ws:expiring")
@@ -140,7 +102,7 @@ def test_all_keys_expire(server: RedisServer, open_: Open) -> None:
 def test_a_server_that_has_forgotten_the_scripts_is_told_them_again(
     server: RedisServer, open_: Open
 ) -> None:
-    channels = open_(server.port)
+    channels = open_(url_of(server.port))
     assert channels.publish("scripts", "a")
     with contextlib.closing(server.client()) as client:
         client.script_flush()

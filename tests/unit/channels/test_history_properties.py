@@ -65,15 +65,18 @@ class Link(Broker):
     def publish_kept(self, channel: str, payload: bytes, retention: Retention) -> Position:
         if self.is_cut:
             raise BrokerError("away")
-        log = self.server.log
-        log.append(payload)
-        position = Position(self.server.epoch, len(log))
+        position = self.keep(channel, payload, retention)
+        self.server.log.append(payload)
         for link in self.server.links:
             if link.is_subscribed and not link.is_cut:
                 link.waiting.append((channel, payload, position))
         if self.fails_late:
             raise BrokerError("no answer")
         return position
+
+    def keep(self, channel: str, payload: bytes, retention: Retention) -> Position:
+        """Give the next message a position."""
+        return Position(self.server.epoch, len(self.server.log) + 1)
 
     def read_history(
         self, channel: str, retention: Retention, since: Position | None = None
