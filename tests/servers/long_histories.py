@@ -231,10 +231,8 @@ class Run:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path).running() as server:
+        yield server
 
 
 def test_nothing_is_lost_doubled_or_reordered(redis_server: RedisServer, tmp_path: Path) -> None:

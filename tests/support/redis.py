@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ class RedisServer:
         tls = {"ssl": True, "ssl_ca_certs": self.certificate.authority} if self.certificate else {}
         once = Retry(NoBackoff(), 0)
         return redis.Redis("127.0.0.1", self.port, socket_timeout=5, retry=once, **tls)  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[RedisServer]:
+        """Have it run for a while."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.kill()
 
     def start(self) -> None:
         """Start it, and await its first answer."""

@@ -185,16 +185,19 @@ def test_the_test_client_works() -> None:
     assert (code, process.output) == (0, "all is well\n")
 
 
+def check_echo(peer: Peer) -> None:
+    for message in ("hello", "x" * 300_000):
+        peer.send(message)
+        assert peer.read() == message
+    assert peer.close().close_code == 1000
+    peer.expect_end()
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_messages_and_closes_go_both_ways(serve: Serve, name: str) -> None:
     server = serve(*SERVERS[name])
     for path in ("/echo", "/view", "/echo"):
-        peer = server.connect(path)
-        for message in ("hello", "x" * 300_000):
-            peer.send(message)
-            assert peer.read() == message
-        assert peer.close().close_code == 1000
-        peer.expect_end()
+        check_echo(server.connect(path))
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -238,12 +241,7 @@ def test_messages_and_closes_go_both_ways_over_tls(serve: Serve, tmp_path: Path)
     files = "--cert", name_there(chain), "--key", name_there(key)
     server = serve(*FLASK_RUN, *files, tls=context)
     for path in ("/echo", "/view"):
-        peer = server.connect(path)
-        for message in ("hello", "x" * 300_000):
-            peer.send(message)
-            assert peer.read() == message
-        assert peer.close().close_code == 1000
-        peer.expect_end()
+        check_echo(server.connect(path))
 
 
 def name_there(path: Path) -> str:
@@ -253,10 +251,8 @@ def name_there(path: Path) -> str:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path).running() as server:
+        yield server
 
 
 def test_publications_come_through_redis(serve: Serve, redis: RedisServer) -> None:

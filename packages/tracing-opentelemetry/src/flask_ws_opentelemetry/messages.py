@@ -73,9 +73,7 @@ class Messages:
         context.attach(self._context)
 
     @contextlib.contextmanager
-    def one(self, message: str | bytes) -> Iterator[None]:
-        """Handle a message in a span of its own."""
-        self.begin(message)
+    def _ending(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -85,18 +83,20 @@ class Messages:
             self.end()
 
     @contextlib.contextmanager
+    def one(self, message: str | bytes) -> Iterator[None]:
+        """Handle a message in a span of its own."""
+        self.begin(message)
+        with self._ending():
+            yield
+
+    @contextlib.contextmanager
     def received_by(self, ws: Any) -> Iterator[None]:
         """Have spans for what is received: each until the next is, or until the handler ends."""
         setattr(ws, ATTRIBUTE, self)
         kind: Any = type(ws)
         ws.__class__ = tracing(kind)
-        try:
+        with self._ending():
             yield
-        except Exception as error:
-            self.end(error)
-            raise
-        finally:
-            self.end()
 
 
 def find_messages() -> Messages | None:

@@ -6,6 +6,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from flask_ws.wording import one_line
 
 from .handshake import Headers
 
-__all__ = ["ATTEMPTS", "SUMS", "ask"]
+__all__ = ["ATTEMPTS", "SUMS", "ask", "tell_missing"]
 
 #: Seconds that an answer may take, and bytes that it may have.
 TIMEOUT = 10.0
@@ -57,3 +58,8 @@ def ask(url: str, headers: Headers, method: str = "GET") -> dict[str, Any]:
         raise click.ClickException(f"{one_line(url)}: {one_line(str(error))}") from None
     result: dict[str, Any] = stats
     return result
+
+
+def tell_missing(found: Collection[object], processes: int) -> None:
+    """Say that not all of a server's processes have answered."""
+    click.echo(f"Only {len(found)} of {processes} processes have answered.", err=True)

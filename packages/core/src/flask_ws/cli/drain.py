@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from .asking import ATTEMPTS, ask
+from .asking import ATTEMPTS, ask, tell_missing
 from .handshake import Headers
-from .parameters import header_option, parse_http_url
+from .parameters import header_option, parse_http_url, processes_option
 
 __all__ = ["drain_server"]
 
@@ -20,13 +20,7 @@ PAUSE = 0.2
 
 @click.command("drain")
 @click.argument("url", callback=parse_http_url)
-@click.option(
-    "--processes",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Processes that the server has: each has to be reached.",
-)
+@processes_option(help="Processes that the server has: each has to be reached.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -66,7 +60,7 @@ def drain_server(url: str, processes: int, timeout: float, headers: Headers) -> 
     if sys.stderr.isatty():
         click.echo(err=True)
     if not are_all:
-        click.echo(f"Only {len(found)} of {processes} processes have answered.", err=True)
+        tell_missing(found, processes)
     click.echo(f"{left} connections are left after {seconds:.1f} s.")
     if left or not are_all:
         raise click.exceptions.Exit(1)

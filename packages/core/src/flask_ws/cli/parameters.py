@@ -8,7 +8,13 @@ from urllib.parse import SplitResult, urlsplit
 
 import click
 
-__all__ = ["header_option", "insecure_option", "parse_http_url", "parse_url"]
+__all__ = [
+    "header_option",
+    "insecure_option",
+    "parse_http_url",
+    "parse_url",
+    "processes_option",
+]
 
 
 def parse_url(_context: click.Context, _parameter: click.Parameter, url: str) -> SplitResult:
@@ -80,5 +86,9 @@ header_option = functools.partial(
     metavar="'NAME: VALUE'",
     multiple=True,
     callback=parse_headers,
+)
+#: Takes the text of the command's help.
+processes_option = functools.partial(
+    click.option, "--processes", type=click.IntRange(min=1), default=1, show_default=True
 )
 insecure_option = click.option("--insecure", is_flag=True, help="With wss, accept any certificate.")

@@ -9,9 +9,9 @@ import click
 
 from flask_ws.wording import one_line
 
-from .asking import ATTEMPTS, SUMS, ask
+from .asking import ATTEMPTS, SUMS, ask, tell_missing
 from .handshake import Headers
-from .parameters import header_option, parse_http_url
+from .parameters import header_option, parse_http_url, processes_option
 from .tables import show
 
 __all__ = ["show_stats"]
@@ -35,12 +35,8 @@ COLUMNS = {
 
 @click.command("stats")
 @click.argument("url", callback=parse_http_url)
-@click.option(
-    "--processes",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many processes the server has: ask until all have answered, and add it all up.",
+@processes_option(
+    help="How many processes the server has: ask until all have answered, and add it all up."
 )
 @header_option(help="Send a header with each request. Can be given several times.")
 def show_stats(url: str, processes: int, headers: Headers) -> None:
@@ -57,7 +53,7 @@ def show_stats(url: str, processes: int, headers: Headers) -> None:
         if len(found) >= processes:
             break
     if len(found) < processes:
-        click.echo(f"Only {len(found)} of {processes} processes have answered.", err=True)
+        tell_missing(found, processes)
     _show(list(found.values()))
 
 

@@ -7,11 +7,11 @@ import os
 import time
 from typing import Any, TypeVar
 
-from flask import g, request
+from flask import request
 
 from flask_ws import AsyncWebSocket, AsyncWebSocketView, ConnectionClosed
 
-from .base import async_views, record, released, teardowns
+from .base import async_views, record, released, see_context
 
 V = TypeVar("V", bound=type[AsyncWebSocketView])
 
@@ -71,27 +71,16 @@ class Order(Watched):
 
 @counterpart
 class Context(Watched):
-    def see(self, room: str) -> dict[str, Any]:
-        seen = {
-            "g": sorted(g),
-            "path": request.path,
-            "room": room,
-            "cookies": dict(request.cookies),
-            "teardowns": teardowns.get(request.args["tag"], 0),
-        }
-        g.tag = request.args["tag"]
-        return seen
-
     async def on_open(self, ws: AsyncWebSocket, *args: Any, **kwargs: Any) -> None:
         await super().on_open(ws)
         self.room = kwargs["room"]
-        await ws.send_json(self.see(self.room))
+        await ws.send_json(see_context(self.room))
 
     async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
-        await ws.send_json(self.see(self.room))
+        await ws.send_json(see_context(self.room))
 
     async def on_close(self, ws: AsyncWebSocket, code: int, reason: str) -> None:
-        record("closed", **self.see(self.room))
+        record("closed", **see_context(self.room))
         await super().on_close(ws, code, reason)
 
 

@@ -159,6 +159,19 @@ def facts_of_request(ws: WebSocket | AsyncWebSocket) -> dict[str, Any]:
     }
 
 
+def see_context(room: str) -> dict[str, Any]:
+    """Return what a view sees of its request, and how often that was torn down."""
+    seen = {
+        "g": sorted(g),
+        "path": request.path,
+        "room": room,
+        "cookies": dict(request.cookies),
+        "teardowns": teardowns.get(request.args["tag"], 0),
+    }
+    g.tag = request.args["tag"]
+    return seen
+
+
 def route(rule: str, **options: Any) -> Callable[[Handler], Handler]:
     def decorate(handler: Handler) -> Handler:
         sock.route(rule, endpoint=rule[1:].replace("/", "-"), **options)(watched(handler))

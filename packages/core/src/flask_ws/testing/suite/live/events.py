@@ -11,7 +11,7 @@ from flask import g, request
 
 from flask_ws import ConnectionClosed, WebSocket, WebSocketView
 
-from .base import app, of_kind, primitives, record, released, sock, teardowns
+from .base import app, of_kind, primitives, record, released, see_context, sock, teardowns
 
 
 @app.teardown_request
@@ -80,27 +80,16 @@ class Order(Watched):
 class Context(Watched):
     """Sends what a method sees of its request, and how often it was torn down."""
 
-    def see(self, room: str) -> dict[str, Any]:
-        seen = {
-            "g": sorted(g),
-            "path": request.path,
-            "room": room,
-            "cookies": dict(request.cookies),
-            "teardowns": teardowns.get(request.args["tag"], 0),
-        }
-        g.tag = request.args["tag"]
-        return seen
-
     def on_open(self, ws: WebSocket, room: str) -> None:
         super().on_open(ws)
         self.room = room
-        ws.send_json(self.see(room))
+        ws.send_json(see_context(room))
 
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
-        ws.send_json(self.see(self.room))
+        ws.send_json(see_context(self.room))
 
     def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
-        record("closed", **self.see(self.room))
+        record("closed", **see_context(self.room))
         super().on_close(ws, code, reason)
 
 
