@@ -1,6 +1,7 @@
 """Messages for many connections, in this process and, through a broker, in others.
 
-- ``channels``: publishing, and passing on what the broker brings.
+- ``channels``: what an app can do with them; passing on what the broker brings.
+- ``publishing``: by the broker, or without one, with history or without.
 - ``opening``: the broker, from the first publication or subscription to the end of the process.
 - ``subscriptions``: who is subscribed to what, and what the broker is told of it.
 - ``subscribers``: sending a message to those of one channel.
@@ -8,7 +9,8 @@
 - ``kept``, ``items``, ``source``: the same for a channel with history.
 - ``sequence``: its messages in the order of positions, once, or with a gap.
 - ``joins``: those who have subscribed to it and are not as far as the others.
-- ``in_memory``: publishing on it where there are no other processes.
+- ``in_memory``: publishing on a channel with history where there are no other
+  processes.
 - ``healing``: reading histories whose messages may not all have arrived.
 - ``publication``: what goes to other processes.
 - ``results``: what publishing and subscribing tell the app.

@@ -12,8 +12,7 @@ from typing import Any, cast
 from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
 from ..once import NotYetError, Once
-from ..plugin.brokers import Broker
-from ..plugin.history import Position, Retention
+from ..plugin.history import Position
 from ..plugin.memory import MemoryBroker
 from ..process import after_fork
 from ..protocol.control import write_close
@@ -22,13 +21,13 @@ from ..protocol.frames import CLOSE as CLOSE_FRAME
 from ..protocol.shared import SharedMessage
 from .healing import Healer
 from .hooks import Hooks, wrap
-from .in_memory import publish_in_memory
 from .kept import ALL, KeptSubscribers
 from .listening import Listening, Mailbox
 from .opening import Opened, open_channels
 from .overflow import CLOSE, make_lossy
-from .publication import COUNT, pack, read, read_origin
-from .results import NOT_TAKEN, TAKEN, Published, Subscription
+from .publication import COUNT, read, read_origin
+from .publishing import publish
+from .results import NOT_TAKEN, Published, Subscription
 from .settings import IDENTITY, RESERVED, check_name, read_broker
 from .subscriptions import Subscriptions
 from .wrapping import Wrapped, ready
@@ -281,44 +280,7 @@ class Channels:
         except BrokerError:
             # Nobody can have subscribed yet.
             return NOT_TAKEN
-        if opened.find_retention is not None:
-            retention = opened.find_retention(channel)
-            if retention is not None:
-                if isinstance(opened.broker, MemoryBroker):
-                    return publish_in_memory(
-                        opened.broker,
-                        opened.subscriptions,
-                        channel,
-                        first,
-                        payload,
-                        excluded,
-                        retention,
-                        is_json=is_json,
-                    )
-                return _publish_kept(
-                    opened, channel, first, payload, excluded, retention, is_json=is_json
-                )
-        broker, number = opened.broker, next(opened.numbers)
-        subscribers = opened.subscriptions.get(channel)
-        if subscribers is not None and not broker.brings_back:
-            subscribers.send(SharedMessage(first, payload, is_json=is_json), excluded)
-            subscribers = None
-        if isinstance(broker, MemoryBroker):
-            return TAKEN
-        if subscribers is not None:
-            subscribers.expect(number, SharedMessage(first, payload, is_json=is_json), excluded)
-        is_taken = False
-        try:
-            is_taken = _hand_over(opened, channel, first, payload, number, is_json=is_json)
-        finally:
-            if subscribers is None:
-                pass
-            elif is_taken:
-                is_deaf = broker.is_deaf(opened.prefix + channel)
-                subscribers.taken(number, next(opened.numbers), is_deaf=is_deaf)
-            else:
-                subscribers.send_own(number)
-        return TAKEN if is_taken else NOT_TAKEN
+        return publish(opened, channel, first, payload, excluded, is_json=is_json)
 
     def begin(self) -> None:
         """Have this process call the app's functions for what is published, unless it does."""
@@ -442,55 +404,6 @@ class Channels:
                 "of them publishes does not reach the subscribers in the others. Set it to a "
                 "broker that they share, such as redis:// of flask-ws[redis]."
             )
-
-
-def _hand_over(
-    opened: Opened, channel: str, first: int, payload: bytes, number: int, *, is_json: bool
-) -> bool:
-    """Hand a publication over to the broker; ``False`` if it cannot be reached."""
-    try:
-        publication = pack(opened.origin, number, first, payload, is_json=is_json)
-        opened.broker.publish(opened.prefix + channel, publication)
-    except BrokerError as error:
-        _note_failure(opened.broker, error)
-        return False
-    return True
-
-
-def _note_failure(broker: Broker, error: BrokerError) -> None:
-    if not broker.is_away:
-        broker.went_away(str(error))
-
-
-def _publish_kept(
-    opened: Opened,
-    channel: str,
-    first: int,
-    payload: bytes,
-    excluded: Collection[AnyConnection],
-    retention: Retention,
-    *,
-    is_json: bool,
-) -> Published:
-    """Publish on a channel with history."""
-    broker, number, name = opened.broker, next(opened.numbers), opened.prefix + channel
-    subscribers = opened.subscriptions.get(channel)
-    if subscribers is not None:
-        subscribers.expect(number, SharedMessage(first, payload, is_json=is_json), excluded)
-    position = None
-    try:
-        publication = pack(opened.origin, number, first, payload, is_json=is_json)
-        position = broker.publish_kept(name, publication, retention)
-    except BrokerError as error:
-        _note_failure(broker, error)
-    finally:
-        if isinstance(subscribers, KeptSubscribers):
-            if position is None:
-                subscribers.send_own(number)
-            else:
-                is_deaf = broker.brings_back and broker.is_deaf(name)
-                subscribers.taken_at(number, next(opened.numbers), position, is_deaf=is_deaf)
-    return NOT_TAKEN if position is None else Published(True, position)
 
 
 def _read_since(since: object) -> Position | None:
