@@ -22,6 +22,7 @@ NAMES = {
     "HomeThread",
     "Identity",
     "Listening",
+    "ListeningBroker",
     "LogFilter",
     "Message",
     "NoSocket",

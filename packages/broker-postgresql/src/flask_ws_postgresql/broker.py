@@ -6,20 +6,11 @@ import contextlib
 import functools
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from flask_ws import (
-    Broker,
-    BrokerError,
-    BrokerHealth,
-    BrokerWish,
-    History,
-    Position,
-    Retention,
-)
+from flask_ws import BrokerError, History, ListeningBroker, Position, Retention
 
 from . import history
 from .link import Link, RefusedError
@@ -48,20 +39,17 @@ NO_TABLES = (
 chance = random.SystemRandom()
 
 
-class PostgresBroker(Broker):
+class PostgresBroker(ListeningBroker):
     """A broker on one PostgreSQL: a few connections to publish on, and one to listen on.
 
     :param settings: how to reach it.
     """
 
-    brings_back = True
     keeps_history = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
-        self._lock = threading.Lock()
-        self._listener: Listener | None = None
         self._complained: dict[str, float] = {}
         now = time.monotonic()
         # When each is due; not in all processes at once.
@@ -74,7 +62,7 @@ class PostgresBroker(Broker):
         """Get ready; connections are made when they are needed."""
         settings = self._settings
         self._deliver = deliver
-        self._health = BrokerHealth(settings.name, super().went_away, self.came_back)
+        self._health = self.make_health(settings.name)
         self._pool = Pool(functools.partial(Link, settings), settings.max_connections)
 
     def publish(self, channel: str, payload: bytes) -> None:
@@ -170,54 +158,11 @@ class PostgresBroker(Broker):
             self._complained[error.code] = now + COMPLAINT_SECONDS
             logger.error("%s: %s", self._health.name, error)
 
-    def subscribe(self, channel: str) -> None:
-        """Subscribe; returns when PostgreSQL has confirmed it, or is away.
-
-        :param channel: the channel.
-        :raises ValueError: it has no UTF-8.
-        """
-        channel.encode()
-        with self._lock:
-            if self._listener is None:
-                self._listener = Listener(
-                    self._settings, self._deliver, self._health, self.interrupted
-                )
-            listener = self._listener
-        wish = BrokerWish()
-        listener.subscribe(channel, wish)
-        try:
-            wish.wait()
-        except BaseException:
-            # Such as a greenlet's timeout: for the caller, nothing is subscribed.
-            listener.unsubscribe(channel)
-            raise
-
-    def unsubscribe(self, channel: str) -> None:
-        """Unsubscribe.
-
-        :param channel: the channel.
-        """
-        if self._listener is not None:
-            self._listener.unsubscribe(channel)
-
-    def is_deaf(self, channel: str) -> bool:
-        """Tell whether PostgreSQL does not send this process what is published on a channel.
-
-        :param channel: the channel.
-        """
-        listener = self._listener
-        return listener is None or listener.is_deaf(channel)
-
-    def went_away(self, reason: str) -> None:
-        """Do nothing: the failed call has reported it, and PostgreSQL may be back since.
-
-        :param reason: what happened.
-        """
+    def make_listener(self) -> Listener:
+        """Make what listens to PostgreSQL."""
+        return Listener(self._settings, self._deliver, self._health, self.interrupted)
 
     def close(self) -> None:
         """Disconnect, and end the listener's thread."""
-        with self._lock:
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        super().close()
         self._pool.close()

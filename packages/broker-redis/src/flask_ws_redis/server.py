@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import RedisError
 
-from flask_ws import (
-    Broker,
-    BrokerError,
-    BrokerHealth,
-    BrokerWish,
-    History,
-    Position,
-    Retention,
-)
+from flask_ws import BrokerError, History, ListeningBroker, Position, Retention
 
 from . import history
 from .listener import Listener
@@ -33,28 +24,25 @@ T = TypeVar("T")
 TURN_SECONDS = 1.0
 
 
-class ServerBroker(Broker):
+class ServerBroker(ListeningBroker):
     """A broker on one Redis: a few connections to publish on, and one to listen on.
 
     :param settings: how to reach it.
     """
 
-    brings_back = True
     keeps_history = True
     uses_once = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
-        self._lock = threading.Lock()
-        self._listener: Listener | None = None
         self._client: SharedClient | None = None
 
     def start(self, deliver: Callable[..., object]) -> None:
         """Get ready; connections are made when they are needed."""
         settings = self._settings
         self._deliver = history.opening(deliver)
-        self._health = BrokerHealth(settings.full_name, super().went_away, self.came_back)
+        self._health = self.make_health(settings.full_name)
         pool = redis.BlockingConnectionPool(
             connection_class=settings.connection_class,
             max_connections=settings.max_connections,
@@ -117,38 +105,10 @@ class ServerBroker(Broker):
         health.succeed()
         return answer
 
-    def subscribe(self, channel: str) -> None:
-        """Subscribe; returns when Redis has confirmed it, or is away.
-
-        :param channel: the channel.
-        :raises ValueError: it has no UTF-8.
-        """
-        channel.encode()
-        with self._lock:
-            if self._listener is None:
-                self._listener = Listener(
-                    self._settings.make_connection,
-                    self._deliver,
-                    self._health,
-                    on_loss=self.interrupted,
-                )
-            listener = self._listener
-        wish = BrokerWish()
-        listener.subscribe(channel, wish)
-        try:
-            wish.wait()
-        except BaseException:
-            # Such as a greenlet's timeout: for the caller, nothing is subscribed.
-            listener.unsubscribe(channel)
-            raise
-
-    def unsubscribe(self, channel: str) -> None:
-        """Unsubscribe.
-
-        :param channel: the channel.
-        """
-        if self._listener is not None:
-            self._listener.unsubscribe(channel)
+    def make_listener(self) -> Listener:
+        """Make what listens to Redis."""
+        connect = self._settings.make_connection
+        return Listener(connect, self._deliver, self._health, on_loss=self.interrupted)
 
     def use_once(self, key: str, seconds: float) -> bool:
         """Take note that something is used; ``True`` for the first time.
@@ -158,14 +118,6 @@ class ServerBroker(Broker):
         :raises BrokerError: Redis cannot be reached.
         """
         return self._ask(*use(key, seconds)) is not None
-
-    def is_deaf(self, channel: str) -> bool:
-        """Tell whether Redis does not send this process what is published on a channel.
-
-        :param channel: the channel.
-        """
-        listener = self._listener
-        return listener is None or listener.is_deaf(channel)
 
     def channels(self, prefix: str) -> dict[str, int]:
         """Ask Redis for the channels that have subscribers.
@@ -181,18 +133,9 @@ class ServerBroker(Broker):
             decode(name): number for name, number in self._ask("PUBSUB NUMSUB", *names) if number
         }
 
-    def went_away(self, reason: str) -> None:
-        """Do nothing: the failed call has reported it, and Redis may be back since.
-
-        :param reason: what happened.
-        """
-
     def close(self) -> None:
         """Disconnect, and end the listener's thread."""
-        with self._lock:
-            listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        super().close()
         if self._client is not None:
             self._client.give_up()
 

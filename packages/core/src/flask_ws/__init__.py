@@ -38,6 +38,7 @@ from .plugin.health import BrokerHealth
 from .plugin.history import History, Position, Retention
 from .plugin.hookspecs import ServerSocket, hookimpl
 from .plugin.listener import BrokerListener, BrokerWish
+from .plugin.listening import ListeningBroker
 from .plugin.sockets import borrow_socket, take_buffered, unwrap_input
 from .routes.extension import Sock
 from .tally import RouteStats, Stats
@@ -71,6 +72,7 @@ __all__ = [
     "HomeThread",
     "Identity",
     "Listening",
+    "ListeningBroker",
     "LogFilter",
     "Message",
     "NoSocket",

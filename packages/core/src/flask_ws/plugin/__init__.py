@@ -4,7 +4,8 @@
 - ``manager``: finds the installed plugins, calls them, and explains why none answered.
 - ``brokers``: the contract of a broker.
 - ``health``, ``listener``, ``notices``: what a broker on a server of its own needs: whether that
-  can be reached, and a connection to listen on that comes back by itself.
+  can be reached, and a connection to listen on that comes back by itself. ``listening``: a broker
+  with one of each.
 - ``history``: what brokers with a history deal in: positions, messages, how many are kept.
 - ``memory``: the broker for a single process.
 - ``sockets``: a socket from a file descriptor; taking what a server read ahead.
