@@ -8,10 +8,12 @@ from tests.support.raw import BINARY, PING, PONG, Frame, encode_frame
 from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import MUCH, Connect, closed, closed_now, in_receive, in_send
 
+from flask_ws.connection.outbox import Slot
 from flask_ws.connection.writer import Writer
 from flask_ws.protocol.deflate import Deflate, DeflateParameters
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
+from flask_ws.protocol.shared import SharedMessage
 
 # Sending
 
@@ -426,3 +428,17 @@ def test_going_away_twice_sends_one_close_frame(connect: Connect) -> None:
     ends.peer.read_close()
 
     ends.peer.expect_end()
+
+
+# Messages for many
+
+
+def test_after_a_close_frame_none_is_sent_or_counted(connect: Connect) -> None:
+    sender = connect().connection.sender
+    sender.send_close_nowait(1000, "")
+    message = SharedMessage(0x81, b"too late")
+    sender.queue_shared(message)
+    sender.send_shared(message)
+    sender.send_latest(message, Slot(), now=True)
+
+    assert sender.messages_sent == 0

@@ -305,7 +305,7 @@ class Sender(Writer):
                 for held in self._attempts:
                     break
             frame = self._protocol.send_shared(message) if held else message.plain
-            if self._state.close_code is not None:
+            if not self._state.connected:
                 return False
             is_other = self._outbox.put(slot, frame)
         except BaseException:
