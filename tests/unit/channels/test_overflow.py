@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from tests.support.memory import MemoryServer, tcp_pair
+from tests.support.memory import PATIENCE, MemoryServer, tcp_pair
 from tests.support.raw import Peer
 from tests.support.server import wait_until
 
@@ -24,6 +25,7 @@ LARGE = "x" * 50_000
 OUTBOX = 1_000_000
 
 Open = Callable[..., Peer]
+Publish = Callable[[], list[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +50,19 @@ def subscriptions() -> list[Subscription]:
 
 
 @pytest.fixture
+def loops() -> list[asyncio.AbstractEventLoop]:
+    """The loop on which the subscriber is, where it is on one."""
+    return []
+
+
+@pytest.fixture
 def open_(
-    server: MemoryServer, app: Flask, sock: Sock, place: str, subscriptions: list[Subscription]
+    server: MemoryServer,
+    app: Flask,
+    sock: Sock,
+    place: str,
+    subscriptions: list[Subscription],
+    loops: list[asyncio.AbstractEventLoop],
 ) -> Open:
     """Open a WebSocket with a subscription of one kind, and one that is as usual."""
 
@@ -79,6 +92,7 @@ def open_(
 
             @sock.route("/", **options)
             async def coroutine(ws: AsyncWebSocket) -> None:
+                loops.append(asyncio.get_running_loop())
                 await ws.subscribe("other")
                 subscriptions.append(await ws.subscribe("news", overflow=overflow, **kwargs))
                 await ws.send("ready")
@@ -93,12 +107,20 @@ def open_(
     return open_
 
 
-def publish(sock: Sock, count: int = MANY) -> list[str]:
+@pytest.fixture
+def publish(sock: Sock, loops: list[asyncio.AbstractEventLoop]) -> Publish:
     """Publish much more than anybody takes who does not read."""
-    messages = [f"{number} {LARGE}" for number in range(count)]
-    for message in messages:
-        sock.publish("news", message)
-    return messages
+
+    def publish() -> list[str]:
+        messages = [f"{number} {LARGE}" for number in range(MANY)]
+        for message in messages:
+            sock.publish("news", message)
+        for loop in loops:
+            # Whoever reads before the loop has sent them is not slow.
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(PATIENCE)
+        return messages
+
+    return publish
 
 
 def read_until(peer: Peer, last: str) -> list[str]:
@@ -109,10 +131,10 @@ def read_until(peer: Peer, last: str) -> list[str]:
 
 
 def test_of_what_is_not_sent_only_the_newest_is(
-    sock: Sock, open_: Open, subscriptions: list[Subscription]
+    sock: Sock, open_: Open, subscriptions: list[Subscription], publish: Publish
 ) -> None:
     peer = open_("latest")
-    messages = publish(sock)
+    messages = publish()
     # One is being sent, and one waits.
     assert sum(route.outbox for route in sock.stats().routes.values()) < 3 * len(LARGE)
     found = [messages.index(message) for message in read_until(peer, messages[-1])]
@@ -121,10 +143,10 @@ def test_of_what_is_not_sent_only_the_newest_is(
 
 
 def test_what_finds_too_much_waiting_is_not_sent(
-    sock: Sock, open_: Open, subscriptions: list[Subscription]
+    sock: Sock, open_: Open, subscriptions: list[Subscription], publish: Publish
 ) -> None:
     peer = open_("drop")
-    messages = publish(sock)
+    messages = publish()
     sock.publish("other", "end")
     found = [messages.index(message) for message in read_until(peer, "end")[:-1]]
     assert found == sorted(set(found))
@@ -133,25 +155,27 @@ def test_what_finds_too_much_waiting_is_not_sent(
 
 @pytest.mark.parametrize("overflow", ["latest", "drop"])
 def test_what_else_the_connection_sends_is_not_concerned(
-    sock: Sock, open_: Open, overflow: str
+    sock: Sock, open_: Open, overflow: str, publish: Publish
 ) -> None:
     """All of it arrives, in order, as long as it fits into the outbox itself."""
     peer = open_(overflow)
-    publish(sock)
+    publish()
     others = [f"{number} {'o' * 10_000}" for number in range(OUTBOX * 2 // 3 // 10_000)]
     for message in others:
         sock.publish("other", message)
-    publish(sock)
+    publish()
     sock.publish("other", "end")
     read = read_until(peer, "end")
     assert [message for message in read if message in others] == others
 
 
 @pytest.mark.parametrize("overflow", ["latest", "drop"])
-def test_one_who_reads_gets_everything_that_follows(sock: Sock, open_: Open, overflow: str) -> None:
+def test_one_who_reads_gets_everything_that_follows(
+    sock: Sock, open_: Open, overflow: str, publish: Publish
+) -> None:
     """Slowness is forgotten with what waited."""
     peer = open_(overflow)
-    publish(sock)
+    publish()
     sock.publish("other", "end")
     read = read_until(peer, "end")
     if overflow == "latest" and not read[-2].startswith(f"{MANY - 1} "):
@@ -161,9 +185,9 @@ def test_one_who_reads_gets_everything_that_follows(sock: Sock, open_: Open, ove
         assert peer.read() == f"again {number}"
 
 
-def test_a_gap_is_told_before_what_follows_it(sock: Sock, open_: Open) -> None:
+def test_a_gap_is_told_before_what_follows_it(sock: Sock, open_: Open, publish: Publish) -> None:
     peer = open_("drop", gap=GAP)
-    messages = publish(sock)
+    messages = publish()
     sock.publish("other", "end")
     read = read_until(peer, "end")[:-1]
     messages.append("last")
@@ -179,10 +203,15 @@ def test_a_gap_is_told_before_what_follows_it(sock: Sock, open_: Open) -> None:
 
 @pytest.mark.parametrize("overflow", ["latest", "drop"])
 def test_a_history_that_does_not_fit_closes_nothing(
-    app: Flask, sock: Sock, open_: Open, overflow: str, subscriptions: list[Subscription]
+    app: Flask,
+    sock: Sock,
+    open_: Open,
+    overflow: str,
+    subscriptions: list[Subscription],
+    publish: Publish,
 ) -> None:
     app.config["SOCK_HISTORY"] = {"news": (MANY, 60)}
-    messages = publish(sock)
+    messages = publish()
     peer = open_(overflow, since="all")
     # All of it was offered before anything is read.
     wait_until(lambda: bool(subscriptions))
@@ -192,10 +221,10 @@ def test_a_history_that_does_not_fit_closes_nothing(
 
 
 def test_what_is_dropped_is_logged_once(
-    sock: Sock, open_: Open, caplog: pytest.LogCaptureFixture
+    sock: Sock, open_: Open, caplog: pytest.LogCaptureFixture, publish: Publish
 ) -> None:
     peer = open_("drop")
-    publish(sock)
+    publish()
     sock.publish("other", "end")
     read_until(peer, "end")
     (record,) = [record for record in caplog.records if "reads too slowly" in record.getMessage()]
@@ -205,11 +234,16 @@ def test_what_is_dropped_is_logged_once(
 
 @pytest.mark.parametrize("overflow", ["latest", "drop"])
 def test_what_is_not_sent_is_counted(
-    app: Flask, sock: Sock, open_: Open, overflow: str, subscriptions: list[Subscription]
+    app: Flask,
+    sock: Sock,
+    open_: Open,
+    overflow: str,
+    subscriptions: list[Subscription],
+    publish: Publish,
 ) -> None:
     """Also when the connection has gone."""
     peer = open_(overflow)
-    publish(sock)
+    publish()
     sock.publish("other", "end")
     read_until(peer, "end")
     dropped = subscriptions[0].dropped
