@@ -307,6 +307,22 @@ class PlainTransport(Transport):
                 return self.sock.recv_into(buffer)
             return super().recv_into(buffer, timeout)
 
+        def send(self, buffers: list[BytesLike]) -> None:
+            if len(buffers) != 1:
+                super().send(buffers)
+                return
+            # As try_send() does, a call of which would cost a small message more than this.
+            data = buffers[0]
+            self.unsure = True
+            try:
+                sent = self._raw.send(data, DONTWAIT)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            self.sent += sent
+            self.unsure = False
+            if sent != len(data):
+                self._send_rest(data, sent)
+
         def _send_some(self, data: memoryview) -> int:
             sent = self.try_send(data)
             if not sent:

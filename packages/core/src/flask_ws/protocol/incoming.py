@@ -20,7 +20,6 @@ from .frames import (
     EIGHT_BYTES,
     FIN,
     MASKED,
-    OPCODE,
     PING,
     PONG,
     RSV1,
@@ -123,7 +122,9 @@ class Incoming:
             self.drained = False
 
     # One long function, because calls would cost more than the rest.
-    def next_event(self, data: bytes = b"") -> Event | None:
+    def next_event(  # noqa: C901
+        self, data: bytes = b""
+    ) -> Event | None:
         """Return the next event, or ``None`` if more bytes must come first.
 
         :param data: bytes from the peer, to take in before that.
@@ -177,17 +178,13 @@ class Incoming:
             self._keep(buffer, end)
         if first == BINARY:
             return payload
-        return self._finish(first, payload)
-
-    def _finish(self, first: int, payload: bytes) -> Event:
-        """Inflate and decode, as the first byte of a frame says."""
-        if first & RSV1 and self._deflate is not None:
+        if first != TEXT and self._deflate is not None:
             inflated = self._deflate.inflate_message(payload)
             if isinstance(inflated, int):
                 return self._end(Violation(int(inflated), FAULTS[inflated]))
+            if first & ~RSV1 == BINARY:
+                return inflated
             payload = inflated
-        if first & OPCODE == BINARY & OPCODE:
-            return payload
         try:
             return payload.decode()
         except UnicodeDecodeError as error:

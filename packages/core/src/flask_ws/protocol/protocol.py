@@ -58,11 +58,18 @@ class Protocol(Incoming):
         :return: the buffers to send, in order.
         :raises TypeError: ``data`` is neither.
         """
-        first, payload = (BINARY, data) if isinstance(data, bytes) else encode(data)
+        # Most messages are small texts or bytes, and each further call would cost as much as this.
+        first: int
+        payload: BytesLike
+        if type(data) is str:
+            first, payload = TEXT, data.encode()
+        elif type(data) is bytes:
+            first, payload = BINARY, data
+        else:
+            first, payload = encode(data)
         if self._deflate is not None and len(payload) >= THRESHOLD:
             first, payload = first | RSV1, self._deflate.deflate(payload)
         elif not self._client and (size := len(payload)) < TWO_BYTES:
-            # Most messages are small, and a further call would cost as much as this.
             return [SMALL_HEADERS[first][size] + payload]
         return self._frame(first, payload)
 
