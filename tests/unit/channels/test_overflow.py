@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from tests.support.memory import PATIENCE, MemoryServer, tcp_pair
+from tests.support.memory import MemoryServer, tcp_pair
 from tests.support.raw import Peer
 from tests.support.server import wait_until
+from tests.support.waiting import PATIENCE
 
 from flask_ws import AsyncWebSocket, Sock, Subscription, WebSocket, WebSocketView
 from flask_ws.channels import subscribers

@@ -383,7 +383,8 @@ def test_nobody_waits_for_a_sender_that_was_interrupted(
         raise Interrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(ends.transport), "try_send", lambda self, data: interrupt(data))
+        for method in ("try_send", "send"):
+            patched.setattr(type(ends.transport), method, lambda self, data: interrupt(data))
         with pytest.raises(Interrupt):
             SENDERS[name](ends)
 

@@ -9,7 +9,7 @@ from flask import Flask
 
 from flask_ws import AsyncWebSocket, ConnectionClosed, Sock, WebSocket, WebSocketView
 from flask_ws.connection.endpoint import connection_of
-from flask_ws.protocol import incoming
+from flask_ws.protocol.control import read_control
 from flask_ws.protocol.events import Event
 from flask_ws.testing import connect
 
@@ -71,13 +71,12 @@ def test_a_thread_that_reads_late_has_its_time(
     app: Flask, ends: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a starved thread has read a pong in part, no time passes for it."""
-    read_control = incoming.read_control
 
     def read_late(first: int, payload: bytes) -> Event | None:
         time.sleep(0.1)
         return read_control(first, payload)
 
-    monkeypatch.setattr(incoming, "read_control", read_late)
+    monkeypatch.setattr("flask_ws.protocol.incoming.read_control", read_late)
     app.config.update(SOCK_PING_INTERVAL=400)
     with connect(app, "/echo") as ws:
         ws.advance(HOUR / 2)

@@ -194,7 +194,13 @@ class AsyncSending(asyncio.Protocol):
             await self._drain()
         if self.close_code is not None or self._sent_close is not None:
             raise self._error()
-        self._write(self._protocol.send_message(data))
+        buffers, stream = self._protocol.send_message(data), self._stream
+        if len(buffers) == 1 and stream is not None and self._held is None:
+            # As _write() does, a call of which would cost a small message more than this.
+            self._written += len(buffers[0])
+            stream.write(buffers[0])
+        else:
+            self._write(buffers)
         self.messages_sent += 1
         if self._blocked:
             await self._drain()
