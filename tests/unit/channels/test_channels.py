@@ -31,8 +31,8 @@ from flask_ws import (
     hookimpl,
     testing,
 )
+from flask_ws.channels import groups as groups_module
 from flask_ws.channels import opening as opening_module
-from flask_ws.channels import subscribers as subscribers_module
 from flask_ws.channels.subscribers import Subscribers
 from flask_ws.concurrency import HomeThread, threads
 from flask_ws.plugin.manager import Plugins
@@ -483,7 +483,7 @@ def publish_in(app: Flask, sock: Sock, channel: str, data: str | bytes) -> bool:
 @pytest.fixture
 def seats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two subscribers are many."""
-    monkeypatch.setattr(subscribers_module, "FEW", 1)
+    monkeypatch.setattr(groups_module, "FEW", 1)
 
 
 many = pytest.mark.usefixtures("seats")

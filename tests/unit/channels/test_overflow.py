@@ -16,7 +16,7 @@ from tests.support.server import wait_until
 from tests.support.waiting import PATIENCE
 
 from flask_ws import AsyncWebSocket, Sock, Subscription, WebSocket, WebSocketView
-from flask_ws.channels import subscribers
+from flask_ws.channels import groups
 
 GAP = "(gap)"
 #: More than the system takes for a peer that does not read.
@@ -39,7 +39,7 @@ def context(app: Flask) -> Iterator[None]:
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "many":
         # As for many subscribers: a thread of its own sends what is queued.
-        monkeypatch.setattr(subscribers, "FEW", 0)
+        monkeypatch.setattr(groups, "FEW", 0)
         return "handler"
     assert isinstance(request.param, str)
     return request.param

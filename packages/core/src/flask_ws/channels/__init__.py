@@ -1,10 +1,12 @@
 """Messages for many connections, in this process and, through a broker, in others.
 
-- ``channels``: what an app can do with them; passing on what the broker brings.
+- ``channels``: what an app can do with them.
 - ``publishing``: by the broker, or without one, with history or without.
+- ``receiving``: passing on what the broker brings.
 - ``opening``: the broker, from the first publication or subscription to the end of the process.
 - ``subscriptions``: who is subscribed to what, and what the broker is told of it.
-- ``subscribers``: sending a message to those of one channel.
+- ``subscribers``: those of one channel, and sending them its messages in one order.
+- ``groups``: sending a message to those that can be used from one thread.
 - ``overflow``: sending to those who read too slowly for all of them.
 - ``kept``, ``items``, ``source``: the same for a channel with history.
 - ``sequence``: its messages in the order of positions, once, or with a gap.

@@ -19,13 +19,11 @@ from ..protocol.control import write_close
 from ..protocol.frames import BINARY, BytesLike, encode
 from ..protocol.frames import CLOSE as CLOSE_FRAME
 from ..protocol.shared import SharedMessage
-from .healing import Healer
 from .hooks import Hooks, wrap
-from .kept import ALL, KeptSubscribers
+from .kept import ALL
 from .listening import Listening, Mailbox
 from .opening import Opened, open_channels
 from .overflow import CLOSE, make_lossy
-from .publication import COUNT, read, read_origin
 from .publishing import publish
 from .results import NOT_TAKEN, Published, Subscription
 from .settings import IDENTITY, RESERVED, check_name, read_broker
@@ -339,53 +337,6 @@ class Channels:
         if opened is not None:
             opened.close()
 
-    def _receive(self, channel: str, payload: bytes, position: Position | None = None) -> None:
-        """Pass a publication from the broker on to its subscribers."""
-        opened = self._opening.made
-        if opened is None:
-            # Nobody can have subscribed yet.
-            return
-        subscribers = opened.subscriptions.get(channel[len(opened.prefix) :])
-        if subscribers is None:
-            return
-        if position is not None and isinstance(subscribers, KeptSubscribers):
-            subscribers.receive(position, payload)
-            return
-        origin, number = read_origin(payload)
-        if origin == opened.origin:
-            subscribers.send_own(number)
-            return
-        message = read(payload)
-        if message is None:
-            logger.warning("A publication on %r is not from flask-ws, and is left out.", channel)
-        elif message.first == COUNT:
-            if opened.census is not None:
-                opened.census.note(
-                    channel[len(opened.prefix) :], bytes(message.payload).decode(errors="replace")
-                )
-        else:
-            subscribers.send(message)
-
-    def _interrupted(self, channel: str | None) -> None:
-        """Handle a possible loss of publications; on all channels, if none is named."""
-        opened = self._opening.made
-        if opened is None:
-            return
-        if channel is None:
-            for subscribers in opened.subscriptions.all():
-                subscribers.interrupt()
-        else:
-            found = opened.subscriptions.get(channel[len(opened.prefix) :])
-            if found is not None:
-                found.interrupt()
-
-    def _changed(self, healer: Healer, reason: str | None) -> None:
-        """Handle that the broker has gone away, or is back."""
-        if reason is None:
-            healer.wake()
-        if self._on_change is not None:
-            self._on_change(reason)
-
     def _get(self) -> Opened:
         try:
             return self._opening.get()
@@ -394,7 +345,7 @@ class Channels:
             raise BrokerError("The broker is being opened.") from None
 
     def _open(self) -> Opened:
-        return open_channels(self._config, self._receive, self._interrupted, self._changed)
+        return open_channels(self._config, self._on_change)
 
     def _warn(self) -> None:
         if not self._warned:

@@ -16,13 +16,14 @@ from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
 from ..plugin.history import History, Position
 from ..protocol.shared import SharedMessage
+from .groups import send_alone
 from .items import Gap, Item
 from .joins import CatchUp, Joins
 from .publication import read_origin
 from .results import Subscription
 from .sequence import Arrival, Sequence
 from .source import Source
-from .subscribers import Own, Subscribers, Told, send_alone
+from .subscribers import Own, Subscribers, Told
 from .wrapping import Wrapped
 
 __all__ = ["ALL", "KeptSubscribers"]

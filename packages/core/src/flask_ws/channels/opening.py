@@ -21,6 +21,7 @@ from .census import Census
 from .healing import Healer
 from .kept import KeptSubscribers
 from .publication import ORIGIN_SIZE
+from .receiving import Receiver
 from .settings import FindRetention, read_broker, read_history
 from .source import Source
 from .subscribers import Subscribers
@@ -56,17 +57,12 @@ class Opened(NamedTuple):
 
 
 def open_channels(
-    config: Mapping[str, Any],
-    receive: Callable[..., None],
-    interrupted: Callable[[str | None], None],
-    changed: Callable[[Healer, str | None], None],
+    config: Mapping[str, Any], on_change: Callable[[str | None], object] | None
 ) -> Opened:
     """Connect an app to its broker.
 
     :param config: the app's configuration.
-    :param receive: gets what the broker brings.
-    :param interrupted: told of the channels on which something may have been lost.
-    :param changed: told when the broker goes away, with a reason, and when it is back.
+    :param on_change: as for :class:`Channels`.
     """
     url, prefix = read_broker(config)
     find_retention = read_history(config)
@@ -77,21 +73,32 @@ def open_channels(
             "SOCK_HISTORY has no effect: the broker, %s, keeps no history.",
             type(broker).__name__,
         )
-    healer = Healer()
-    broker.on_interruption = interrupted
-    broker.on_change = functools.partial(changed, healer)
-    broker.start(receive)
     in_memory = isinstance(broker, MemoryBroker)
     if in_memory:
         # No other app has it.
         prefix = ""
-    else:
-        _brokers.add(broker)
+    healer = Healer()
     origin, numbers = os.urandom(ORIGIN_SIZE), itertools.count()
     make = functools.partial(_make_subscribers, broker, prefix, origin, find_retention, healer)
     subscriptions = Subscriptions(broker, prefix, make)
     census = None if in_memory else Census(broker, prefix, origin, numbers, subscriptions)
+    receiver = Receiver(prefix, origin, subscriptions, census)
+    broker.on_interruption = receiver.interrupted
+    broker.on_change = functools.partial(_change, healer, on_change)
+    broker.start(receiver.receive)
+    if not in_memory:
+        _brokers.add(broker)
     return Opened(broker, prefix, origin, subscriptions, numbers, find_retention, census, Used())
+
+
+def _change(
+    healer: Healer, on_change: Callable[[str | None], object] | None, reason: str | None
+) -> None:
+    """Handle that the broker has gone away, or is back."""
+    if reason is None:
+        healer.wake()
+    if on_change is not None:
+        on_change(reason)
 
 
 def _make_subscribers(
