@@ -1,6 +1,7 @@
 """Routes of an app that are WebSockets.
 
 - ``extension``: :class:`Sock`, the Flask extension.
+- ``publishing``: what it has to do with channels, and ``users``: with users.
 - ``state``: what is kept of each app: its options, and its channels.
 - ``answer``: the answer to a handshake that has reached its route.
 - ``assets``: the browser client, which apps serve.

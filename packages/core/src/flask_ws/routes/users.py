@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection
-from typing import Any, TypeAlias, TypeVar, overload
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 import flask
 
 from ..channels.results import Published
-from ..connection.async_connection import AnyConnection
 from ..connection.endpoint import check_close
 from ..http.standing import tickets_of
 from ..identity.identities import DISMISSED, check_identity
 from ..identity.rules import Rules
 from ..protocol.frames import BytesLike
-from ..views.async_websocket import AsyncWebSocket, connection_of
-from ..views.websocket import WebSocket
+from .publishing import Excluded, connections_of
 from .state import AppState
 
-__all__ = ["Users", "connections_of"]
+__all__ = ["Users"]
 
-#: Connections that do not get a message. Strings, because Python 3.10 cannot evaluate them.
-Excluded: TypeAlias = "WebSocket | AsyncWebSocket | Collection[WebSocket | AsyncWebSocket] | None"
 Identify = TypeVar("Identify", bound=Callable[[], Any])
 Recheck = TypeVar("Recheck", bound=Callable[[Any], Any])
 
@@ -192,17 +188,6 @@ class Users:
         check_identity(identity)
         check_seconds(ttl, "ttl")
         return tickets_of(flask.current_app).make(identity, ttl)
-
-
-def connections_of(
-    exclude: Excluded,
-) -> Collection[AnyConnection]:
-    """Return the connections that do not get a message."""
-    if exclude is None:
-        return ()
-    if isinstance(exclude, (WebSocket, AsyncWebSocket)):
-        return (connection_of(exclude),)
-    return {connection_of(ws) for ws in exclude}
 
 
 def check_function(function: object, name: str) -> None:
