@@ -12,6 +12,7 @@ app = Flask(__name__)
 app.config["SOCK_BROKER_URL"] = os.environ.get("SOCK_BROKER_URL", "memory://")
 app.config["SOCK_HISTORY"] = {"numbers": (10_000, 300)}
 sock = Sock(app)
+sock.identify(lambda: "ada")
 
 PAGE = """<!doctype html>
 <title>Numbers</title>
@@ -19,9 +20,10 @@ PAGE = """<!doctype html>
 {{ flask_ws.script() }}
 <script type="module">
   import { Live, Refused, Socket } from "flask-ws";
-  Object.assign(window, { Live, Refused, Socket, seen: [], gaps: 0, states: [] });
+  Object.assign(window, { Live, Refused, Socket, seen: [], gaps: 0, states: [], direct: [] });
   window.live = new Live("live", { minDelay: 50, maxDelay: 400, probeTimeout: 300 });
   live.onstate = (state) => states.push(state);
+  live.onmessage = (data) => direct.push(data instanceof Uint8Array ? [...data] : data);
   window.room = live.subscribe("numbers", { since: {{ position|tojson }} });
   room.onmessage = (number) => seen.push(number);
   room.ongap = () => gaps += 1;

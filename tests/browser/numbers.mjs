@@ -1,4 +1,5 @@
-// The browser client in Node, with its own WebSocket: a line for each message of a channel.
+// The browser client in Node, with its own WebSocket: a line for each message of a channel,
+// and for what else it is told.
 const [, , module, url] = process.argv;
 const { Live } = await import(module);
 
@@ -6,4 +7,6 @@ const live = new Live(url, { minDelay: 50, maxDelay: 400 });
 const room = live.subscribe("numbers", { since: "all" });
 room.onmessage = (number) => console.log(number);
 room.ongap = () => console.log("gap");
+room.onsubscribed = () => console.log("subscribed");
+live.onmessage = (data) => console.log("direct", data);
 process.stdin.on("end", () => process.exit()).resume();

@@ -120,6 +120,10 @@ class Publisher:
         self._stopped.set()
         self._thread.join(10)
 
+    def send_to(self, identity: str, data: object) -> None:
+        with self._app.app_context():
+            assert self._sock.send_json_to(identity, data)
+
     def _run(self) -> None:
         with self._app.app_context():
             while not self._stopped.wait(0.005):
@@ -151,9 +155,14 @@ class NodeClient:
         finally:
             self._process.kill()
 
+    def lines(self) -> list[str]:
+        """What has been written so far."""
+        return self._output.read_text().split("\n")[:-1]
+
     def read(self) -> list[Any]:
-        """What has come so far."""
-        lines = self._output.read_text().split("\n")[:-1]
+        """What has come of the channel so far."""
+        told = ("subscribed", "direct")
+        lines = [line for line in self.lines() if not line.startswith(told)]
         return [int(line) if line.isdigit() else line for line in lines]
 
 
@@ -203,6 +212,24 @@ def test_nothing_is_lost_doubled_or_reordered(
     assert other.seen == numbers
     assert other.connections > 2
     assert node.read() == numbers
+
+
+def test_a_message_to_the_user_reaches_clients_of_all_kinds(
+    app: App, proxy: Proxy, tab: Tab, tmp_path: Path
+) -> None:
+    """From another process."""
+    url = f"http://127.0.0.1:{proxy.port}/live"
+    with (
+        WireClient(url.replace("http", "ws"), "numbers") as other,
+        NodeClient(url, tmp_path / "node") as node,
+        Publisher(app.broker) as publisher,
+    ):
+        wait_until(lambda: bool(other.seen) and "subscribed" in node.lines(), timeout=20)
+        publisher.send_to("ada", {"unread": 1})
+        tab.wait_for("direct.length === 1")
+        wait_until(lambda: bool(other.direct), timeout=20)
+        wait_until(lambda: "direct { unread: 1 }" in node.lines(), timeout=20)
+    assert tab.run("return direct") == other.direct == [{"unread": 1}]
 
 
 PUBLISH = """

@@ -24,6 +24,8 @@ class WireClient:
         self.channel = channel
         #: What has come: the data of messages, and the word "gap".
         self.seen: list[Any] = []
+        #: The data of messages to the user.
+        self.direct: list[Any] = []
         self.connections = 0
         self._since: str = "all"
         self._stopped = threading.Event()
@@ -57,6 +59,8 @@ class WireClient:
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
             self.seen.append(message["data"])
+        elif message["type"] == "direct":
+            self.direct.append(message["data"])
         elif message["type"] == "gap":
             self.seen.append("gap")
         if message["type"] in ("message", "subscribed"):

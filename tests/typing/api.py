@@ -13,10 +13,12 @@ from typing_extensions import assert_type
 from werkzeug.test import TestResponse
 
 from flask_ws import (
+    AsyncChannelView,
     AsyncWebSocket,
     AsyncWebSocketView,
     Broker,
     BrokerError,
+    ChannelView,
     ConnectionClosed,
     Identity,
     Message,
@@ -86,6 +88,25 @@ class AsyncFeed(AsyncWebSocketView):
 
     async def on_close(self, ws: AsyncWebSocket, code: int, reason: str) -> None:
         pass
+
+
+@sock.route("/live")
+class Live(ChannelView):
+    def may_subscribe(self, ws: WebSocket, channel: str) -> bool:
+        return channel == "news"
+
+    def may_publish(self, ws: WebSocket, channel: str, data: Any) -> dict[str, Any]:
+        return {"text": data}
+
+
+@sock.route("/async/live")
+class AsyncLive(AsyncChannelView):
+    async def may_subscribe(self, ws: AsyncWebSocket, channel: str) -> bool:
+        assert_type(ws, AsyncWebSocket)
+        return channel == "news"
+
+    async def may_publish(self, ws: AsyncWebSocket, channel: str, data: Any) -> dict[str, Any]:
+        return {"text": data}
 
 
 @app.route("/decorated", websocket=True)

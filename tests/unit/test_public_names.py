@@ -6,6 +6,7 @@ import flask_ws
 from flask_ws import testing
 
 NAMES = {
+    "AsyncChannelView",
     "AsyncWebSocket",
     "AsyncWebSocketView",
     "Broker",

@@ -1,9 +1,14 @@
-"""Many channels on one connection: what clients may ask for, and what they are told."""
+"""Many channels on one connection: what clients may ask for, and what they are told.
+
+By views with plain methods and with async ones.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +16,14 @@ from typing import Any
 import pytest
 from flask import Flask, abort, g, request
 
-from flask_ws import ChannelView, ConfigurationError, Sock, WebSocket
+from flask_ws import (
+    AsyncChannelView,
+    AsyncWebSocket,
+    ChannelView,
+    ConfigurationError,
+    Sock,
+    WebSocket,
+)
 from flask_ws.channels.channels import Channels
 from flask_ws.channels.results import NOT_TAKEN
 from flask_ws.testing import ClientWebSocket, HandshakeRefused, connect
@@ -27,11 +39,34 @@ def app() -> Flask:
     return app
 
 
-@pytest.fixture
-def sock(app: Flask) -> Sock:
-    sock = Sock(app)
+def make_async(view: type[ChannelView]) -> type[AsyncChannelView]:
+    """Make the same view with async methods, which wait."""
 
-    @sock.route("/live")
+    def wait(method: Any) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(0)
+            return method(*args, **kwargs)
+
+        return call
+
+    own = {name: wait(method) for name, method in vars(view).items() if inspect.isroutine(method)}
+    return type(view.__name__, (AsyncChannelView,), own)
+
+
+OfKind = Callable[[type[ChannelView]], Any]
+
+
+@pytest.fixture(params=["plain", "async"])
+def of_kind(request: pytest.FixtureRequest) -> OfKind:
+    """Return a view as it is, or the same with async methods."""
+    return make_async if request.param == "async" else lambda view: view
+
+
+@pytest.fixture
+def sock(app: Flask, of_kind: OfKind) -> Sock:
+    sock = Sock(app)
+    sock.identify(lambda: request.args.get("user"))
+
     class Live(ChannelView):
         def may_subscribe(self, ws: WebSocket, channel: str) -> bool:
             if channel == "members":
@@ -45,6 +80,7 @@ def sock(app: Flask) -> Sock:
                 return False
             return {"by": request.path, "text": data["text"]} if "text" in str(data) else True
 
+    sock.route("/live")(of_kind(Live))
     return sock
 
 
@@ -72,13 +108,19 @@ class Client:
         return answer
 
 
-Open = Callable[[], Client]
+Open = Callable[..., Client]
 
 
 @pytest.fixture
 def open_(app: Flask, sock: Sock) -> Iterator[Open]:
+    """Connect, as a user or as nobody."""
     with ExitStack() as stack, app.app_context():
-        yield lambda: Client(stack.enter_context(connect(app, "/live", subprotocols=V1)))
+
+        def open_(user: str = "") -> Client:
+            path = f"/live?user={user}" if user else "/live"
+            return Client(stack.enter_context(connect(app, path, subprotocols=V1)))
+
+        yield open_
 
 
 def ask_only(app: Flask, path: str, kind: str) -> None:
@@ -205,6 +247,36 @@ def test_subscribers_of_other_views_get_the_bare_message(
             publish(sock, number)
         assert [ws.receive_json() for _ in range(3)] == [0, 1, 2]
     assert [client.receive()["data"] for _ in range(3)] == [0, 1, 2]
+
+
+# Messages to a user
+
+
+def test_a_message_to_the_user_comes_without_a_channel(open_: Open, sock: Sock) -> None:
+    """To all of hers, in their order, as it is published; to nobody else."""
+    clients, other, nobody = [open_("ada"), open_("ada")], open_("grace"), open_()
+    assert sock.send_json_to("ada", {"unread": [1]})
+    sock.send_to("ada", '{"text": 1}')
+    sock.send_to("ada", b"\x00\xff")
+    sock.send_json_to("ada", float("nan"))
+    for client in clients:
+        assert [client.receive() for _ in range(4)] == [
+            {"type": "direct", "data": {"unread": [1]}},
+            {"type": "direct", "data": '{"text": 1}'},
+            {"type": "direct", "base64": "AP8="},
+            {"type": "direct", "data": "NaN"},
+        ]
+    for client in (other, nobody):
+        assert client.ask("ping") == {"type": "pong"}
+
+
+def test_a_user_has_bare_messages_elsewhere(open_: Open, app: Flask, sock: Sock) -> None:
+    sock.route("/plain")(lambda ws: ws.send(ws.receive()))
+    client = open_("ada")
+    with connect(app, "/plain?user=ada") as ws:
+        sock.send_json_to("ada", [1])
+        assert ws.receive_json() == [1]
+    assert client.receive() == {"type": "direct", "data": [1]}
 
 
 # Resuming
@@ -364,11 +436,11 @@ def test_numbers_that_json_has_not_are_not_published(open_: Open, data: str) -> 
 
 
 def test_nothing_is_allowed_by_default(
-    app: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    app: Flask, of_kind: OfKind, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flask_ws.views.advice._told", set())
     sock = Sock(app)
-    sock.route("/closed")(type("Closed", (ChannelView,), {}))
+    sock.route("/closed")(of_kind(type("Closed", (ChannelView,), {})))
     with connect(app, "/closed", subprotocols=V1) as ws:
         client = Client(ws)
         assert client.ask("subscribe")["code"] == "forbidden"
@@ -437,11 +509,11 @@ def test_the_subprotocol_is_chosen_beside_others(app: Flask, sock: Sock) -> None
         assert ws.subprotocol == V1
 
 
-def test_the_rate_of_the_route_holds(app: Flask, sock: Sock) -> None:
+def test_the_rate_of_the_route_holds(app: Flask, sock: Sock, of_kind: OfKind) -> None:
     class Limited(ChannelView):
         pass
 
-    sock.route("/limited", rate=1, rate_burst=2, rate_action="close")(Limited)
+    sock.route("/limited", rate=1, rate_burst=2, rate_action="close")(of_kind(Limited))
     with connect(app, "/limited", subprotocols=V1) as ws:
         client = Client(ws)
         for _ in range(3):
@@ -453,10 +525,9 @@ def test_the_rate_of_the_route_holds(app: Flask, sock: Sock) -> None:
 # What the app's author does
 
 
-def test_each_request_has_the_context_of_a_method(app: Flask, sock: Sock) -> None:
+def test_each_request_has_the_context_of_a_method(app: Flask, sock: Sock, of_kind: OfKind) -> None:
     seen: list[object] = []
 
-    @sock.route("/context/<name>")
     class View(ChannelView):
         def on_open(self, ws: WebSocket, name: str) -> None:
             self.name = name
@@ -469,6 +540,7 @@ def test_each_request_has_the_context_of_a_method(app: Flask, sock: Sock) -> Non
         def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
             seen.append(code)
 
+    sock.route("/context/<name>")(of_kind(View))
     with connect(app, "/context/tea?a=1", subprotocols=V1) as ws:
         for channel in "ab":
             Client(ws).ask("subscribe", channel)
@@ -476,36 +548,109 @@ def test_each_request_has_the_context_of_a_method(app: Flask, sock: Sock) -> Non
 
 
 @pytest.mark.parametrize("result", ["yes", 1, ("Forbidden", 403)])
-def test_what_merely_counts_as_true_allows_nothing(app: Flask, sock: Sock, result: Any) -> None:
+def test_what_merely_counts_as_true_allows_nothing(
+    app: Flask, sock: Sock, of_kind: OfKind, result: Any
+) -> None:
     class View(ChannelView):
         def may_subscribe(self, ws: WebSocket, channel: str) -> Any:
             return result
 
-    sock.route("/wrong")(View)
+    sock.route("/wrong")(of_kind(View))
     with pytest.raises(TypeError, match="must return True or False"):
         ask_only(app, "/wrong", "subscribe")
 
 
-def test_coroutines_allow_nothing(app: Flask, sock: Sock) -> None:
-    """They are refused when the route is declared, and where a plain method returns one."""
+@pytest.mark.parametrize("name", ["may_subscribe", "may_publish", "on_open"])
+def test_one_async_method_makes_a_view_async(app: Flask, name: str) -> None:
+    """Whichever it is; the others may be plain."""
 
-    async def allow(self: ChannelView, *_: object) -> bool:
+    async def allow(*_: object) -> bool:
+        await asyncio.sleep(0)
         return True
 
-    for name in ("may_subscribe", "may_publish", "on_open"):
-        with pytest.raises(TypeError, match="without await"):
-            sock.route("/wrong")(type("View", (ChannelView,), {name: allow}))
+    names = "may_subscribe", "may_publish", "on_open"
+    methods: dict[str, Any] = {each: lambda *_: True for each in names[:2]}
+    view = type("View", (ChannelView,), {**methods, name: allow})
+    Sock(app).route("/mixed")(view)
+    with connect(app, "/mixed", subprotocols=V1) as ws:
+        assert Client(ws).ask("subscribe")["type"] == "subscribed"
+        assert Client(ws).ask("publish", "other", data=1)["type"] == "published"
+
+
+def test_a_method_that_waits_holds_up_its_own_connection_only(app: Flask) -> None:
+    """Which gets its answers in the order of its requests."""
+    goes_on: list[asyncio.Event] = []
+
+    class View(AsyncChannelView):
+        async def may_subscribe(self, ws: AsyncWebSocket, channel: str) -> bool:
+            if channel == "slow":
+                goes_on.append(asyncio.Event())
+                await goes_on[0].wait()
+            elif channel == "last":
+                goes_on[0].set()
+            return True
+
+    Sock(app).route("/slow")(View)
+    with (
+        connect(app, "/slow", subprotocols=V1) as ws,
+        connect(app, "/slow", subprotocols=V1) as other,
+    ):
+        client = Client(ws)
+        numbers = [client.send("subscribe", "slow"), client.send("ping")]
+        while not goes_on:
+            assert Client(other).ask("ping")["type"] == "pong"
+        assert Client(other).ask("subscribe", "last")["type"] == "subscribed"
+        assert [client.receive()["id"] for _ in numbers] == numbers
+
+
+def test_an_async_view_waits_for_the_broker_beside_its_loop(
+    open_: Open, of_kind: OfKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is one; what is asked for is done as elsewhere."""
+    threads: set[str] = set()
+
+    def note(name: str) -> Any:
+        method = getattr(Channels, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            threads.add(threading.current_thread().name.partition("_0")[0])
+            return method(*args, **kwargs)
+
+        return call
+
+    for name in ("subscribe", "unsubscribe", "publish"):
+        monkeypatch.setattr(Channels, name, note(name))
+    monkeypatch.setattr(Channels, "is_local", False)
+    client = open_("ada")
+    client.send("subscribe")
+    client.send("publish", data=1)
+    client.send("unsubscribe")
+    found = [client.receive()["type"] for _ in range(4)]
+    assert sorted(found) == ["message", "published", "subscribed", "unsubscribed"]
+    assert ("flask_ws.Broker" in threads) is (of_kind is make_async)
+
+
+def test_a_plain_method_that_returns_a_coroutine_allows_nothing(app: Flask) -> None:
+    async def allow() -> bool:
+        return True
 
     class Hidden(ChannelView):
         def may_subscribe(self, ws: WebSocket, channel: str, data: object = None) -> Any:
-            return allow(self)
+            return allow()
 
         may_publish = may_subscribe
 
-    sock.route("/hidden")(Hidden)
+    Sock(app).route("/hidden")(Hidden)
     for kind in ("subscribe", "publish"):
-        with pytest.raises(TypeError, match="without await"):
+        with pytest.raises(TypeError, match="nobody awaits"):
             ask_only(app, "/hidden", kind)
+
+
+@pytest.mark.parametrize("view", [ChannelView, AsyncChannelView])
+def test_a_method_without_the_arguments_is_refused_when_declared(app: Flask, view: type) -> None:
+    wrong = type("View", (view,), {"may_publish": lambda self, ws, channel: True})
+    with pytest.raises(TypeError, match=r"def may_publish\(self, ws, channel, data\)"):
+        Sock(app).route("/wrong")(wrong)
 
 
 def test_a_channel_view_has_its_own_subprotocol(sock: Sock) -> None:

@@ -27,6 +27,7 @@ def test_its_examples_are_what_goes_over_the_wire() -> None:
     app = Flask("wire")
     app.config["SOCK_HISTORY"] = {"chat:*": (10, 300)}
     sock = Sock(app)
+    sock.identify(lambda: "ada")
 
     @sock.route("/live")
     class Live(ChannelView):
@@ -39,6 +40,7 @@ def test_its_examples_are_what_goes_over_the_wire() -> None:
     received: list[dict[str, Any]] = []
     with app.app_context(), connect(app, "/live", subprotocols="flask-ws.v1") as ws:
         sock.publish("chat:42", b"\x00\xff")
+        sock.send_json_to("ada", {"unread": 3})
         for message in EXAMPLES:
             if message["type"] in REQUESTS:
                 ws.send_json(message)
@@ -57,5 +59,5 @@ def test_its_examples_are_what_goes_over_the_wire() -> None:
 
 
 def test_it_names_all_codes_of_refusals() -> None:
-    source = Path(__file__).parents[3] / "packages/core/src/flask_ws/live/view.py"
+    source = Path(__file__).parents[3] / "packages/core/src/flask_ws/live/requests.py"
     assert set(re.findall(r'refusal\(request, "(\w+)"', source.read_text())) == CODES

@@ -31,7 +31,7 @@ from .exceptions import (
     NoSocket,
 )
 from .identity.identities import Identity
-from .live.view import ChannelView
+from .live.view import AsyncChannelView, ChannelView
 from .options import Options
 from .plugin.brokers import Broker
 from .plugin.health import BrokerHealth
@@ -56,6 +56,7 @@ from .views.view import AsyncWebSocketView, WebSocketView
 from .views.websocket import WebSocket
 
 __all__ = [
+    "AsyncChannelView",
     "AsyncWebSocket",
     "AsyncWebSocketView",
     "Broker",

@@ -125,12 +125,15 @@ class Channels:
             subscription = Subscription(None, recovered=False)
         return subscription
 
-    def enter(self, connection: AnyConnection, identity: str) -> None:
+    def enter(
+        self, connection: AnyConnection, identity: str, wrapped: Wrapped | None = None
+    ) -> None:
         """Have a connection reached by what is sent to a user, until it ends.
 
+        :param wrapped: what sends it messages in place of its own sender.
         :raises ConnectionClosed: the connection is closed.
         """
-        self._get().subscriptions.add(connection, IDENTITY + identity, sys.maxsize)
+        self._get().subscriptions.add(connection, IDENTITY + identity, sys.maxsize, wrapped=wrapped)
 
     def listen(self, channel: str, since: str | None = None) -> Listening:
         """Subscribe a program to a channel.
@@ -249,11 +252,16 @@ class Channels:
         return published
 
     def send_to(
-        self, identity: str, data: str | BytesLike, excluded: Collection[AnyConnection] = ()
+        self,
+        identity: str,
+        data: str | BytesLike,
+        excluded: Collection[AnyConnection] = (),
+        *,
+        is_json: bool = False,
     ) -> Published:
         """Send a message to all connections of a user, as :meth:`publish` does."""
         first, payload = encode(data)
-        return self._publish(IDENTITY + identity, first, payload, excluded)
+        return self._publish(IDENTITY + identity, first, payload, excluded, is_json=is_json)
 
     def disconnect(self, identity: str, code: int, reason: str) -> Published:
         """End all connections of a user, in the order of what they are sent."""

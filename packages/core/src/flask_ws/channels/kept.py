@@ -165,7 +165,7 @@ class KeptSubscribers(Subscribers):
         )
         subscription = Subscription(None if upto is None else str(upto), recovered=recovered)
         if catch_up is not None:
-            if wrapped is not None:
+            if wrapped is not None and wrapped.tell is not None:
                 catch_up.last = wrapped.tell(subscription)
             self._waiting.append(catch_up)
         return subscription

@@ -141,7 +141,7 @@ class Subscriptions:
                     subscribers.gaps += 1
                 if gap is not None:
                     subscribers.tell(connection, gap, lossy)
-            if wrapped is not None:
+            if wrapped is not None and wrapped.tell is not None:
                 subscribers.tell(connection, wrapped.tell(subscription))
         return subscription.counted_by(subscribers.lossy(connection))
 

@@ -18,7 +18,7 @@ class Wrapped:
     :param connection: the connection.
     :param wrap: makes the message to send of one that was published.
     :param tell: makes the message to send when the connection is subscribed: after what it had
-        missed, and before what comes then.
+        missed, and before what comes then; ``None`` for none.
     """
 
     __slots__ = ("_sender", "_wrap", "tell")
@@ -27,7 +27,7 @@ class Wrapped:
         self,
         connection: AnyConnection,
         wrap: Callable[[SharedMessage], SharedMessage],
-        tell: Callable[[Subscription], SharedMessage],
+        tell: Callable[[Subscription], SharedMessage] | None = None,
     ) -> None:
         self._sender: Any = connection.sender
         self._wrap = wrap

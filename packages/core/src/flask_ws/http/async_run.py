@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -21,6 +22,7 @@ from ..connection.tls import TLSTransport
 from ..connection.tls_stream import TLSStream
 from ..exceptions import ConnectionClosed
 from ..identity.recheck import rechecks_for
+from ..live.view import direct_to
 from ..loop.asyncio_loop import AsyncioLoop
 from ..loop.beside import call_beside
 from ..loop.monitor import Monitor
@@ -257,11 +259,14 @@ class AsyncRun:
         """Let the connection be reached by its user's identity, and end when its login does."""
         ws, connection, channels = self._ws, self._connection, self._channels
         if ws.identity is not None:
+            enter = functools.partial(
+                channels.enter, connection, ws.identity, direct_to(self._target, connection)
+            )
             with contextlib.suppress(ConnectionClosed):
                 if channels.is_local:
-                    channels.enter(connection, ws.identity)
+                    enter()
                 else:
-                    await call_beside(channels.enter, connection, ws.identity)
+                    await call_beside(enter)
             ws.expires_at = getattr(ws.identity, "expires_at", None)
         if ws._recheck is not None:
             rechecks_for(threads).add(ws._recheck)

@@ -18,6 +18,7 @@ from ..identity.identities import check_identity
 from ..identity.recheck import Recheck, rechecks_for
 from ..identity.rules import Rules
 from ..identity.tickets import BadTicket, Tickets
+from ..live.view import direct_to
 from ..views.context import Scope
 from .refusal import Refusal
 from .secrets import TICKET
@@ -95,7 +96,8 @@ def enter(
         # Set before, so that its end is never missed.
         connection.when_released = upgrade.channels.forget
         with contextlib.suppress(ConnectionClosed):
-            upgrade.channels.enter(connection, upgrade.identity)
+            wrapped = direct_to(upgrade.target, connection)
+            upgrade.channels.enter(connection, upgrade.identity, wrapped)
         ws.expires_at = getattr(upgrade.identity, "expires_at", None)
     ws._recheck = make_recheck(upgrade.rules, ws, connection, report)
     if ws._recheck is not None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
-from werkzeug.exceptions import HTTPException
-
-from ..channels.settings import RESERVED, check_name
-from ..connection.endpoint import connection_of
-from ..sparing import warn_sparingly
-from ..views.advice import name_of, warn_once
-from ..views.view import WebSocketView
+from ..channels.wrapping import Wrapped
+from ..connection.async_connection import AnyConnection
+from ..views.advice import warn_once
+from ..views.async_websocket import AsyncWebSocket
+from ..views.view import AsyncWebSocketView, WebSocketView
 from ..views.websocket import WebSocket
-from . import wire
-from .wire import BAD_REQUEST, SUBPROTOCOL, Request, Violation
+from .requests import respond, run_plain
+from .wire import SUBPROTOCOL, direct_for
 
-__all__ = ["ChannelView", "spoken_by"]
+__all__ = ["ASKED", "AsyncChannelView", "ChannelView", "direct_to", "spoken_by"]
+
+#: The methods that decide, each with its arguments.
+ASKED = {
+    "may_subscribe": ("ws", "channel"),
+    "may_publish": ("ws", "channel", "data"),
+}
+CALLED = (*WebSocketView._flask_ws_calls, *ASKED)
 
 
 class ChannelView(WebSocketView):
@@ -35,11 +38,14 @@ class ChannelView(WebSocketView):
 
     It speaks the subprotocol ``flask-ws.v1``, as ``flask-ws.js`` in browsers does; a client that
     does not offer it gets 400. Nothing is allowed unless these methods allow it. They are called
-    as those of any event view are, in the request context of the handshake.
+    as those of any event view are, in the request context of the handshake. Any of them may be an
+    ``async def``: then all of the view runs on asyncio, as :class:`AsyncChannelView`.
 
-    What clients are sent is the view's: it sends with ``sock.publish()`` and
-    ``sock.publish_json()``, not with ``ws.send()`` and ``ws.subscribe()``.
+    What clients are sent is the view's: it sends with ``sock.publish()``, ``sock.send_to()`` and
+    their like for JSON, not with ``ws.send()`` and ``ws.subscribe()``.
     """
+
+    _flask_ws_calls = CALLED
 
     def may_subscribe(self, ws: WebSocket, channel: str) -> bool:
         """Decide whether a client may subscribe to a channel. By default it may not.
@@ -66,121 +72,67 @@ class ChannelView(WebSocketView):
         _warn_of_default(self, "may_publish")
         return False
 
-    def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+    def on_message(self, ws: WebSocket, message: str | bytes) -> Any:
         """Do what a client asks for. Not for apps to call."""
-        try:
-            request = wire.read_request(message)
-            text = _answer(self, ws, request)
-        except Violation as violation:
-            label = connection_of(ws).label
-            warn_sparingly(
-                (SUBPROTOCOL, label.endpoint),
-                "%s: it is closed with %d, as the client does not speak %s: %s",
-                label,
-                BAD_REQUEST,
-                SUBPROTOCOL,
-                violation,
-            )
-            ws.close(BAD_REQUEST, f"{SUBPROTOCOL}: {violation}")
-            return
-        except HTTPException as error:
-            if error.code is None or error.code >= 500:
-                raise
-            text = wire.refusal(request, "forbidden", error.description or error.name)
-        if text is not None:
-            ws.send(text)
+        response = respond(self, ws, message)
+        # Where one of the methods is async, it is awaited.
+        return response if isinstance(ws, AsyncWebSocket) else run_plain(response)
+
+
+class AsyncChannelView(AsyncWebSocketView):
+    """A :class:`ChannelView` whose methods are async functions; they run on asyncio.
+
+    ::
+
+        @sock.route("/live")
+        class Live(AsyncChannelView):
+            async def may_subscribe(self, ws, channel):
+                return await members.has(channel, ws.identity)
+
+    All that :class:`ChannelView` promises holds. A view that derives from that one and has an async
+    method runs in the same way; but type checkers know by this class what its methods are given.
+    Requests of one connection are done one after the other; those of others go on meanwhile.
+    """
+
+    _flask_ws_calls = CALLED
+
+    async def may_subscribe(self, ws: AsyncWebSocket, channel: str) -> bool:
+        """Decide whether a client may subscribe to a channel. By default it may not.
+
+        :param ws: the connection.
+        :param channel: the channel's name, of which the client may make up any.
+        """
+        _warn_of_default(self, "may_subscribe")
+        return False
+
+    async def may_publish(self, ws: AsyncWebSocket, channel: str, data: Any) -> Any:
+        """Decide whether a client may publish on a channel, and what. By default it may not.
+
+        :param ws: the connection.
+        :param channel: the channel's name, of which the client may make up any.
+        :param data: what the client wants to publish: any JSON.
+        :return: as of :meth:`ChannelView.may_publish`.
+        """
+        _warn_of_default(self, "may_publish")
+        return False
+
+    async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
+        """Do what a client asks for. Not for apps to call."""
+        await respond(self, ws, message)
 
 
 def spoken_by(handler: object) -> str | None:
     """Return the subprotocol without which there is no connection to a handler, if there is."""
-    is_one = isinstance(handler, type) and issubclass(handler, ChannelView)
+    is_one = isinstance(handler, type) and issubclass(handler, (ChannelView, AsyncChannelView))
     return SUBPROTOCOL if is_one else None
 
 
-def _answer(view: ChannelView, ws: WebSocket, request: Request) -> str | None:
-    """Do what is asked for, and return the answer, unless it has been sent."""
-    if request.type == "ping":
-        return wire.answer("pong", request)
-    act = ACTS.get(request.type)
-    if act is None:
-        return wire.refusal(request, "unsupported", "The server does not know this type.")
-    if request.channel is None:
-        raise Violation("channel is missing")
-    try:
-        check_name(request.channel)
-    except ValueError as error:
-        return wire.refusal(request, "channel", str(error))
-    return act(view, ws, request, request.channel)
+def direct_to(handler: object, connection: AnyConnection) -> Wrapped | None:
+    """Return what sends a handler's client the messages to its user, if not its own sender does."""
+    return None if spoken_by(handler) is None else direct_for(connection)
 
 
-def _subscribe(view: ChannelView, ws: WebSocket, request: Request, channel: str) -> str | None:
-    # A copy: others may end the connection meanwhile.
-    subscribed = set(ws._channels.of(connection_of(ws)))
-    if channel in subscribed:
-        return wire.refusal(request, "subscribed", "The channel is subscribed already.")
-    if sum(name[0] != RESERVED for name in subscribed) >= ws._max_subscriptions:
-        return wire.refusal(request, "limit", "No more channels can be subscribed.")
-    allowed: object = view.may_subscribe(ws, channel)
-    if allowed is None or allowed is False:
-        return wire.refusal(request, "forbidden", "The channel may not be subscribed.")
-    if allowed is not True:
-        # A response, a coroutine and much else would count as true.
-        _check_sync(view.may_subscribe, allowed)
-        raise TypeError(
-            f"{name_of(view.may_subscribe)} must return True or False, not {allowed!r}."
-        )
-    ws._subscribe(
-        channel,
-        since=request.since,
-        gap=wire.gap_of(channel),
-        wrapped=wire.wrapped_for(connection_of(ws), channel, request),
-    )
-    return None
-
-
-def _unsubscribe(_view: ChannelView, ws: WebSocket, request: Request, channel: str) -> str | None:
-    text = wire.answer("unsubscribed", request, channel=channel)
-    if channel not in ws._channels.of(connection_of(ws)):
-        return text
-    ws._channels.unsubscribe(connection_of(ws), channel, text)
-    return None
-
-
-def _publish(view: ChannelView, ws: WebSocket, request: Request, channel: str) -> str:
-    if request.data is ...:
-        raise Violation("data is missing")
-    result: object = view.may_publish(ws, channel, request.data)
-    if result is None or result is False:
-        return wire.refusal(request, "forbidden", "Nothing may be published here.")
-    _check_sync(view.may_publish, result)
-    text = ws._provider.dumps(request.data if result is True else result)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = ""
-    if not (text and wire.is_json(text)):
-        return wire.refusal(request, "data", "JSON has no such number or text.")
-    published = ws._channels.publish(channel, text, is_json=True)
-    if not published:
-        return wire.refusal(request, "away", "Not all may have got it: the broker is away.")
-    return wire.answer("published", request, channel=channel, position=published.position)
-
-
-#: What each type of request does.
-ACTS: dict[str, Callable[[ChannelView, WebSocket, Request, str], str | None]] = {
-    "subscribe": _subscribe,
-    "unsubscribe": _unsubscribe,
-    "publish": _publish,
-}
-
-
-def _check_sync(method: Callable[..., object], result: object) -> None:
-    if inspect.iscoroutine(result):
-        result.close()
-        raise TypeError(f"{name_of(method)} is called without await: make it a plain method.")
-
-
-def _warn_of_default(view: ChannelView, method: str) -> None:
+def _warn_of_default(view: ChannelView | AsyncChannelView, method: str) -> None:
     name = type(view).__qualname__
     warn_once(
         (method, name),

@@ -19,6 +19,7 @@ __all__ = [
     "Request",
     "Violation",
     "answer",
+    "direct_for",
     "gap_of",
     "is_json",
     "read_request",
@@ -147,19 +148,34 @@ class Wrapper:
         """Return a message as clients get it; made once for all of them, in this process."""
         position = message.position
         place = "null" if position is None else write(str(position))
-        payload = bytes(message.payload)
-        if message.first != TEXT:
-            key, value = "base64", write(base64.b64encode(payload).decode())
-        else:
-            key, value = "data", payload.decode()
-            if not (message.is_json and is_json(value)):
-                value = write(value)
-        text = f'{self._head}{place},"{key}":{value}}}'
+        text = f"{self._head}{place},{_write_data(message)}}}"
         message.wrapped = SharedMessage(TEXT, text.encode())
         return message.wrapped
 
 
 _wrapper_of = functools.lru_cache(REMEMBERED)(Wrapper)
+
+
+def direct_for(connection: AnyConnection) -> Wrapped:
+    """Return what sends a client the messages to its user."""
+    return Wrapped(connection, _wrap_direct)
+
+
+def _wrap_direct(message: SharedMessage) -> SharedMessage:
+    text = f'{{"type":"direct",{_write_data(message)}}}'
+    message.wrapped = SharedMessage(TEXT, text.encode())
+    return message.wrapped
+
+
+def _write_data(message: SharedMessage) -> str:
+    """Write what a message says, as the last key of an object."""
+    payload = bytes(message.payload)
+    if message.first != TEXT:
+        return f'"base64":{write(base64.b64encode(payload).decode())}'
+    value = payload.decode()
+    if not (message.is_json and is_json(value)):
+        value = write(value)
+    return f'"data":{value}'
 
 
 def _refuse(constant: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import flask
 
-from ..live.view import ChannelView
-from ..views.advice import GENERATOR, called_by, is_async
+from ..live.view import ASKED, spoken_by
+from ..views.advice import GENERATOR, called_by
 from ..views.view import AsyncWebSocketView, WebSocketView
 
 __all__ = ["check_app", "check_blueprint", "check_handler", "check_order", "check_rule"]
@@ -119,7 +119,9 @@ def check_order(handler: Callable[..., Any], views: Iterable[object]) -> None:
 def _check_view(view: type) -> None:
     if not issubclass(view, (WebSocketView, AsyncWebSocketView)):
         raise TypeError(f"{view.__name__} is no event view: derive it from WebSocketView.")
-    for method, arguments in METHODS.items():
+    is_for_channels = spoken_by(view) is not None
+    methods = {**METHODS, **ASKED} if is_for_channels else METHODS
+    for method, arguments in methods.items():
         function = getattr(view, method)
         _check_no_generator(function)
         try:
@@ -132,8 +134,7 @@ def _check_view(view: type) -> None:
             ) from None
         except ValueError:
             pass
-    if issubclass(view, ChannelView):
-        _check_channel_view(view)
+    if is_for_channels:
         return
     own = {name for name in vars(view) if name.startswith("on_")}
     base = AsyncWebSocketView if issubclass(view, AsyncWebSocketView) else WebSocketView
@@ -143,14 +144,6 @@ def _check_view(view: type) -> None:
             f"{view.__name__} has {', '.join(sorted(own))}, which flask-ws does not call: the "
             f"methods of an event view are {', '.join(METHODS)}."
         )
-
-
-def _check_channel_view(view: type[ChannelView]) -> None:
-    for name in ("may_subscribe", "may_publish"):
-        if inspect.iscoroutinefunction(getattr(view, name)):
-            raise TypeError(f"{view.__name__}.{name} is called without await: make it def {name}.")
-    if is_async(view):
-        raise TypeError(f"The methods of {view.__name__}, a ChannelView, are called without await.")
 
 
 def _check_no_generator(function: Callable[..., Any]) -> None:

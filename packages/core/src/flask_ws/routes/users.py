@@ -109,10 +109,7 @@ class Users:
         :raises TypeError: ``data`` is no message, or ``identity`` no ``str``.
         :raises ValueError: the identity cannot be one.
         """
-        check_identity(identity)
-        return AppState.of(flask.current_app).channels.send_to(
-            identity, data, connections_of(exclude)
-        )
+        return _send_to(identity, data, exclude, is_json=False)
 
     def send_json_to(
         self,
@@ -130,7 +127,7 @@ class Users:
         :param kwargs: passed on to the provider's ``dumps``.
         :return: as :meth:`send_to`.
         """
-        return self.send_to(identity, flask.json.dumps(data, **kwargs), exclude=exclude)
+        return _send_to(identity, flask.json.dumps(data, **kwargs), exclude, is_json=True)
 
     def disconnect(self, identity: str, code: int = DISMISSED, reason: str = "") -> bool:
         """Close all connections of a user, in this process and in the others.
@@ -188,6 +185,14 @@ class Users:
         check_identity(identity)
         check_seconds(ttl, "ttl")
         return tickets_of(flask.current_app).make(identity, ttl)
+
+
+def _send_to(
+    identity: str, data: str | BytesLike, exclude: Excluded, *, is_json: bool
+) -> Published:
+    check_identity(identity)
+    channels = AppState.of(flask.current_app).channels
+    return channels.send_to(identity, data, connections_of(exclude), is_json=is_json)
 
 
 def check_function(function: object, name: str) -> None:

@@ -131,6 +131,8 @@ export class Live {
   readonly state: State;
   /** While waiting it is called each second, with the seconds to the next try. */
   onstate: ((state: State, secondsToNextTry?: number) => unknown) | null;
+  /** A message to the page's user, as from `sock.send_to()`: JSON, text, or bytes. */
+  onmessage: ((data: any) => unknown) | null;
 
   /**
    * Subscribe to a channel; set the handlers of what it returns at once.

@@ -2,6 +2,8 @@
 
 const page = globalThis.document;
 const ANSWERS = ["subscribed", "unsubscribed", "published", "pong", "refused"];
+const read = ({ data, base64 }) =>
+  base64 === undefined ? data : Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
 /** A WebSocket that comes back. */
 export class Socket extends EventTarget {
@@ -233,6 +235,7 @@ class Room {
 /** Many channels on one connection, which comes back and goes on where it was. */
 export class Live {
   onstate = null;
+  onmessage = null;
   #socket;
   #keep;
   #rooms = new Map();
@@ -350,13 +353,10 @@ export class Live {
       if (!room || [...this.#asked.values()].some(leaves)) return;
       if (type === "gap") return room.ongap?.();
       room.position = position ?? room.position;
-      const bytes = message.base64;
-      room.onmessage?.(
-        bytes === undefined ? message.data : Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0)),
-        position,
-      );
+      room.onmessage?.(read(message), position);
       return;
     }
+    if (type === "direct") return this.onmessage?.(read(message));
     // Later versions have others, also with ids.
     if (!ANSWERS.includes(type)) return;
     const asked = this.#asked.get(id);

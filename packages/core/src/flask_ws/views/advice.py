@@ -52,9 +52,6 @@ logger = logging.getLogger("flask_ws")
 
 F = TypeVar("F", bound=Callable[..., None])
 
-#: The methods of an event view.
-METHODS = ("on_open", "on_message", "on_close")
-
 REFUSING = (
     "to refuse a handshake, do it before the handler runs: in a before_request function, or in "
     'a decorator of the view: @app.route("/...", websocket=True), then the decorator, then '
@@ -127,7 +124,8 @@ def called_by(function: Callable[..., Any]) -> Callable[..., Any]:
 def is_async(handler: Callable[..., Any]) -> bool:
     """Tell whether a handler is an async function, or an event view has async methods."""
     if isinstance(handler, type):
-        return any(inspect.iscoroutinefunction(getattr(handler, name, None)) for name in METHODS)
+        names: tuple[str, ...] = getattr(handler, "_flask_ws_calls", ())
+        return any(inspect.iscoroutinefunction(getattr(handler, name)) for name in names)
     return inspect.iscoroutinefunction(called_by(handler))
 
 

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from ..channels.channels import Channels
+from ..channels.overflow import CLOSE
 from ..channels.results import Subscription
+from ..channels.wrapping import Wrapped
 from ..connection.async_connection import AnyConnection, AsyncConnection
 from ..connection.endpoint import NORMAL_CLOSURE, JSONProvider, read_json, write_json
 from ..loop.beside import call_beside
@@ -233,17 +235,26 @@ class AsyncWebSocket(Standing):
         :raises ValueError: the name is empty, longer than 255 bytes of UTF-8, or has a lone
             surrogate, as a client's JSON may; or ``overflow`` is something else.
         """
-        alone = not self.environ.get("wsgi.multiprocess")
-        subscribe, limit = self._channels.subscribe, self._max_subscriptions
-        return await self._beside(
-            subscribe,
+        return await self._beside(self._subscribe, channel, since=since, gap=gap, overflow=overflow)
+
+    def _subscribe(
+        self,
+        channel: str,
+        *,
+        since: str | None,
+        gap: str | BytesLike | None,
+        overflow: str = CLOSE,
+        wrapped: Wrapped | None = None,
+    ) -> Subscription:
+        return self._channels.subscribe(
             self._connection,
             channel,
-            limit=limit,
-            alone=alone,
+            limit=self._max_subscriptions,
+            alone=not self.environ.get("wsgi.multiprocess"),
             since=since,
             gap=gap,
             overflow=overflow,
+            wrapped=wrapped,
         )
 
     async def unsubscribe(self, channel: str) -> None:

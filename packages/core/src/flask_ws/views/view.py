@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from .async_websocket import AsyncWebSocket
 from .websocket import WebSocket
 
 __all__ = ["AsyncWebSocketView", "WebSocketView"]
+
+CALLED = ("on_open", "on_message", "on_close")
 
 
 class WebSocketView:
@@ -32,6 +34,9 @@ class WebSocketView:
     ``SOCK_MAX_OUTBOX`` bytes; beyond that the connection is closed with 1013. ``ws.close()``
     does not wait for the peer's answer. There is no ``ws.receive()``.
     """
+
+    #: The methods that flask-ws calls.
+    _flask_ws_calls: ClassVar[tuple[str, ...]] = CALLED
 
     # With *args as well, type checkers allow a subclass to name the URL's variables instead.
     def on_open(self, ws: WebSocket, *args: Any, **kwargs: Any) -> None:
@@ -76,6 +81,8 @@ class AsyncWebSocketView:
 
     ``await ws.send()`` waits while the peer is slow to read. There is no ``ws.receive()``.
     """
+
+    _flask_ws_calls: ClassVar[tuple[str, ...]] = CALLED
 
     # With *args as well, type checkers let a subclass name the URL's variables instead.
     async def on_open(self, ws: AsyncWebSocket, *args: Any, **kwargs: Any) -> None:
