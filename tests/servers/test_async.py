@@ -5,12 +5,11 @@ So do event views with async methods.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from tests.support.setups import GTHREAD, SETUPS, OurSetup
+from tests.support.setups import EVERYWHERE, GTHREAD, SETUPS, OurSetup
 
 from flask_ws.testing.suite.busy import Busy
 from flask_ws.testing.suite.channels import Channels
@@ -27,9 +26,6 @@ from flask_ws.testing.suite.stopping import Stopping
 from flask_ws.testing.suite.threads import Threads
 
 from .ours import OurServers
-
-#: Have every subject on every setup: it takes half an hour.
-EVERYWHERE = os.environ.get("FLASK_WS_EVERYWHERE") == "1"
 
 #: One for each way in which a connection comes to the loop, whose thread it has, and how it stops.
 ELSEWHERE = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +11,9 @@ from typing import Any
 
 from flask_ws.testing import Capabilities, Setup
 from flask_ws.testing.suite.setups import Need
+
+#: Have every subject on every setup, async handlers and ASGI servers too: it takes half an hour.
+EVERYWHERE = os.environ.get("FLASK_WS_EVERYWHERE") == "1"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 - ``hookspecs``: the hooks, and the :class:`ServerSocket` that one of them returns.
 - ``manager``: finds the installed plugins, calls them, and explains why none answered.
+- ``asgi``: what calls the app for an ASGI server, and has no socket for it.
 - ``brokers``: the contract of a broker.
 - ``health``, ``listener``, ``notices``: what a broker on a server of its own needs: whether that
   can be reached, and a connection to listen on that comes back by itself. ``listening``: a broker

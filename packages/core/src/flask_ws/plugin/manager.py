@@ -21,6 +21,7 @@ import pluggy
 from ..exceptions import ConfigurationError, FlaskWSError, NoSocket
 from ..once import NotYetError, Once
 from . import hookspecs
+from .asgi import find_wrapper, wrapped
 from .brokers import Broker
 from .hookspecs import PROJECT, ServerSocket
 from .memory import MemoryBroker
@@ -273,6 +274,8 @@ def hint(environ: WSGIEnvironment) -> str:
 
     :param environ: the WSGI environ of the request.
     """
+    if wrapper := find_wrapper(environ):
+        return wrapped(wrapper)
     software = str(environ.get("SERVER_SOFTWARE", ""))
     found = plugins.load()
     for key, start, extra in HINTS:

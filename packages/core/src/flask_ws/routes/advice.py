@@ -18,6 +18,7 @@ from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
 
 from ..http.handshake import is_upgrade
 from ..http.register import REFUSAL_LOGGED, log_refusal
+from ..plugin.asgi import find_wrapper, wrapped
 from ..sparing import warn_sparingly
 from ..views.advice import harmless, name_of, warn_once
 from ..wording import shown_address, shown_path, shown_url
@@ -34,6 +35,7 @@ __all__ = [
     "warn_of_silence",
     "warn_of_variables",
     "warn_of_worker",
+    "warn_of_wrapper",
 ]
 
 logger = logging.getLogger("flask_ws")
@@ -217,6 +219,18 @@ def warn_of_silence(environ: dict[str, Any]) -> None:
             "disable_existing_loggers=False.\n"
         )
         errors.flush()
+
+
+@harmless
+def warn_of_wrapper(environ: dict[str, Any]) -> None:
+    """Say that no WebSockets reach the app: most wrappers of ASGI servers refuse them."""
+    if is_upgrade(environ):
+        # It has reached the app, and its refusal says so.
+        return
+    if not any(rule.websocket for rule in flask.current_app.url_map.iter_rules()):
+        return
+    if (wrapper := find_wrapper(environ)) is not None:
+        warn_once("wrapper", "%s", wrapped(wrapper))
 
 
 @harmless

@@ -18,7 +18,8 @@ from ..http.gateway import GATEWAY, switching
 from ..options import PREFIX, Options
 from ..plugin.manager import plugins
 from ..views.signals import broker_away, broker_back, tell
-from .advice import explain_routing, warn_of_silence, warn_of_variables
+from .advice import explain_routing, warn_of_silence, warn_of_variables, warn_of_wrapper
+from .called_as_asgi import answer_in_words
 
 __all__ = ["AppState"]
 
@@ -60,6 +61,7 @@ class AppState:
             # The first in the list runs last: a 101 that another function returns is handled, too.
             app.after_request_funcs.setdefault(None, []).insert(0, accept_answer)
             app.wsgi_app = Detacher(app.wsgi_app, state.read)  # type: ignore[method-assign]
+            answer_in_words(app)
         assert isinstance(state, AppState)
         return state
 
@@ -111,6 +113,7 @@ class AppState:
             self._looked = True
             warn_of_variables(flask.current_app)
             warn_of_silence(flask.request.environ)
+            warn_of_wrapper(flask.request.environ)
         error = flask.request.routing_exception
         if error is not None:
             explain_routing(error, self.unregistered(flask.current_app))
