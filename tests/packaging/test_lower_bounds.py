@@ -17,9 +17,12 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml")
 
 # The newest pytest that works with our lowest pluggy, and what tests/unit imports.
 TOOLS = (
+    "a2wsgi",
+    "asgiref",
     "blinker",
     "pytest<8",
     "pytest-timeout<2.4",
+    "hypercorn",
     "hypothesis",
     "opentelemetry-sdk",
     "prompt_toolkit",
