@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
@@ -147,7 +148,9 @@ class PostgresServer:
         assert self.process is not None
         main = psutil.Process(self.process.pid)
         for process in (main, *main.children()):
-            process.send_signal(number)
+            # One that served a client may just end.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def stop(self) -> None:
         """Stop it as a system does that shuts down; its clients lose their connections."""
@@ -169,3 +172,18 @@ class PostgresServer:
         """End it, and delete its folder."""
         self.kill()
         shutil.rmtree(self.folder)
+
+
+def execute(server: PostgresServer, *statements: str) -> None:
+    """Run statements."""
+    with server.client() as client:
+        for statement in statements:
+            client.execute(statement)
+
+
+def count(server: PostgresServer, table: str) -> int:
+    """Count the rows of a table."""
+    with server.client() as client:
+        row = client.execute(f"SELECT count(*) FROM {table}").fetchone()
+    assert row is not None
+    return int(row[0])

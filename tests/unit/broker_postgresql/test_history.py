@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,14 +13,12 @@ from tests.support.histories import (
     GAP,
     HistoriesOnServer,
     Open,
-    RealLink,
     is_away,
     run_machine,
     subscribe,
 )
-from tests.support.postgresql import PostgresServer
+from tests.support.postgresql import PostgresServer, count, execute
 from tests.support.waiting import until
-from tests.unit.channels.test_history_properties import Server
 
 from flask_ws import Broker, BrokerError, Position, Retention
 from flask_ws_postgresql import history
@@ -32,19 +28,6 @@ pytestmark = pytest.mark.xdist_group("test_broker_postgresql")
 
 PLENTY = Retention(100, 600)
 NOWHERE = Position("", 0)
-
-
-def execute(server: PostgresServer, *statements: str) -> None:
-    with server.client() as client:
-        for statement in statements:
-            client.execute(statement)
-
-
-def count(server: PostgresServer, table: str) -> int:
-    with server.client() as client:
-        row = client.execute(f"SELECT count(*) FROM {table}").fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 @pytest.fixture
@@ -181,19 +164,20 @@ def test_the_database_keeps_no_more_than_is_needed(
     assert 10 <= count(server, "flask_ws_messages") <= 12
     broker.publish_kept("old", b"", Retention(10, 0.001))
     execute(server, "UPDATE flask_ws_channels SET expires = now() WHERE name = 'many'")
-    broker._pruning = dict.fromkeys(broker._pruning, 0.0)
+    broker._tables.due = dict.fromkeys(broker._tables.due, 0.0)
     broker.publish_kept("new", b"", PLENTY)
     assert broker.read_history("old", PLENTY, NOWHERE).messages == []
     assert count(server, "flask_ws_channels") == 2
     assert count(server, "flask_ws_messages") <= 13
-    assert all(due > 0 for due in broker._pruning.values())
+    due = broker._tables.due
+    assert due["flask_ws_channels"] > 0 < due["flask_ws_messages"]
 
 
 def test_more_than_can_be_deleted_at_once_is_deleted_next_time(
     server: PostgresServer, broker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.publish_kept("prune", b"", PLENTY)
-    monkeypatch.setitem(broker._pruning, history.prune_messages, 0.0)
+    monkeypatch.setitem(broker._tables.due, "flask_ws_messages", 0.0)
     execute(
         server,
         "INSERT INTO flask_ws_messages SELECT 'old', n, '', now(), now() - interval '1s'"
@@ -202,63 +186,6 @@ def test_more_than_can_be_deleted_at_once_is_deleted_next_time(
     for left in (500, 0):
         broker.publish_kept("prune", b"", PLENTY)
         assert count(server, "flask_ws_messages WHERE epoch = 'old'") == left
-
-
-# The tables
-
-
-def test_the_tables_are_made_when_told_to(
-    server: PostgresServer, open_process: OpenProcess
-) -> None:
-    """By several at once, too."""
-    execute(server, "DROP TABLE IF EXISTS flask_ws_channels, flask_ws_messages")
-    processes = [open_process(server.url) for _ in range(4)]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda each: each.broker.publish_kept("made", b"", PLENTY), processes))
-    assert processes[0].broker.read_history("made", PLENTY).position.offset == 4
-
-
-def test_else_it_is_said_that_they_are_missing_and_what_to_do(
-    server: PostgresServer, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Once a minute; what needs no history works."""
-    execute(server, "DROP TABLE IF EXISTS flask_ws_channels, flask_ws_messages")
-    process = open_process(server.url.replace("?create_tables=true", ""), "a")
-    for _ in range(3):
-        with pytest.raises(BrokerError, match="create_tables=true"):
-            process.broker.publish_kept("a", b"", PLENTY)
-    process.broker.publish("a", b"payload")
-    process.await_payload(b"payload")
-    assert not process.broker.is_away
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
-
-
-def test_the_tables_and_permissions_of_the_docs_suffice(
-    server: PostgresServer, root: Path, open_: Open, open_process: OpenProcess
-) -> None:
-    """To publish, to keep, to read and to delete; and the tables are the ones that we make."""
-    page = (root / "docs/postgresql.md").read_text()
-    tables, grants = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
-    assert tables == history.TABLES
-    execute(
-        server,
-        "DROP TABLE IF EXISTS flask_ws_channels, flask_ws_messages",
-        "CREATE ROLE app LOGIN PASSWORD 'password'",
-        *tables.split(";\n"),
-        *grants.split(";\n"),
-    )
-    url = f"postgresql://app:password@127.0.0.1:{server.port}/postgres"
-    channels = open_(url)
-    connection = subscribe(channels, "allowed", "all")
-    assert channels.publish("allowed", "a")
-    until(lambda: connection.got == ["a"])
-    broker: Any = open_process(url).broker
-    broker._pruning = dict.fromkeys(broker._pruning, 0.0)
-    broker.publish_kept("allowed", b"", PLENTY)
-    (link,) = broker._pool._idle
-    assert [prune(link) for prune in broker._pruning] == [False, False]
-    assert link.place.count("/") == 2
-    execute(server, "DROP OWNED BY app", "DROP ROLE app")
 
 
 def test_the_databases_defaults_do_not_matter(
@@ -301,27 +228,14 @@ def _fails(broker: Broker) -> bool:
 # The machine on paper
 
 
-class RealServer(Server):
-    client: psycopg.Connection
-
-    def restart(self) -> None:
-        super().restart()
-        self.client.execute("TRUNCATE flask_ws_channels, flask_ws_messages")
-
-
-@pytest.mark.usefixtures("real")
 @pytest.mark.parametrize("seed", range(6))
-def test_no_hole_nothing_twice_or_a_gap_on_postgresql(seed: int) -> None:
-    run_machine(seed, RealServer)
-
-
-@pytest.fixture
-def real(
-    server: PostgresServer, open_process: OpenProcess, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    broker = open_process(server.url).broker
+def test_no_hole_nothing_twice_or_a_gap_on_postgresql(
+    server: PostgresServer, broker: Any, seed: int
+) -> None:
     broker.read_history("news", PLENTY)
     with server.client() as client:
-        monkeypatch.setattr(RealLink, "real", broker, raising=False)
-        monkeypatch.setattr(RealServer, "client", client, raising=False)
-        yield
+        run_machine(
+            seed,
+            broker,
+            lambda: client.execute("TRUNCATE flask_ws_channels, flask_ws_messages"),
+        )

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-import random
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from flask_ws import BrokerError, History, ListeningBroker, Position, Retention
 
-from . import history
+from . import history, used
 from .link import Link, RefusedError
 from .listener import Listener
 from .pool import Pool
 from .settings import Settings
+from .tables import Tables
 
 __all__ = ["PostgresBroker"]
 
@@ -24,19 +23,8 @@ logger = logging.getLogger("flask_ws")
 
 T = TypeVar("T")
 
-#: Seconds from one deletion of what is too old to the next; of messages, and of channels.
-PRUNE_MESSAGES_SECONDS = 60.0
-PRUNE_CHANNELS_SECONDS = 3600.0
 #: Seconds for which the same refusal is not logged again.
 COMPLAINT_SECONDS = 60.0
-
-NO_TABLES = (
-    "The tables of histories are missing: add create_tables=true to SOCK_BROKER_URL, or make them "
-    "as flask-ws's page on PostgreSQL says."
-)
-
-#: Not the app's generator, which it may have seeded.
-chance = random.SystemRandom()
 
 
 class PostgresBroker(ListeningBroker):
@@ -46,17 +34,13 @@ class PostgresBroker(ListeningBroker):
     """
 
     keeps_history = True
+    uses_once = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
         self._complained: dict[str, float] = {}
-        now = time.monotonic()
-        # When each is due; not in all processes at once.
-        self._pruning = {
-            history.prune_messages: now + PRUNE_MESSAGES_SECONDS * chance.random(),
-            history.prune_channels: now + PRUNE_CHANNELS_SECONDS * chance.random(),
-        }
+        self._tables = Tables(is_maker=settings.create_tables)
 
     def start(self, deliver: Callable[..., object]) -> None:
         """Get ready; connections are made when they are needed."""
@@ -83,13 +67,12 @@ class PostgresBroker(ListeningBroker):
         :return: its position.
         :raises BrokerError: PostgreSQL cannot be reached.
         """
-
-        def keep(link: Link) -> Position:
-            position = history.keep(link, channel, payload, retention)
-            self._prune(link)
-            return position
-
-        return self._call(self._with_tables(keep))
+        return self._call(
+            self._tables.using(
+                lambda link: history.keep(link, channel, payload, retention),
+                *("flask_ws_messages", "flask_ws_channels"),
+            )
+        )
 
     def read_history(
         self, channel: str, retention: Retention, since: Position | None = None
@@ -102,38 +85,19 @@ class PostgresBroker(ListeningBroker):
         :raises BrokerError: PostgreSQL cannot be reached.
         """
         return self._call(
-            self._with_tables(lambda link: history.read(link, channel, retention, since))
+            self._tables.using(lambda link: history.read(link, channel, retention, since))
         )
 
-    def _with_tables(self, function: Callable[[Link], T]) -> Callable[[Link], T]:
-        """Make the tables if they are missing, and if that is wanted."""
+    def use_once(self, key: str, seconds: float) -> bool:
+        """Take note that something is used; ``True`` for the first time.
 
-        def call(link: Link) -> T:
-            try:
-                return function(link)
-            except RefusedError as error:
-                if error.code != history.UNDEFINED_TABLE:
-                    raise
-                if not self._settings.create_tables:
-                    raise RefusedError(error.code, NO_TABLES) from None
-            link.run(history.CREATE)
-            return function(link)
-
-        return call
-
-    def _prune(self, link: Link) -> None:
-        """Delete what is too old, from time to time."""
-        now = time.monotonic()
-        for prune, due in self._pruning.items():
-            if now < due:
-                continue
-            is_messages = prune is history.prune_messages
-            pause = PRUNE_MESSAGES_SECONDS if is_messages else PRUNE_CHANNELS_SECONDS
-            self._pruning[prune] = now + pause * chance.uniform(0.5, 1.5)
-            # What it is called after has succeeded.
-            with contextlib.suppress(RefusedError, OSError):
-                if prune(link):
-                    self._pruning[prune] = now
+        :param key: what is used.
+        :param seconds: for how long to remember it.
+        :raises BrokerError: PostgreSQL cannot be reached.
+        """
+        return self._call(
+            self._tables.using(lambda link: used.use(link, key, seconds), "flask_ws_used")
+        )
 
     def _call(self, function: Callable[[Link], T]) -> T:
         health = self._health

@@ -1,4 +1,4 @@
-"""Statements: publishing, and the histories in two tables."""
+"""Statements: publishing, and histories, in two tables."""
 
 from __future__ import annotations
 
@@ -11,23 +11,10 @@ from flask_ws import History, Position, Retention
 from .link import Link, Parameter, RefusedError, Statement
 from .listener import name_notifications, split
 
-__all__ = [
-    "CREATE",
-    "UNDEFINED_TABLE",
-    "keep",
-    "prune_channels",
-    "prune_messages",
-    "publish",
-    "read",
-]
-
-#: The error code for a table that is not there.
-UNDEFINED_TABLE = "42P01"
+__all__ = ["TABLES", "keep", "publish", "read"]
 
 #: Seconds for which the position of a channel is known after its last message is gone.
 IDLE_SECONDS = 86400
-#: Rows that are deleted at a time, at most.
-MANY_ROWS = 1000
 
 #: The tables. A channel's row is locked by who publishes there, until the transaction's end: so
 #: its messages have one order. They are not logged: a publication need not wait for the disk, and
@@ -52,9 +39,6 @@ CREATE UNLOGGED TABLE IF NOT EXISTS flask_ws_messages (
 );
 CREATE INDEX IF NOT EXISTS flask_ws_messages_expires ON flask_ws_messages (expires);
 """
-
-#: Several processes may do it at once.
-CREATE = f"SELECT pg_advisory_xact_lock(7302134911);{TABLES}".encode()
 
 #: Where this database is: another for each copy of it. What a user may not ask is left out.
 PLACES = (
@@ -122,17 +106,6 @@ READ = Statement(
     ORDER BY message.number""".encode(),  # noqa: S608 (of constants)
 )
 
-PRUNE = """DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM {table} WHERE expires < now() LIMIT {limit} FOR UPDATE SKIP LOCKED))"""
-PRUNE_MESSAGES = Statement(
-    b"flask_ws_prune_messages",
-    PRUNE.format(table="flask_ws_messages", limit=MANY_ROWS).encode(),
-)
-PRUNE_CHANNELS = Statement(
-    b"flask_ws_prune_channels",
-    PRUNE.format(table="flask_ws_channels", limit=MANY_ROWS).encode(),
-)
-
 
 def publish(link: Link, channel: str, payload: bytes) -> None:
     """Publish what is not kept."""
@@ -169,16 +142,6 @@ def read(link: Link, channel: str, retention: Retention, since: Position | None)
         if found is not None and payload is not None:
             messages.append((int.from_bytes(found, "big"), bytes(payload)))
     return History(_read_position(result), messages)
-
-
-def prune_messages(link: Link) -> bool:
-    """Delete messages that are too old; ``True`` if there may be more."""
-    return link.ask(PRUNE_MESSAGES).command_tuples == MANY_ROWS
-
-
-def prune_channels(link: Link) -> bool:
-    """Forget channels on which nothing happens; ``True`` if there may be more."""
-    return link.ask(PRUNE_CHANNELS).command_tuples == MANY_ROWS
 
 
 def _begin(

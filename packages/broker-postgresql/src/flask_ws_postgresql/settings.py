@@ -65,7 +65,7 @@ class Settings:
     health_check_interval: float = 10.0
     #: Connections on which a process publishes, at most.
     max_connections: int = 8
-    #: Whether the tables of histories are made if they are missing.
+    #: Whether the tables are made if they are missing.
     create_tables: bool = False
 
     @classmethod
