@@ -1,4 +1,4 @@
-"""Hundreds of clients that drop and resume while workers and Redis come and go.
+"""Hundreds of clients that drop and resume while workers and the broker come and go.
 
 It takes its time, so it runs only where it is asked for:
 
@@ -18,11 +18,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 import pytest
 from tests.support.chaos import LOST, Crowd
 from tests.support.chaos import Client as Wire
+from tests.support.postgresql import PostgresServer
 from tests.support.redis import RedisServer
 from tests.support.setups import GUNICORN
 
@@ -49,6 +51,21 @@ SETUP = Setup(
 )
 
 Place = tuple[str, int]
+
+
+class BrokerServer(Protocol):
+    """A broker's server."""
+
+    @property
+    def url(self) -> str: ...
+
+    def start(self) -> None: ...
+
+    def signal(self, number: signal.Signals) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def remove(self) -> None: ...
 
 
 def read_place(text: str) -> Place | None:
@@ -79,7 +96,7 @@ class Account:
     def take(self, place: Place | None, text: str, *, is_after_gap: bool) -> None:
         self.counts["messages"] += 1
         if text in self.texts:
-            # Without a position first: Redis has kept what its publisher had no answer to.
+            # Without a position first: the broker has kept what its publisher had no answer to.
             kind = "once without a position" if text in self.without_position else "twice"
             self.faults.append(f"{kind}, and again: {text} at {place}")
         self.texts.add(text)
@@ -97,10 +114,10 @@ class Account:
 
 
 class Run:
-    """One run: the clients, the publishers, and what happens to the server and to Redis."""
+    """One run: the clients, the publishers, and what happens to the server and to the broker's."""
 
-    def __init__(self, server: Server, redis: RedisServer) -> None:
-        self.server, self.redis = server, redis
+    def __init__(self, server: Server, broker: BrokerServer) -> None:
+        self.server, self.broker = server, broker
         self.crowd = Crowd(server, SECONDS)
         self.accounts = [Account(CHANNELS[number % len(CHANNELS)]) for number in range(CLIENTS)]
         self.is_over = False
@@ -131,18 +148,17 @@ class Run:
         return all(account.place == self.ends.get(account.channel) for account in self.accounts)
 
     async def trouble(self) -> None:
-        """Workers are replaced; Redis is stopped, and goes on; is killed, and started again."""
+        """Workers are replaced; the broker is stopped, goes on, is killed, and started again."""
         await asyncio.sleep(SECONDS / 6)
         self.server.signal(signal.SIGHUP)
         await asyncio.sleep(SECONDS / 6)
-        assert self.redis.process is not None
-        os.kill(self.redis.process.pid, signal.SIGSTOP)
+        self.broker.signal(signal.SIGSTOP)
         await asyncio.sleep(SECONDS / 12)
-        os.kill(self.redis.process.pid, signal.SIGCONT)
+        self.broker.signal(signal.SIGCONT)
         await asyncio.sleep(SECONDS / 4)
-        await asyncio.to_thread(self.redis.kill)
+        await asyncio.to_thread(self.broker.kill)
         await asyncio.sleep(SECONDS / 12)
-        await asyncio.to_thread(self.redis.start)
+        await asyncio.to_thread(self.broker.start)
         await asyncio.sleep(SECONDS / 4)
 
     async def listen(self, account: Account, chance: random.Random) -> None:
@@ -221,7 +237,7 @@ class Run:
         process = await asyncio.create_subprocess_exec(
             *("flask", "--app", "listeners", "ws", "publish", channel, text),
             cwd=APPS,
-            env={**os.environ, "BROKER_URL": f"redis://127.0.0.1:{self.redis.port}"},
+            env={**os.environ, "BROKER_URL": self.broker.url},
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
@@ -229,23 +245,35 @@ class Run:
         return None
 
 
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path).running() as server:
-        yield server
+def make_redis(folder: Path) -> BrokerServer:
+    return RedisServer(folder)
 
 
-def test_nothing_is_lost_doubled_or_reordered(redis_server: RedisServer, tmp_path: Path) -> None:
+def make_postgres(folder: Path) -> BrokerServer:
+    return PostgresServer()
+
+
+@pytest.fixture(params=[make_redis, make_postgres], ids=["redis", "postgresql"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerServer]:
+    broker: BrokerServer = request.param(tmp_path)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.remove()
+
+
+def test_nothing_is_lost_doubled_or_reordered(broker: BrokerServer, tmp_path: Path) -> None:
     """And every gap is told."""
     server = start(
         SETUP,
         folder=tmp_path / "server",
         certificate=make_certificate(tmp_path / "certificate"),
         cwd=APPS,
-        environ={"BROKER_URL": f"redis://127.0.0.1:{redis_server.port}"},
+        environ={"BROKER_URL": broker.url},
     )
     try:
-        run = Run(server, redis_server)
+        run = Run(server, broker)
         asyncio.run(run.run())
     finally:
         server.stop()

@@ -83,15 +83,25 @@ class RealLink(Link):
         return self.real.read_history(channel, retention, since)
 
 
-def run_machine(seed: int, server: type[Server]) -> None:
+def run_machine(seed: int, real: Broker, empty: Callable[[], object]) -> None:
     """Run the machine with random actions, and check what its subscribers got.
 
     Not by Hypothesis, which minds that other threads draw random numbers meanwhile.
+
+    :param real: keeps the messages.
+    :param empty: has it lose them.
     """
+
+    class RealServer(Server):
+        def restart(self) -> None:
+            super().restart()
+            empty()
+
     chance = random.Random(seed)
     with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(RealLink, "real", real, raising=False)
         monkeypatch.setattr("tests.unit.channels.test_history_properties.Link", RealLink)
-        monkeypatch.setattr("tests.unit.channels.test_history_properties.Server", server)
+        monkeypatch.setattr("tests.unit.channels.test_history_properties.Server", RealServer)
         machine = Machine(monkeypatch)
         for _ in range(150):
             chance.choice(ACTIONS)(machine, chance.randrange(3), chance.randrange(6))

@@ -60,6 +60,13 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and await its first answer."""
+        self.start_alone()
+        if self.bus is not None:
+            self.join()
+            wait_until(self._is_whole, timeout=START_SECONDS, what="the cluster")
+
+    def start_alone(self) -> None:
+        """Start it, and have it join no cluster yet."""
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("redis-server is not installed")
@@ -81,9 +88,6 @@ class RedisServer:
                 preexec_fn=die_with_parent,  # noqa: PLW1509 (it takes no lock)
             )
         wait_until(self._answers, timeout=START_SECONDS, what="Redis to start")
-        if self.bus is not None:
-            self._join()
-            wait_until(self._is_whole, timeout=START_SECONDS, what="the cluster")
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -97,7 +101,8 @@ class RedisServer:
             except redis.ConnectionError:
                 return False
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Join its cluster, or begin it."""
         with contextlib.closing(self.client()) as client:
             if not self.others and not client.execute_command("CLUSTER SLOTS"):
                 client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
@@ -106,11 +111,35 @@ class RedisServer:
                 client.execute_command("CLUSTER MEET", "127.0.0.1", self.port, self.bus)
 
     def _is_whole(self) -> bool:
+        return self.knows(*self.others)
+
+    def knows(self, *others: RedisServer) -> bool:
+        """Tell whether it is in the cluster of others, which works."""
         with contextlib.closing(self.client()) as client:
             info = client.execute_command("CLUSTER INFO")
-        return str(info["cluster_state"]) == "ok" and (
-            int(info["cluster_known_nodes"]) == 1 + len(self.others)
-        )
+            nodes = client.execute_command("CLUSTER NODES")
+        known = {node["node_id"] for node in nodes.values()}
+        return str(info["cluster_state"]) == "ok" and known >= {other.name for other in others}
+
+    @property
+    def name(self) -> str:
+        """Its name in its cluster."""
+        with contextlib.closing(self.client()) as client:
+            return str(client.execute_command("CLUSTER MYID").decode())
+
+    @property
+    def url(self) -> str:
+        """The URL of it, where it is no cluster's."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def remove(self) -> None:
+        """End it; it has left nothing behind."""
+        self.kill()
 
     def kill(self) -> None:
         """End it without a goodbye."""
@@ -121,3 +150,22 @@ class RedisServer:
             self.process.kill()
             self.process.wait(10)
             self.process = None
+
+
+@contextlib.contextmanager
+def running_cluster(*servers: RedisServer) -> Iterator[None]:
+    """Have them run for a while; all at the same time, as a cluster takes its time to agree."""
+    with contextlib.ExitStack() as stack:
+        for number, server in enumerate(servers):
+            server.be_cluster(*servers[:number])
+            stack.callback(server.kill)
+            server.start_alone()
+        for server in servers:
+            server.join()
+        for server in servers:
+            wait_until(
+                lambda server=server: server.knows(*servers),  # type: ignore[misc]
+                timeout=START_SECONDS,
+                what="the cluster",
+            )
+        yield

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.crc import key_slot
+from tests.support import brokers
+from tests.support.brokers import OpenProcess
 from tests.support.histories import (
     GAP,
     HistoriesOnServer,
     Open,
-    RealLink,
     is_away,
     opening,
     publish_until_taken,
     run_machine,
     subscribe,
 )
-from tests.support.redis import RedisServer
+from tests.support.redis import RedisServer, running_cluster
 from tests.support.waiting import until
-from tests.unit.channels.test_history_properties import Server
 
-from flask_ws import Broker, Retention
+from flask_ws import Retention
 from flask_ws.channels.channels import Channels
-from flask_ws.plugin.brokers import Deliver
 from flask_ws_redis import flask_ws_open_broker
 from flask_ws_redis.history import history_keys
 
@@ -39,6 +38,24 @@ PLENTY = Retention(100, 600)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with RedisServer(tmp_path_factory.mktemp("redis")).running() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    """Three servers, of which one has all channels at first."""
+    servers = [
+        # What has no channel any more stays what it is, and does not follow another.
+        RedisServer(tmp_path_factory.mktemp("redis"), "--cluster-allow-replica-migration", "no")
+        for _ in range(3)
+    ]
+    with running_cluster(*servers):
+        yield servers
+
+
+@pytest.fixture
+def open_process() -> Iterator[OpenProcess]:
+    with brokers.opening(flask_ws_open_broker) as open_process:
+        yield open_process
 
 
 @pytest.fixture
@@ -144,29 +161,33 @@ def test_no_two_channels_share_a_key() -> None:
 # The machine on paper
 
 
-class RealServer(Server):
-    client: Any
-
-    def restart(self) -> None:
-        super().restart()
-        self.client.flushdb()
-
-
-@pytest.mark.usefixtures("real")
 @pytest.mark.parametrize("seed", range(10))
-def test_no_hole_nothing_twice_or_a_gap_on_redis(seed: int) -> None:
-    run_machine(seed, RealServer)
+def test_no_hole_nothing_twice_or_a_gap_on_redis(
+    server: RedisServer, open_process: OpenProcess, seed: int
+) -> None:
+    broker = open_process(f"{url_of(server.port)}/5").broker
+    with contextlib.closing(server.client()) as client:
+        client.select(5)
+        run_machine(seed, broker, client.flushdb)
 
 
-@pytest.fixture(scope="module")
-def real(server: RedisServer) -> Iterator[Broker]:
-    broker = flask_ws_open_broker(f"redis://127.0.0.1:{server.port}/5")
-    assert isinstance(broker, Broker)
-    deliver: Deliver = lambda channel, payload, position=None: None  # noqa: E731
-    broker.start(deliver)
-    RealLink.real = broker
-    RealServer.client = server.client()
-    RealServer.client.select(5)
-    yield broker
-    broker.close()
-    RealServer.client.close()
+@pytest.mark.parametrize("seed", range(6))
+def test_no_hole_nothing_twice_or_a_gap_on_a_cluster(
+    cluster: list[RedisServer], open_process: OpenProcess, seed: int
+) -> None:
+    """Also where the channel moves from server to server."""
+    broker = open_process(f"redis+cluster://127.0.0.1:{cluster[0].port}").broker
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(contextlib.closing(one.client())) for one in cluster]
+        slot = key_slot(b"flask_ws:news")
+        names = itertools.cycle([server.name for server in cluster])
+
+        def move() -> None:
+            """Empty all, and give the channel to the next one."""
+            name = next(names)
+            for client in clients:
+                client.flushall()
+            for client in clients:
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
+
+        run_machine(seed, broker, move)

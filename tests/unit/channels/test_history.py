@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, request
+from tests.support.histories import run_machine
 from tests.support.memory import MemoryServer
 from tests.support.raw import Peer
 
@@ -303,6 +304,15 @@ def test_a_channel_of_long_ago_is_forgotten(broker: MemoryBroker, clock: list[fl
     clock[0] += 100_000
     broker.read_history("another", Retention(10, 60))
     assert broker.read_history("old", Retention(10, 60)).position.epoch != position.epoch
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_hole_nothing_twice_or_a_gap_in_memory(seed: int) -> None:
+    """The machine on paper, whose messages this process keeps."""
+    broker = MemoryBroker()
+    broker.start(lambda channel, payload, position=None: None)
+    run_machine(seed, broker, broker._logs.clear)
+    broker.close()
 
 
 def test_a_broker_that_is_thrown_away_is_not_counted_any_more() -> None:
