@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.support.memory import in_thread
@@ -15,7 +16,7 @@ from tests.unit.conftest import Connect
 
 from flask_ws.concurrency import Concurrency, HomeThread, threads
 from flask_ws.connection import transport as transport_module
-from flask_ws.connection.receiver import TURNS, Receiver
+from flask_ws.connection.receiver import FLOOD_PAUSE, TURNS, Receiver
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.protocol.events import Event
 from flask_ws.protocol.incoming import FRAGMENTS
@@ -42,9 +43,17 @@ class Counting(Concurrency):
 
     def __init__(self) -> None:
         self.pauses = 0
+        self.waits: list[float | None] = []
 
     def pause(self) -> None:
         self.pauses += 1
+
+    def event(self) -> Any:
+        return self
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        return False
 
 
 def make_flood(flood: Flood, turns: int) -> bytes:
@@ -76,7 +85,19 @@ def test_others_run_while_a_handler_waits_for_a_message(connect: Connect, flood:
     message = ends.ws.receive()
 
     assert message in ("", "end")
-    assert concurrency.pauses >= 10
+    # A thread that only yields is often the next again.
+    assert concurrency.waits == [FLOOD_PAUSE] * 10
+
+
+def test_a_large_message_is_not_held_up(connect: Connect) -> None:
+    """Others run while it is read, and that is all."""
+    concurrency = Counting()
+    ends = connect(concurrency=concurrency)
+    sending = in_thread(ends.peer.sock.sendall, encode_message("x" * 5_000_000))
+    assert ends.ws.receive() == "x" * 5_000_000
+    sending.result(PATIENCE)
+
+    assert not concurrency.waits
 
 
 @flood

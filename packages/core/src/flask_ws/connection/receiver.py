@@ -21,6 +21,9 @@ __all__ = ["Receiver"]
 
 #: After this many reads or events, other threads or connections get to run.
 TURNS = 64
+#: Seconds that a thread pauses after as many events that are no messages: no client needs them.
+#: One that only yields gets the interpreter's lock back before another thread has woken up.
+FLOOD_PAUSE = 0.005
 
 
 class Receiver(Reader):
@@ -117,7 +120,7 @@ class Receiver(Reader):
                     return self._take_queued()
                 deadline = None if timeout is None else time.monotonic() + timeout
                 protocol, state = self._protocol, self._state
-                turns = 0
+                turns = events = 0
                 while state.close_code is None:
                     event = None if protocol.drained else protocol.next_event()
                     if event is None:
@@ -132,9 +135,12 @@ class Receiver(Reader):
                             return event
                     elif event is not None:
                         self._handle(event)
+                        events += 1
                     turns += 1
-                    if turns % TURNS == 0 and self._is_late(deadline):
-                        return None
+                    if turns == TURNS:
+                        if self._is_late(deadline, is_flooded=events > TURNS // 2):
+                            return None
+                        turns = events = 0
                 if self._let_go:
                     self.clear()
                 message = self._next_unread() if self._unread else None
@@ -150,9 +156,13 @@ class Receiver(Reader):
         self.tell_faults()
         raise state.error()
 
-    def _is_late(self, deadline: float | None) -> bool:
+    def _is_late(self, deadline: float | None, *, is_flooded: bool) -> bool:
         """Let other threads run; return whether the time is up after that."""
-        self._sender.concurrency.pause()
+        concurrency = self._sender.concurrency
+        if is_flooded:
+            concurrency.event().wait(FLOOD_PAUSE)
+        else:
+            concurrency.pause()
         return deadline is not None and time.monotonic() >= deadline
 
     def _next_unread(self) -> str | bytes | None:
