@@ -1,8 +1,8 @@
 """One connection, one message at a time, while eight others send at full speed.
 
 In turns of a third of a second the eight send ordinary messages, and what is never a message:
-pings, pongs or empty fragments. What counts is the ratio of the two. Between the turns the server
-comes to rest, or the one would be measured beside what the other has left.
+pings, pongs or empty fragments. What counts is the ratio of the two. Each turn has eight new ones:
+the server would be busy with what the last have left in their sockets.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ MASK = b"\x37\xfa\x21\x3d"
 PEERS = 8
 TURN = 1 / 3
 CHUNK = 2**14
-#: The server is idle when so many times in a row all echoes of this many seconds were quicker.
-SETTLED = 10
-STEP = 0.004
-MOST_SETTLING = 1.0
+#: Seconds for the server to notice that the eight have gone.
+RECOVERY = 0.2
 
 #: What begins a flood, and what it goes on with.
 FLOODS = {
@@ -51,10 +49,6 @@ class Peers:
                 os._exit(0)
         for sock in socks:
             sock.close()
-        self.go(False)
-
-    def go(self, on: bool) -> None:
-        os.kill(self._pid, signal.SIGCONT if on else signal.SIGSTOP)
 
     def end(self) -> None:
         os.kill(self._pid, signal.SIGKILL)
@@ -82,12 +76,11 @@ def flood(socks: list[socket.socket], begin: bytes, chunk: bytes) -> None:
 def run(
     target: Target, *, kind: str = "pongs", seconds: float = 4.0, warm_up: float = 0.3
 ) -> Result:
-    peers = {name: Peers(target, name) for name in ("messages", kind)}
     connection = connect(target.port, target.path)
     payload = bytes(range(32))
     request, reply = client_frame(BINARY, payload), server_frame(BINARY, payload)
     clock = time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in peers}
+    times: dict[str, list[float]] = {name: [] for name in ("messages", kind)}
 
     def drive(until: float) -> list[float]:
         found = []
@@ -98,26 +91,18 @@ def run(
             found.append(clock() - start)
         return found
 
-    def settle() -> None:
-        """Let the server process what the last eight have left in its sockets."""
-        quick, until = 0, clock() + MOST_SETTLING
-        while quick < SETTLED and clock() < until:
-            quick = quick + 1 if max(drive(clock() + STEP)) < STEP else 0
-
     meter = Meter(target.pid)
-    try:
-        # What is loaded counts, not what settles.
-        turns = max(1, round(seconds / TURN / len(peers)))
-        for _ in range(turns):
-            for name, eight in peers.items():
-                settle()
-                eight.go(True)
+    # In turns, so that what the machine does meanwhile hits both.
+    for _ in range(max(1, round(seconds / TURN / len(times)))):
+        for name, found in times.items():
+            # New ones: what is left in their sockets goes with them.
+            eight = Peers(target, name)
+            try:
                 drive(clock() + min(warm_up, TURN))
-                times[name] += drive(clock() + TURN)
-                eight.go(False)
-    finally:
-        for each in peers.values():
-            each.end()
+                found.extend(drive(clock() + TURN))
+            finally:
+                eight.end()
+            drive(clock() + RECOVERY)
     usage = meter.stop()
     connection.close()
     p99 = {name: percentile(sorted(found), 99) for name, found in times.items()}
