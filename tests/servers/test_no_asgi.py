@@ -14,9 +14,19 @@ from websockets.exceptions import InvalidStatus
 from flask_ws.plugin.asgi import ADVICE
 from flask_ws.testing.suite.process import find_port
 
-elsewhere = pytest.mark.skipif(not EVERYWHERE, reason="FLASK_WS_EVERYWHERE is not 1")
 
-WRAPPED = APP + "\nfrom {module} import {name}\n\nasgi = {name}(app)\n"
+def with_others(command: str, *others: str) -> pytest.MarkDecorator:
+    """Run a test with a command, and with others where that is asked for."""
+    return pytest.mark.parametrize("command", [command, *(others if EVERYWHERE else ())])
+
+
+WRAPPED = """
+from a2wsgi import WSGIMiddleware
+from asgiref.wsgi import WsgiToAsgi
+
+by_a2wsgi = WSGIMiddleware(app)
+by_asgiref = WsgiToAsgi(app)
+"""
 
 
 @pytest.fixture
@@ -25,13 +35,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "uvicorn --port {port} app:app",
-        pytest.param("granian --interface asgi --port {port} app:app", marks=elsewhere),
-        pytest.param("gunicorn -k asgi --no-control-socket -b :{port} app:app", marks=elsewhere),
-    ],
+@with_others(
+    "uvicorn --port {port} app:app",
+    "granian --interface asgi --port {port} app:app",
+    "gunicorn -k asgi --no-control-socket -b 127.0.0.1:{port} app:app",
 )
 def test_a_server_that_is_given_the_app_itself_does_not_start(folder: Path, command: str) -> None:
     program, *arguments = command.format(port=find_port()).split()
@@ -42,12 +49,9 @@ def test_a_server_that_is_given_the_app_itself_does_not_start(folder: Path, comm
     assert ADVICE in ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "uvicorn --interface wsgi --port 8000 app:app",
-        pytest.param("granian --interface wsgi --port 8000 app:app", marks=elsewhere),
-    ],
+@with_others(
+    "uvicorn --interface wsgi --port 8000 app:app",
+    "granian --interface wsgi --port 8000 app:app",
 )
 def test_a_handshake_through_an_interface_for_wsgi_is_refused(folder: Path, command: str) -> None:
     with serve(command, folder=folder) as served:
@@ -58,20 +62,13 @@ def test_a_handshake_through_an_interface_for_wsgi_is_refused(folder: Path, comm
     assert ADVICE.encode() in raised.value.response.body
 
 
-@elsewhere
-@pytest.mark.parametrize(
-    ("command", "module", "name"),
-    [
-        ("uvicorn --port 8000 app:asgi", "a2wsgi", "WSGIMiddleware"),
-        ("uvicorn --port 8000 app:asgi", "asgiref.wsgi", "WsgiToAsgi"),
-        ("hypercorn -b 127.0.0.1:8000 app:app", "a2wsgi", "WSGIMiddleware"),
-    ],
-    ids=["a2wsgi", "asgiref", "hypercorn"],
+@with_others(
+    "uvicorn --port 8000 app:by_a2wsgi",
+    "uvicorn --port 8000 app:by_asgiref",
+    "hypercorn -b 127.0.0.1:8000 app:app",
 )
-def test_the_first_request_is_told_what_keeps_websockets_back(
-    folder: Path, command: str, module: str, name: str
-) -> None:
-    (folder / "app.py").write_text(WRAPPED.format(module=module, name=name))
+def test_the_first_request_is_told_what_keeps_websockets_back(folder: Path, command: str) -> None:
+    (folder / "app.py").write_text(APP + WRAPPED)
     with serve(command, folder=folder) as served:
         served.await_response()
         with pytest.raises(InvalidStatus), served.connect():
