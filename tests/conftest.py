@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator
@@ -62,6 +63,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         group = find_group(item)
         if group is not None:
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    # Else each gc.collect() of a test looks through thousands of tests.
+    gc.collect()
+    gc.freeze()
 
 
 # The old kind of wrapper: the oldest pluggy that flask-ws supports knows no other.
