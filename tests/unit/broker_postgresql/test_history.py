@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from tests.support.brokers import OpenProcess
@@ -22,6 +24,7 @@ from tests.support.waiting import until
 
 from flask_ws import Broker, BrokerError, Position, Retention
 from flask_ws_postgresql import history
+from flask_ws_postgresql.link import Statement
 
 # They share a server.
 pytestmark = pytest.mark.xdist_group("test_broker_postgresql")
@@ -215,6 +218,35 @@ def test_a_transaction_that_blocks_a_channel_delays_it_and_no_other(
             broker.publish_kept("blocked", b"lost", PLENTY)
     until(lambda: not _fails(broker))
     assert broker.read_history("blocked", PLENTY, NOWHERE).position == before
+
+
+def test_a_server_that_had_hung_takes_nothing_late(
+    server: PostgresServer, open_process: OpenProcess
+) -> None:
+    """Its publisher has been told that it failed, and its subscribers have it already."""
+    broker: Any = open_process(server.make_url(query="&answer_timeout=0.3")).broker
+    before = broker.publish_kept("late", b"before", PLENTY)
+    (link,) = broker._pool._idle
+    backend = int(link.ask(Statement(b"", b"SELECT pg_backend_pid()::text")).get_value(0, 0))
+    server.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(BrokerError, match="no answer"):
+            broker.publish_kept("late", b"late", PLENTY)
+    finally:
+        server.signal(signal.SIGCONT)
+    # When its connection has ended, it has done all that it was told.
+    until(lambda: not psutil.pid_exists(backend))
+    assert open_process(server.url).broker.read_history("late", PLENTY).position == before
+
+
+def test_a_clock_that_was_set_costs_nothing(
+    server: PostgresServer, broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.publish_kept("clock", b"", PLENTY)
+    (link,) = broker._pool._idle
+    for seconds in (-3600, 3600):
+        link._ahead += seconds
+        assert broker.publish_kept("clock", b"", PLENTY)
 
 
 def _fails(broker: Broker) -> bool:

@@ -1,34 +1,19 @@
-"""Statements: publishing, and histories, in two tables."""
+"""Statements: publishing, and the messages that are kept, in a table."""
 
 from __future__ import annotations
-
-import os
 
 from psycopg import pq
 
 from flask_ws import History, Position, Retention
 
-from .link import Link, Parameter, RefusedError, Statement
+from .channels import IDLE_SECONDS, IS_HERE, begin, find_place, make_epoch
+from .link import Link, LinkError, Parameter, Statement
 from .listener import name_notifications, split
 
-__all__ = ["TABLES", "keep", "publish", "read"]
+__all__ = ["TABLES", "keep", "publish", "read", "read_position"]
 
-#: Seconds for which the position of a channel is known after its last message is gone.
-IDLE_SECONDS = 86400
-
-#: The tables. A channel's row is locked by who publishes there, until the transaction's end: so
-#: its messages have one order. They are not logged: a publication need not wait for the disk, and
-#: keep all others in the database waiting, as only one transaction with a NOTIFY commits at a time;
-#: and what a crash has emptied begins anew, with another epoch. So does a history that was begun
-#: elsewhere, and came here by a backup.
+#: Messages are of a channel's epoch: one that begins anew has none.
 TABLES = """\
-CREATE UNLOGGED TABLE IF NOT EXISTS flask_ws_channels (
-    name bytea PRIMARY KEY,
-    epoch text COLLATE "C" NOT NULL,
-    place text NOT NULL,
-    number bigint NOT NULL,
-    expires timestamptz NOT NULL
-) WITH (fillfactor = 50);
 CREATE UNLOGGED TABLE IF NOT EXISTS flask_ws_messages (
     epoch text COLLATE "C" NOT NULL,
     number bigint NOT NULL,
@@ -40,15 +25,6 @@ CREATE UNLOGGED TABLE IF NOT EXISTS flask_ws_messages (
 CREATE INDEX IF NOT EXISTS flask_ws_messages_expires ON flask_ws_messages (expires);
 """
 
-#: Where this database is: another for each copy of it. What a user may not ask is left out.
-PLACES = (
-    b"""SELECT system_identifier::text
-        || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
-        || '/' || (SELECT oid FROM pg_database WHERE datname = current_database())
-    FROM pg_control_system()""",
-    b"SELECT oid::text FROM pg_database WHERE datname = current_database()",
-)
-
 PUBLISH = Statement(
     b"flask_ws_publish",
     b"""SELECT count(pg_notify($1,
@@ -56,23 +32,16 @@ PUBLISH = Statement(
     FROM unnest($2::text[]) WITH ORDINALITY AS pieces (piece, n)""",
 )
 
-# A table that was made anew has another identifier.
-BEGIN = """INSERT INTO flask_ws_channels AS known (name, epoch, place, number, expires)
-    VALUES ($1, $2, $3 || '/' || to_regclass('flask_ws_channels')::oid, {first},
-        clock_timestamp() + make_interval(secs => $4::float8 + {idle}))
-    ON CONFLICT (name) DO UPDATE SET
-        epoch = CASE WHEN known.place = excluded.place THEN known.epoch ELSE excluded.epoch END,
-        number = CASE WHEN known.place = excluded.place THEN known.number ELSE 0 END + {first},
-        place = excluded.place,
-        expires = greatest(known.expires, excluded.expires)"""
+CHANNEL = ("$1", "$2", "$3", "$4")
 
-TOUCH = Statement(b"flask_ws_touch", BEGIN.format(first=0, idle=IDLE_SECONDS).encode())
+TOUCH = Statement(b"flask_ws_touch", begin(*CHANNEL).encode())
 
+# What a server does only after it had hung is not done: its publisher has been told that it failed.
 # Messages that are too many are deleted in steps, which is faster; reading leaves out the rest.
 KEEP = Statement(
     b"flask_ws_keep",
     f"""WITH channel AS (
-        {BEGIN.format(first=1, idle=IDLE_SECONDS)}
+        {begin(*CHANNEL, first=1, condition="clock_timestamp() < to_timestamp($10::float8)")}
         RETURNING epoch, number
     ), message AS (
         INSERT INTO flask_ws_messages (epoch, number, payload, created, expires)
@@ -99,8 +68,7 @@ READ = Statement(
         AND message.number > channel.number - $4::bigint
         AND message.number > CASE WHEN channel.epoch = $5 THEN $6::bigint ELSE 0 END
         AND message.created > clock_timestamp() - make_interval(secs => $3::float8)
-    WHERE channel.name = $1
-        AND channel.place = $2 || '/' || to_regclass('flask_ws_channels')::oid
+    WHERE channel.name = $1 AND {IS_HERE.format(place="$2")}
         AND channel.expires
             > clock_timestamp() + make_interval(secs => $3::float8 + {IDLE_SECONDS // 2})
     ORDER BY message.number""".encode(),  # noqa: S608 (of constants)
@@ -114,8 +82,7 @@ def publish(link: Link, channel: str, payload: bytes) -> None:
 
 def keep(link: Link, channel: str, payload: bytes, retention: Retention) -> Position:
     """Number a message, keep it, and publish it."""
-    result = link.ask(
-        KEEP,
+    parameters = (
         *_begin(link, channel, retention),
         payload,
         retention.messages,
@@ -123,7 +90,13 @@ def keep(link: Link, channel: str, payload: bytes, retention: Retention) -> Posi
         name_notifications(channel),
         _make_array(split(payload)),
     )
-    return _read_position(result)
+    for _ in range(2):
+        result = link.ask(KEEP, *parameters, link.make_deadline())
+        if result.ntuples:
+            return read_position(result)
+        # It has hung for a moment, or one of the two clocks was set.
+        link.ask_for_time()
+    raise LinkError("it was too late")
 
 
 def read(link: Link, channel: str, retention: Retention, since: Position | None) -> History:
@@ -141,7 +114,7 @@ def read(link: Link, channel: str, retention: Retention, since: Position | None)
         found, payload = result.get_value(row, 1), result.get_value(row, 2)
         if found is not None and payload is not None:
             messages.append((int.from_bytes(found, "big"), bytes(payload)))
-    return History(_read_position(result), messages)
+    return History(read_position(result), messages)
 
 
 def _begin(
@@ -150,23 +123,11 @@ def _begin(
     """Return the first parameters: the channel's name, and what a new history begins with."""
     # More than a century is forever.
     seconds = min(retention.seconds, 4e9)
-    return channel.encode(), os.urandom(8).hex(), _find_place(link), seconds
+    return channel.encode(), make_epoch(), find_place(link), seconds
 
 
-def _find_place(link: Link) -> str:
-    """Tell this database from its copies: a restored backup, or a standby that took over."""
-    if link.place is None:
-        for question in PLACES:
-            try:
-                result = link.ask(Statement(b"", question))
-            except RefusedError:
-                continue
-            link.place = (result.get_value(0, 0) or b"").decode()
-            break
-    return link.place or ""
-
-
-def _read_position(result: pq.abc.PGresult) -> Position:
+def read_position(result: pq.abc.PGresult) -> Position:
+    """Read the position that is the first value of a result."""
     position = Position.parse((result.get_value(0, 0) or b"").decode())
     assert position is not None
     return position

@@ -27,14 +27,15 @@ GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.EMPTY_Q
 UNUSABLE = ("08", "57P", "25006")
 
 #: The part of the time for an answer after which the server gives up by itself: what waits for a
-#: lock for too long is refused, and not made later.
+#: lock for too long is refused, and not made later. What it begins with later is not begun.
 STATEMENT_PART = 3 / 4
 
 #: Whatever the database's defaults.
 SETUP = (
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;"
-    "SET statement_timeout TO {timeout:.0f}"
+    "SET statement_timeout TO {timeout:.0f};"
 )
+TIME = b"SELECT extract(epoch FROM clock_timestamp())"
 
 Parameter = str | bytes | int | float | None
 
@@ -87,7 +88,8 @@ class Link:
             raise LinkError("; ".join(errors) or "no address")
         try:
             self._connection.nonblocking = 1
-            self.run(SETUP.format(timeout=1000 * STATEMENT_PART * self._answer).encode())
+            setup = SETUP.format(timeout=1000 * STATEMENT_PART * self._answer).encode()
+            self.ask_for_time(setup)
         except RefusedError as error:
             self.close()
             raise LinkError(str(error)) from error
@@ -148,13 +150,30 @@ class Link:
 
     # Asking, and waiting for the answer
 
-    def run(self, text: bytes) -> None:
+    def run(self, text: bytes) -> pq.abc.PGresult:
         """Run statements without parameters, in one transaction.
+
+        :return: the last one's rows, of values as text.
+        :raises RefusedError: the server has refused it.
+        :raises LinkError: the connection is lost.
+        """
+        return self._do(lambda: self._connection.send_query(text))
+
+    def ask_for_time(self, before: bytes = b"") -> None:
+        """Ask for the time by the server's clock, and run statements before that.
 
         :raises RefusedError: the server has refused it.
         :raises LinkError: the connection is lost.
         """
-        self._do(lambda: self._connection.send_query(text))
+        now = self.run(before + TIME).get_value(0, 0) or b"0"
+        self._ahead = float(now) - time.monotonic()
+
+    def make_deadline(self) -> float:
+        """Return until when something may be begun, by the server's clock, at the latest.
+
+        Later nobody waits for the answer any more.
+        """
+        return time.monotonic() + self._ahead + STATEMENT_PART * self._answer
 
     def ask(self, statement: Statement, *parameters: Parameter) -> pq.abc.PGresult:
         """Run a statement, in a transaction of its own.

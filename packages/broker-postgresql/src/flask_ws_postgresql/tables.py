@@ -6,9 +6,9 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from . import history, used
+from . import channels, history, used
 from .link import Link, RefusedError, Statement
 
 __all__ = ["TABLES", "Tables"]
@@ -16,7 +16,7 @@ __all__ = ["TABLES", "Tables"]
 T = TypeVar("T")
 
 #: All of them.
-TABLES = history.TABLES + used.TABLES
+TABLES = channels.TABLES + history.TABLES + used.TABLES
 
 #: Several processes may do it at once.
 CREATE = f"SELECT pg_advisory_xact_lock(7302134911);{TABLES}".encode()
@@ -29,18 +29,31 @@ MISSING = (
     "tables as flask-ws's page on PostgreSQL says."
 )
 
-#: Seconds from one deletion of what is too old to the next, by table.
-PAUSES = {"flask_ws_messages": 60.0, "flask_ws_channels": 3600.0, "flask_ws_used": 60.0}
 #: Rows that are deleted at a time, at most.
 MANY_ROWS = 1000
 
-PRUNE = """DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM {table} WHERE expires < now() LIMIT {limit} FOR UPDATE SKIP LOCKED))"""
+
+class Pruning(NamedTuple):
+    """How a table is pruned."""
+
+    #: Seconds from one deletion to the next.
+    pause: float
+    condition: str = "expires < now()"
+
+
 PRUNINGS = {
+    "flask_ws_channels": Pruning(3600.0),
+    "flask_ws_messages": Pruning(60.0),
+    "flask_ws_used": Pruning(60.0),
+}
+STATEMENTS = {
     table: Statement(
-        f"flask_ws_prune_{table}".encode(), PRUNE.format(table=table, limit=MANY_ROWS).encode()
+        f"flask_ws_prune_{table}".encode(),
+        f"""DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {table} WHERE {pruning.condition}
+            LIMIT {MANY_ROWS} FOR UPDATE SKIP LOCKED))""".encode(),  # noqa: S608 (of constants)
     )
-    for table in PAUSES
+    for table, pruning in PRUNINGS.items()
 }
 
 #: Not the app's generator, which it may have seeded.
@@ -57,7 +70,9 @@ class Tables:
         self._is_maker = is_maker
         now = time.monotonic()
         #: When each is to be pruned; not in all processes at once.
-        self.due = {table: now + pause * chance.random() for table, pause in PAUSES.items()}
+        self.due = {
+            table: now + pruning.pause * chance.random() for table, pruning in PRUNINGS.items()
+        }
 
     def using(self, function: Callable[[Link], T], *pruned: str) -> Callable[[Link], T]:
         """Have the tables made if they are missing, and if that is wanted.
@@ -90,6 +105,6 @@ class Tables:
 
     def prune(self, link: Link, table: str) -> None:
         """Delete what is too old; what is too much for once, next time."""
-        self.due[table] = time.monotonic() + PAUSES[table] * chance.uniform(0.5, 1.5)
-        if link.ask(PRUNINGS[table]).command_tuples == MANY_ROWS:
+        self.due[table] = time.monotonic() + PRUNINGS[table].pause * chance.uniform(0.5, 1.5)
+        if link.ask(STATEMENTS[table]).command_tuples == MANY_ROWS:
             self.due[table] = 0.0
