@@ -6,6 +6,10 @@
 Gunicorn is told to reload (HUP) while the clients are connected. Each is a page with the script of
 "Deploying": after its n-th failure in a row it waits for a random time of up to 2**n seconds, and
 30 at most. A closed connection is the first failure.
+
+Before that, the same clients come back without a restart: they leave by themselves, as many a
+second as the server will say goodbye to. What HTTP notices then is what handshakes cost, and the
+load generator; what it notices beyond that is the restart's.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ import tempfile
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +47,8 @@ OPENING = 400
 #: Seconds between two requests by HTTP, and of the measurement before the restart.
 HTTP_INTERVAL = 0.02
 HTTP_SECONDS = 8.0
+#: Seconds without handshakes before the restart.
+REST_SECONDS = 3.0
 #: The goals: of the peak to the even rate, of HTTP's p99 to what it was, and seconds that a client
 #: is away beyond those that it waits.
 PEAK_GOAL = 1.5
@@ -62,6 +68,11 @@ class Record:
     failed: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
 
+    def clear(self) -> None:
+        """Forget what was before the restart."""
+        for seen in (self.told, self.attempts, self.opened, self.beyond, self.failed, self.codes):
+            seen.clear()
+
 
 class Client(asyncio.Protocol):
     """A page, for as long as the benchmark runs."""
@@ -75,9 +86,14 @@ class Client(asyncio.Protocol):
         self._failures = 0
         self._told_at = 0.0
         self._waited = 0.0
+        self._connecting: asyncio.Task[None] | None = None
         self.open = False
 
-    async def connect(self) -> None:
+    def start(self) -> None:
+        """Begin to connect."""
+        self._connecting = self._loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
         self._record.attempts.append(time.monotonic())
         self._data = b""
         try:
@@ -114,6 +130,11 @@ class Client(asyncio.Protocol):
                 self._transport.write(CLOSE)
                 self._transport.close()
 
+    def leave(self) -> None:
+        """Close by itself, to come back as after a goodbye."""
+        assert self._transport is not None
+        self._transport.write(CLOSE)
+
     def _begin(self) -> None:
         now = time.monotonic()
         self.open, self._failures = True, 0
@@ -133,7 +154,7 @@ class Client(asyncio.Protocol):
         self._failures += 1
         wait = random.random() * min(30, 2**self._failures)
         self._waited += wait
-        self._loop.call_later(wait, lambda: self._loop.create_task(self.connect()))
+        self._loop.call_later(wait, self.start)
 
 
 def ask(port: int, ends: Any, latencies: Any) -> None:
@@ -210,27 +231,55 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise Failed("Gunicorn does not answer.")
 
 
-async def restart(options: argparse.Namespace, port: int, pid: int) -> tuple[Record, float, float]:
-    """Open the clients, restart the server, and wait until all are back."""
-    record = Record()
+@dataclass
+class Times:
+    """When the phases began; times of :func:`time.monotonic`."""
+
+    #: All clients are open, and nothing happens.
+    quiet: float = 0.0
+    #: Clients leave by themselves.
+    leaving: float = 0.0
+    #: They are all back, and nothing happens.
+    back: float = 0.0
+    #: The server is told to restart.
+    restart: float = 0.0
+
+
+async def run(options: argparse.Namespace, port: int, pid: int) -> tuple[Record, Times]:
+    """Open the clients, have them leave, restart the server, and wait until all are back."""
+    record, times = Record(), Times()
     clients = [Client(port, record) for _ in range(options.clients)]
-    loop, began = asyncio.get_running_loop(), time.monotonic()
-    for number, client in enumerate(clients):
-        await asyncio.sleep(max(0.0, began + number / OPENING - time.monotonic()))
-        loop.create_task(client.connect())
-    await until(lambda: all(client.open for client in clients), 60)
+    async for client in evenly(clients, options.clients / OPENING):
+        client.start()
+    await all_open(clients, 60)
     print(f"{options.clients} clients are open.", file=sys.stderr)
+    times.quiet = time.monotonic()
     await asyncio.sleep(HTTP_SECONDS)
-    for times in (record.told, record.attempts, record.opened, record.beyond):
-        times.clear()
-    record.failed.clear()
-    at = time.monotonic()
+    times.leaving = time.monotonic()
+    async for client in evenly(clients, options.drain):
+        client.leave()
+    await all_open(clients, 60)
+    print("They have left and come back.", file=sys.stderr)
+    times.back = time.monotonic()
+    await asyncio.sleep(REST_SECONDS)
+    record.clear()
+    times.restart = time.monotonic()
     os.kill(pid, signal.SIGHUP)
-    await until(
-        lambda: len(record.told) >= options.clients and all(client.open for client in clients),
-        options.drain + 60,
-    )
-    return record, at, time.monotonic()
+    await until(lambda: len(record.told) >= options.clients, options.drain + 60)
+    await all_open(clients, 60)
+    return record, times
+
+
+async def evenly(clients: list[Client], seconds: float) -> AsyncIterator[Client]:
+    """Yield one after the other, spread over some time."""
+    began = time.monotonic()
+    for number, client in enumerate(clients):
+        await asyncio.sleep(max(0.0, began + number * seconds / len(clients) - time.monotonic()))
+        yield client
+
+
+async def all_open(clients: list[Client], seconds: float) -> None:
+    await until(lambda: all(client.open for client in clients), seconds)
 
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:
@@ -242,22 +291,26 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def report(
-    options: argparse.Namespace,
-    record: Record,
-    at: float,
-    latencies: list[tuple[float, float, int]],
+    options: argparse.Namespace, record: Record, times: Times, asked: list[tuple[float, float, int]]
 ) -> bool:
     """Print what was seen; return whether the goals are met."""
-    even = options.clients / options.drain
+    at, even = times.restart, options.clients / options.drain
     handshakes = peak(record.attempts)
     ratio = handshakes / even
     away = max(record.beyond)
-    before = [seconds for began, seconds, _ in latencies if began < at]
-    # Gunicorn's old workers take no requests from here on, and the new ones have to start.
-    old = {pid for began, _, pid in latencies if began < at}
-    ready = min(began + seconds for began, seconds, pid in latencies if pid not in old)
-    since = [seconds for began, seconds, _ in latencies if began >= ready]
-    http_ratio = percentile(since, 99) / percentile(before, 99)
+    # Gunicorn's old workers take no requests from the signal on, and the new ones have to start.
+    old = {pid for began, _, pid in asked if began < at}
+    ready = min(began + seconds for began, seconds, pid in asked if pid not in old)
+    phases = {
+        "usual": (times.quiet, times.leaving),
+        "handshakes alone": (times.leaving, times.back),
+        "since restart": (ready, float("inf")),
+    }
+    seen = {
+        name: [seconds for began, seconds, _ in asked if first <= began < last]
+        for name, (first, last) in phases.items()
+    }
+    p99 = {name: percentile(found, 99) for name, found in seen.items()}
     by_second = Counter(int(began - at) for began in record.attempts)
     print(f"{options.clients} clients, SOCK_DRAIN = {options.drain:g}, {options.workers} workers")
     print(f"new workers answer {ready - at:.2f} s after HUP")
@@ -271,11 +324,12 @@ def report(
         f"away:       longer than they waited by at most {away:.3f} s, "
         f"p99 {percentile(record.beyond, 99):.3f} s"
     )
-    print(
-        f"HTTP since: p50 {percentile(since, 50) * 1e3:.1f} ms, p99 "
-        f"{percentile(since, 99) * 1e3:.1f} ms; before p50 {percentile(before, 50) * 1e3:.1f} ms, "
-        f"p99 {percentile(before, 99) * 1e3:.1f} ms: {http_ratio:.2f} x"
-    )
+    for name, found in seen.items():
+        print(
+            f"HTTP, {name}: p50 {percentile(found, 50) * 1e3:.1f} ms, p99 {p99[name] * 1e3:.1f} ms"
+            f" ({p99[name] / p99['usual']:.2f} x), at most {max(found) * 1e3:.1f} ms"
+        )
+    http_ratio = p99["since restart"] / p99["usual"]
     return ratio <= PEAK_GOAL and away <= AWAY_GOAL and http_ratio <= HTTP_GOAL
 
 
@@ -285,21 +339,23 @@ def main() -> None:
     parser.add_argument("--drain", type=float, default=20.0, help="seconds of SOCK_DRAIN")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cores", default="", help="of the server and the clients, as in 0,1")
+    parser.add_argument("--urgent", action="store_true", help="raise the priority (root only)")
     options = parser.parse_args()
-    place = Place.choose(options.cores, urgent=False)
+    place = Place.choose(options.cores, options.urgent)
     with serve(options, place) as (port, pid):
         ends, latencies = multiprocessing.Event(), multiprocessing.Queue()
+        place.prepare(None)()
         asking = multiprocessing.Process(target=ask, args=(port, ends, latencies))
         asking.start()
         try:
             place.prepare(place.client_core)()
-            record, at, _ = asyncio.run(restart(options, port, pid))
+            record, times = asyncio.run(run(options, port, pid))
             ends.set()
             found = latencies.get(timeout=60)
         finally:
             ends.set()
             asking.join(60)
-        met = report(options, record, at, found)
+        met = report(options, record, times, found)
     print("All goals are met." if met else "A goal is missed.")
     sys.exit(not met)
 

@@ -24,6 +24,7 @@ class Watched:
     def __init__(self, idle_since: float = 0.0, stop_timeout: float = 30.0) -> None:
         self._idle_since = idle_since
         self.stop_timeout = stop_timeout
+        self.leaving_since = 100.0
 
     def idle_since(self, now: float) -> float:
         return self._idle_since
@@ -87,6 +88,37 @@ def test_a_drain_that_the_app_begins_takes_its_time() -> None:
     assert plan(drain, Watched(stop_timeout=12.0), Watched())[-1][0] == 111.0
 
 
+# Waiting for who takes over
+
+
+def plan_at(now: float, *answers: bool | None) -> list[float]:
+    """When two clients are told of a server that stopped at 100 and has 30 s."""
+    drain, watches = make_drain(20.0), [Watched(), Watched()]
+    return [when for when, _ in drain.plan(watches, now, answers)]
+
+
+def test_nobody_is_told_before_others_answer() -> None:
+    assert plan_at(103.0, None) == []
+
+
+def test_from_then_on_goodbyes_have_the_whole_time() -> None:
+    assert plan_at(103.0, True) == [103.0, 113.0]
+
+
+def test_they_have_less_where_the_server_ends_before() -> None:
+    """Two seconds before that: at 128."""
+    assert plan_at(112.0, True) == [112.0, 120.0]
+
+
+def test_others_are_waited_for_half_of_the_time_at_most() -> None:
+    assert plan_at(113.9, None) == []
+    assert plan_at(114.0, None) == [114.0, 121.0]
+
+
+def test_who_cannot_come_back_before_the_end_is_told_at_once() -> None:
+    assert plan_at(105.0, False) == [105.0, 105.0]
+
+
 def serve(app: Flask, sock: Sock, seconds: float) -> None:
     app.config["SOCK_DRAIN"] = seconds
 
@@ -94,6 +126,49 @@ def serve(app: Flask, sock: Sock, seconds: float) -> None:
     class Feed(WebSocketView):
         def on_message(self, ws: WebSocket, message: str | bytes) -> None:
             pass
+
+
+def test_field_has_successor_says_when_goodbyes_begin(
+    app: Flask, sock: Sock, server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the process, too."""
+    monkeypatch.setattr(monitor_module, "TICK", 0.02)
+    serve(app, sock, 2.0)
+    stopping, replaced, asked = threading.Event(), threading.Event(), threading.Event()
+
+    def has_successor() -> bool | None:
+        asked.set()
+        return replaced.is_set() or None
+
+    peer = server.connect(
+        app, is_stopping=stopping.is_set, has_successor=has_successor, detachable=True
+    )
+    stopping.set()
+    assert asked.wait(PATIENCE)
+    assert monitor_module.is_draining()
+    monitor = monitor_module.monitor_for(threads)
+    saying = in_thread(monitor.say_goodbye)
+    assert not monitor._departing
+    replaced.set()
+    assert peer.answer_close().close_code == 1001
+    saying.result(PATIENCE)
+
+
+def test_a_plugin_that_fails_to_tell_delays_nobody(
+    app: Flask, sock: Sock, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve(app, sock, 0.1)
+
+    def has_successor() -> bool:
+        raise LookupError
+
+    stopping = threading.Event()
+    peer = server.connect(
+        app, is_stopping=stopping.is_set, has_successor=has_successor, detachable=True
+    )
+    stopping.set()
+    assert peer.answer_close().close_code == 1001
+    assert [record.message for record in caplog.records if record.exc_info] != []
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
@@ -16,12 +17,14 @@ import pytest
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 from werkzeug.middleware.lint import InputStream
 
 import flask_ws_gunicorn
 from flask_ws import NoSocket, ServerSocket
 from flask_ws_gunicorn import flask_ws_get_socket
+from flask_ws_gunicorn.successor import OTHERS as OTHERS_SECONDS
+from flask_ws_gunicorn.successor import OWN, Successor
 
 
 class Untouchable:
@@ -62,7 +65,8 @@ class Worker:
 
     def __init__(self) -> None:
         self.alive = True
-        self.cfg = SimpleNamespace(graceful_timeout=30)
+        self.cfg = SimpleNamespace(graceful_timeout=30, is_ssl=False)
+        self.sockets: list[Any] = []
         self.tpool: object = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -333,3 +337,110 @@ def test_the_tornado_worker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gunicorn.workers.gtornado", object())
     with pytest.raises(NoSocket, match="tornado worker"):
         flask_ws_get_socket({"SERVER_PROTOCOL": "HTTP/1.1"})
+
+
+# Who answers in the place of a worker that stops
+
+
+class Listening(Worker):
+    """A worker with a listening socket, and requests that it has had."""
+
+    def __init__(self, family: int = socket.AF_INET, address: Any = ("127.0.0.1", 0)) -> None:
+        super().__init__()
+        self.sockets = [socket.socket(family)]
+        self.sockets[0].bind(address)
+        self.sockets[0].listen()
+        self.nr, self.max_requests = 1, sys.maxsize
+
+
+class Clock:
+    """A monotonic clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("flask_ws_gunicorn.successor.time", clock)
+    return clock
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def listening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listening]:
+    if request.param == "tcp":
+        worker = Listening()
+    else:
+        worker = Listening(socket.AF_UNIX, str(tmp_path / "socket"))
+    yield worker
+    worker.sockets[0].close()
+
+
+def ask(successor: Successor, clock: Clock) -> bool | None:
+    """Ask again and again, for half a second; what is said in the end."""
+    for _ in range(5):
+        clock.now += 0.1
+        answer = successor()
+    return answer
+
+
+def test_a_successor_is_whoever_accepts_connections(listening: Listening, clock: Clock) -> None:
+    successor = Successor(listening)
+    assert successor() is None
+    clock.now += OWN
+    assert ask(successor, clock) is None
+    client, _ = listening.sockets[0].accept()
+    # A server reads no request, and closes.
+    assert client.recv(1) == b""
+    client.close()
+    until(lambda: successor() is True)
+    assert successor() is True
+
+
+def test_a_worker_is_no_successor_of_its_own(listening: Listening, clock: Clock) -> None:
+    """One with greenlets accepts connections for a second more."""
+    successor = Successor(listening)
+    assert successor() is None
+    assert ask(successor, clock) is None
+    listening.sockets[0].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        listening.sockets[0].accept()
+
+
+def test_a_server_that_ends_has_none_to_wait_for(listening: Listening, clock: Clock) -> None:
+    successor = Successor(listening)
+    listening.sockets[0].close()
+    successor()
+    clock.now += OWN
+    assert ask(successor, clock) is True
+
+
+def test_a_recycled_worker_is_replaced_when_it_has_ended(
+    listening: Listening, clock: Clock
+) -> None:
+    """If it is the only one: others would have accepted by then."""
+    listening.max_requests = listening.nr
+    successor = Successor(listening)
+    successor()
+    clock.now += OWN
+    assert ask(successor, clock) is None
+    clock.now += OTHERS_SECONDS
+    assert ask(successor, clock) is False
+
+
+def test_a_worker_has_one_for_all_its_connections(request_: Request) -> None:
+    listening = Listening()
+    before = signal.signal(signal.SIGTERM, listening.handle_exit)
+    try:
+        first, second = request_.claim(), request_.claim()
+        assert first is not None
+        assert second is not None
+        assert isinstance(first.has_successor, Successor)
+        assert first.has_successor is second.has_successor
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        listening.sockets[0].close()

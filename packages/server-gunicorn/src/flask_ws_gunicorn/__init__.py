@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from flask_ws import NoSocket, ServerSocket, hookimpl, unwrap_input
 
+from .successor import Successor
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -60,6 +62,9 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
         server_socket.is_stopping = is_stopping
         # The worker waits for its own threads and greenlets, but not for ours.
         server_socket.stop_timeout = is_stopping.graceful_timeout
+        if native or not is_stopping.worker.cfg.is_ssl:
+            # gevent writes a traceback for a client that leaves before the TLS handshake.
+            server_socket.has_successor = is_stopping.has_successor
         if server_socket.concurrency.green or not native:
             _look_at_patched(is_stopping.worker)
     return server_socket
@@ -76,6 +81,7 @@ class _IsStopping:
     def __init__(self, worker: Any) -> None:
         self.worker = worker
         self.graceful_timeout: float = worker.cfg.graceful_timeout
+        self.has_successor = Successor(worker) if worker.sockets else None
 
     def __call__(self) -> bool:
         return not self.worker.alive

@@ -166,6 +166,7 @@ class Link:
             is_stopping=server_socket.is_stopping,
             stop_timeout=server_socket.stop_timeout,
             message_timeout=options.message_timeout,
+            has_successor=server_socket.has_successor,
         )
         self._monitor.add(watch, admitted=True)
         self._admitted = False

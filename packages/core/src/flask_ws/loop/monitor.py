@@ -89,7 +89,10 @@ class Monitor:
         self._leaving: list[Watch] = []
         # Those that are told goodbye later, and when.
         self._departing: list[tuple[float, int, Watch]] = []
-        self._failed: list[Callable[[], bool]] = []
+        self._last_goodbye = 0.0
+        # How many wait until it is known when others take over.
+        self._undecided = 0
+        self._failed: list[Callable[[], object]] = []
         # What is to be called at a time: from other threads, and sorted.
         self._timers: deque[tuple[float, Callable[[], object]]] = deque()
         self._timed: list[tuple[float, int, Callable[[], object]]] = []
@@ -176,7 +179,7 @@ class Monitor:
         """Send every connection a close frame, and give the handlers time to end."""
         began = time.monotonic()
         self._plan_goodbyes(list(self._watches.values()), began)
-        deadline = max([began, *(when for when, *_ in self._departing)]) + FAREWELL
+        deadline = began + FAREWELL
         while self._watches:
             # With greenlets, a second signal raises SystemExit in whichever of them is waiting.
             with contextlib.suppress(SystemExit):
@@ -187,17 +190,20 @@ class Monitor:
             # Some may just have come.
             self._plan_goodbyes(watches, now)
             for watch in watches:
-                self._see_to(watch.connection, watch.connection.service)
+                if watch.connection.needs_service:
+                    self._see_to(watch.connection, watch.connection.service)
             at_work = [watch for watch in watches if watch.connection.at_work]
-            if any(now < began + watch.stop_timeout for watch in at_work):
-                deadline = max(deadline, now + FAREWELL)
-            elif now >= deadline or (len(at_work) == len(watches) and not self._departing):
+            if self._undecided or any(now < began + watch.stop_timeout for watch in at_work):
+                deadline = now + FAREWELL
+            elif now >= max(deadline, self._last_goodbye + FAREWELL) or (
+                len(at_work) == len(watches) and not self._departing
+            ):
                 break
 
     @property
     def is_leaving(self) -> bool:
         """Whether connections are said goodbye to."""
-        return bool(self._departing or self._leaving)
+        return bool(self._undecided or self._departing or self._leaving)
 
     def drain(self) -> None:
         """Begin to say goodbye to all connections, though the server does not stop."""
@@ -206,10 +212,24 @@ class Monitor:
     def _plan_goodbyes(self, watches: list[Watch], now: float) -> None:
         untold = [watch for watch in watches if not watch.has_plan]
         for watch in untold:
+            watch.leaving_since = min(watch.leaving_since, now)
+        planned = drain.plan(untold, now, self._ask_successors(untold))
+        self._undecided = len(untold) - len(planned)
+        for when, watch in planned:
             watch.has_plan = True
-        for when, watch in drain.plan(untold, now):
+            self._last_goodbye = max(self._last_goodbye, when)
             heapq.heappush(self._departing, (when, next(self._number), watch))
         self._say_due_goodbyes(now)
+
+    def _ask_successors(self, watches: list[Watch]) -> set[bool | None]:
+        if drain.begun or not drain.seconds:
+            # The process itself answers meanwhile; or nobody is waited for.
+            return set()
+        answers: set[bool | None] = set()
+        for has_successor in {watch.has_successor for watch in watches}:
+            if has_successor is not None:
+                answers.add(self._ask(has_successor, default=True))
+        return answers
 
     def _say_due_goodbyes(self, now: float) -> None:
         # Two threads may do so at the end of the process.
@@ -237,6 +257,7 @@ class Monitor:
                 self._due.clear()
                 self._leaving.clear()
                 self._departing.clear()
+                self._undecided = 0
                 self._timers.clear()
                 self._timed.clear()
                 self._arrived.clear()
@@ -322,14 +343,17 @@ class Monitor:
 
     def asks(self, is_stopping: Callable[[], bool]) -> bool:
         """Ask whether a server stops; if it cannot tell, it does not."""
+        return self._ask(is_stopping, default=False)
+
+    def _ask(self, question: Callable[[], T], default: bool) -> T | bool:
         try:
-            return is_stopping()
+            return question()
         except Exception:
-            if is_stopping not in self._failed:
+            if question not in self._failed:
                 # Logged once; the monitor goes on without this server's answer.
-                self._failed.append(is_stopping)
-                logger.exception("A plugin's is_stopping failed.")
-            return False
+                self._failed.append(question)
+                logger.exception("A function of a plugin's ServerSocket failed: %r", question)
+            return default
 
     def _ask_servers(self) -> None:
         stopping = {is_stopping for is_stopping in list(self._servers) if self.asks(is_stopping)}

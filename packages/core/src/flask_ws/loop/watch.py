@@ -30,6 +30,8 @@ class Watch:
     :param close_timeout: seconds that the closing handshake may take when the server stops.
     :param stop_timeout: seconds that the process, at its end, waits for a running handler.
     :param message_timeout: seconds that a message may take to arrive; ``None`` for any time.
+    :param has_successor: tells whether others answer in the place of a server that stops; ``None``
+        if that cannot be told.
     """
 
     __slots__ = (
@@ -39,9 +41,11 @@ class Watch:
         "connection",
         "goodbye_until",
         "has_plan",
+        "has_successor",
         "interval",
         "is_stopping",
         "last_look",
+        "leaving_since",
         "message_timeout",
         "messages",
         "pinged_at",
@@ -63,6 +67,7 @@ class Watch:
         is_stopping: Callable[[], bool],
         stop_timeout: float = 0.0,
         message_timeout: float | None = None,
+        has_successor: Callable[[], bool | None] | None = None,
     ) -> None:
         self.connection = connection
         self.stop_timeout = stop_timeout
@@ -70,6 +75,7 @@ class Watch:
         self.timeout = ping_timeout
         self.wait_for_goodbye = close_timeout
         self.is_stopping = is_stopping
+        self.has_successor = has_successor
         self.active = True
         self.last_look = False
         self.received = connection.bytes_received
@@ -77,6 +83,8 @@ class Watch:
         self.quiet_since = time.monotonic()
         self.pinged_at: float | None = None
         self.goodbye_until: float | None = None
+        #: Since when it is known that it is to end.
+        self.leaving_since = math.inf
         #: Whether it is decided when its client is told goodbye.
         self.has_plan = False
         self.message_timeout = message_timeout

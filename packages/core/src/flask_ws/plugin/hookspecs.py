@@ -61,6 +61,12 @@ class ServerSocket:
     #: socket. That happens on Windows only, and matters to a server whose event loop knows its
     #: connections by descriptor: when this returns, the loop must not wait for the old one.
     on_new_fileno: Callable[[], object] | None = None
+    #: Tells whether others answer where a server that stops did, so that its clients can come back:
+    #: ``True`` if they do, or are none of this server's business; ``None`` if they do not yet;
+    #: ``False`` if they will only after the end of this process. Asked now and then while a
+    #: stopping process has goodbyes to spread (``SOCK_DRAIN``), from another thread. It must not
+    #: wait. The same object for all connections, as for :attr:`is_stopping`.
+    has_successor: Callable[[], bool | None] | None = None
 
     def take_read_ahead(self) -> bytes:
         """Take the bytes that the server has read past the request head; once."""
