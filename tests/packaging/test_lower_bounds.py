@@ -19,7 +19,6 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml")
 TOOLS = (
     "a2wsgi",
     "asgiref",
-    "blinker",
     "pytest<8",
     "pytest-timeout<2.4",
     "hypercorn",
