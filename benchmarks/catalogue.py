@@ -58,6 +58,9 @@ OURS, OURS_MANY, SOCK = "flask-ws/gunicorn", "flask-ws/gunicorn-many", "flask-so
 VIEW = Row("flask-ws/views", "/view/echo")
 ASYNC = Row("flask-ws/async", "/async/echo")
 UVLOOP = Row("flask-ws/uvloop", "/async/echo")
+METRICS = tuple(
+    Row(name, "/view/echo") for name in ("flask-ws/prometheus", "flask-ws/opentelemetry")
+)
 SHORT = {"seconds": 1.0, "warm_up": 0.3}
 
 LOADS: dict[str, Load] = {
@@ -70,6 +73,7 @@ LOADS: dict[str, Load] = {
             Row("bare"),
             Row(OURS),
             VIEW,
+            *METRICS,
             ASYNC,
             UVLOOP,
             Row("flask-ws/no-speedups"),
@@ -95,6 +99,7 @@ LOADS: dict[str, Load] = {
             Goal("flask-ws/eventlet", 1.8, "flask-sock/eventlet"),
             Goal("flask-ws/no-speedups", 2.2, SOCK),
             Goal("flask-ws/views", 0.9, OURS),
+            *(Goal(row.contender, 0.98, "flask-ws/views") for row in METRICS),
             Goal("flask-ws/async", 1.5, "uvicorn"),
             Goal("flask-ws/async", 1.05, "flask-ws/views"),
             Goal("flask-ws/uvloop", 2, "uvicorn"),

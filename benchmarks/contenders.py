@@ -67,6 +67,20 @@ CONTENDERS: dict[str, Contender] = {
         f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
         ("flask_ws:WebSocketView", "gunicorn"),
     ),
+    "flask-ws/prometheus": Contender(
+        "flask-ws, event view, Prometheus",
+        "gunicorn --threads 4",
+        f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
+        ("flask_ws_prometheus", "gunicorn"),
+        {"FLASK_WS_METRICS": "prometheus"},
+    ),
+    "flask-ws/opentelemetry": Contender(
+        "flask-ws, event view, OpenTelemetry",
+        "gunicorn --threads 4",
+        f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
+        ("flask_ws_opentelemetry", "opentelemetry.sdk.metrics", "gunicorn"),
+        {"FLASK_WS_METRICS": "opentelemetry"},
+    ),
     "flask-ws/async": Contender(
         "flask-ws, async handler",
         "gunicorn --threads 4",

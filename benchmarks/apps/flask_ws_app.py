@@ -15,6 +15,11 @@ HAS_ASYNC = hasattr(flask_ws, "AsyncWebSocket")
 if HAS_ASYNC:
     app.config["SOCK_UVLOOP"] = os.environ.get("FLASK_WS_UVLOOP") != "0"
 sock = Sock(app)
+if kind := os.environ.get("FLASK_WS_METRICS"):
+    # Only here: others do without these packages.
+    from benchmarks.apps.metrics import collect
+
+    collect(app, kind)
 subscribers: set[WebSocket] = set()
 viewers: set[WebSocket] = set()
 
