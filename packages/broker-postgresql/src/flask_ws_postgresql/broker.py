@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from flask_ws import BrokerError, History, ListeningBroker, Position, Retention
 
-from . import history, used
+from . import history, survey, used
 from .link import Link, RefusedError
 from .listener import Listener
 from .pool import Pool
@@ -98,6 +98,16 @@ class PostgresBroker(ListeningBroker):
         return self._call(
             self._tables.using(lambda link: used.use(link, key, seconds), "flask_ws_used")
         )
+
+    def channels(self, prefix: str) -> dict[str, int]:
+        """Ask the processes that listen for their channels.
+
+        :param prefix: how their names begin.
+        :return: the numbers of processes, by channel.
+        :raises BrokerError: PostgreSQL cannot be reached, or one of the processes does not answer.
+        """
+        seconds = self._settings.answer_timeout
+        return self._call(lambda link: survey.ask(link, prefix, seconds))
 
     def _call(self, function: Callable[[Link], T]) -> T:
         health = self._health

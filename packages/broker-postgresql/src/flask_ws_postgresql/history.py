@@ -8,7 +8,7 @@ from flask_ws import History, Position, Retention
 
 from .channels import IDLE_SECONDS, IS_HERE, begin, find_place, make_epoch
 from .link import Link, LinkError, Parameter, Statement
-from .listener import name_notifications, split
+from .notifications import name_notifications, split
 
 __all__ = ["TABLES", "keep", "publish", "read", "read_position"]
 

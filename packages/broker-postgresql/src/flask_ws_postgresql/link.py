@@ -285,6 +285,19 @@ class Link:
         """Take a result of what was sent; ``None`` when there are no more."""
         return self._connection.get_result()
 
+    def await_notification(self, deadline: float) -> tuple[bytes, bytes] | None:
+        """Wait for a notification; ``None`` if it has not come in time.
+
+        :raises LinkError: the connection is lost.
+        """
+        while (found := self.take_notification()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            _wait(self._connection.socket, min(left, GLANCE_SECONDS))
+            self.receive()
+        return found
+
     def take_notification(self) -> tuple[bytes, bytes] | None:
         """Take a notification that has arrived: its channel and payload."""
         found = self._connection.notifies()

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flask_ws import BrokerHealth, BrokerListener, BrokerWish, Position
 
+from . import survey
 from .link import Link, LinkError, RefusedError
+from .notifications import name_notifications
 from .settings import Settings
 
-__all__ = ["Listener", "name_notifications", "split"]
+__all__ = ["Listener"]
 
 logger = logging.getLogger("flask_ws")
 
-#: Bytes of a payload that go into a notification, whose text has 7999 at most.
-PIECE_SIZE = 5700
 #: Channels that are told to the server at once.
 MANY_CHANNELS = 500
+
+#: Of questions to all processes.
+NAME = survey.NAME.encode()
 
 #: In place of a position.
 NOWHERE = b"-"
 
 
-def name_notifications(channel: str) -> str:
-    """Return the name of a channel's notifications, which is short and of ASCII.
-
-    :raises UnicodeEncodeError: it has no UTF-8.
-    """
-    # PostgreSQL's names have 63 bytes at most.
-    return "flask_ws_" + hashlib.blake2b(channel.encode(), digest_size=20).hexdigest()
-
-
-def split(payload: bytes) -> list[str]:
-    """Make of a payload what notifications can carry: text of any encoding, in pieces."""
-    starts = range(0, max(len(payload), 1), PIECE_SIZE)
-    return [b64encode(payload[start : start + PIECE_SIZE]).decode() for start in starts]
-
-
 class Change(NamedTuple):
-    """What the server is told of a channel; or, without a text, asked for a sign of life."""
+    """What the server is told, as of a channel; without a text, it is asked for a sign of life."""
 
     text: str
     wish: BrokerWish | None = None
@@ -89,6 +76,7 @@ class Listener(BrokerListener):
         self.interval = self._settings.health_check_interval
         self.answer = self._settings.answer_timeout
         self._link = Link(self._settings)
+        survey.take_part(self._link)
         return self._link.fd
 
     def disconnect(self) -> None:
@@ -180,7 +168,16 @@ class Listener(BrokerListener):
                 self.pong()
         self._send_next()
 
+    def _answer(self, question: bytes) -> None:
+        statement = survey.answer(question, self._sent)
+        if statement is not None:
+            self._unsent.append(Change(statement))
+            self._send_next()
+
     def _notified(self, name: bytes, text: bytes) -> None:
+        if name == NAME:
+            self._answer(text)
+            return
         channel = self._names.get(name)
         if channel is None:
             return
