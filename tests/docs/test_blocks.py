@@ -43,7 +43,7 @@ TESTED = {
     # In test_projects.py.
     "html": [name(page) for page in PROJECTS],
     # In tests/unit/live/test_wire_page.py.
-    "json": ["docs/wire.md"],
+    "json": ["docs/presence.md", "docs/wire.md"],
     # In test_migrating.py.
     "diff": ["docs/migrating.md"],
 }

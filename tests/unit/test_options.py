@@ -21,6 +21,8 @@ DEFAULTS = {
     "allowed_origins": None,
     "max_outbox": 1048576,
     "max_subscriptions": 256,
+    "presence_max_joins": 256,
+    "presence_max_info": 1024,
     "max_handshake_size": 65536,
     "detach": True,
     "cancel_on_close": True,
@@ -35,6 +37,8 @@ DEFAULTS = {
     "workers": 2,
     "drain": 0.0,
     "handshake_rate": None,
+    "presence_grace": 3.0,
+    "presence_lease": 15.0,
     "blocked_after": 0.5,
     "uvloop": True,
 }

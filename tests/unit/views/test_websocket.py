@@ -156,6 +156,8 @@ NAMES = {
     "expires_at",
     "id",
     "identity",
+    "join",
+    "leave",
     "ping",
     "receive",
     "receive_json",
@@ -163,7 +165,9 @@ NAMES = {
     "send_json",
     "subprotocol",
     "subscribe",
+    "subscribe_presence",
     "unsubscribe",
+    "unsubscribe_presence",
 }
 
 

@@ -39,6 +39,7 @@ from .plugin.history import History, Position, Retention
 from .plugin.hookspecs import ServerSocket, hookimpl
 from .plugin.listener import BrokerListener, BrokerWish
 from .plugin.listening import ListeningBroker
+from .plugin.presence import Lease, MemberChange, Members
 from .plugin.sockets import borrow_socket, take_buffered, unwrap_input
 from .routes.extension import Sock
 from .tally import RouteStats, Stats
@@ -72,9 +73,12 @@ __all__ = [
     "History",
     "HomeThread",
     "Identity",
+    "Lease",
     "Listening",
     "ListeningBroker",
     "LogFilter",
+    "MemberChange",
+    "Members",
     "Message",
     "NoSocket",
     "Options",

@@ -27,7 +27,7 @@ class Options:
 
     Each has a name in ``app.config``, ``SOCK_`` and the name in upper case, which holds for every
     route, and may be given to :meth:`Sock.route <flask_ws.Sock.route>` in lower case for one. The
-    last eight concern the whole process and are set in ``app.config`` only.
+    last ten concern the whole process and are set in ``app.config`` only.
     """
 
     #: Seconds without data from the peer after which it is sent a ping; ``None`` sends none.
@@ -57,6 +57,10 @@ class Options:
     max_outbox: int = 2**20
     #: Channels that a connection may be subscribed to; one more closes it (1008).
     max_subscriptions: int = 256
+    #: Channels of which a connection may be a member (``ws.join()``); one more closes it (1008).
+    presence_max_joins: int = 256
+    #: Bytes of JSON that the ``info`` of a member may have.
+    presence_max_info: int = 1024
     #: Bytes that the URL and the headers of a handshake may have; past it, it gets 431.
     max_handshake_size: int = 2**16
     #: Connections that a client may have on a route, in a process; one more gets 429.
@@ -92,6 +96,12 @@ class Options:
     drain: float = 0.0
     #: Handshakes that a process admits a second; others get 503. ``None`` admits all.
     handshake_rate: float | None = None
+    #: Seconds after the end of a connection for which it stays a member of its channels: one that
+    #: comes back meanwhile, as after a refresh of the page, has not left.
+    presence_grace: float = 3.0
+    #: Seconds within which members are gone whose process has ended without a word, or is cut off
+    #: from the broker.
+    presence_lease: float = 15.0
     #: Seconds that a callback may hold the loop of the async handlers before a warning says where
     #: it stands; ``None`` looks at nothing.
     blocked_after: float | None = 0.5
@@ -141,6 +151,8 @@ PROCESS_NAMES = frozenset(
         "workers",
         "drain",
         "handshake_rate",
+        "presence_grace",
+        "presence_lease",
         "blocked_after",
         "uvloop",
     }
@@ -287,6 +299,8 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
     "max_outbox": (_count(1), "a number of bytes of at least 1"),
     "max_subscriptions": (_count(1), "a whole number of at least 1"),
+    "presence_max_joins": (_count(1), "a whole number of at least 1"),
+    "presence_max_info": (_count(2), "a number of bytes of at least 2"),
     "max_handshake_size": (_count(1), "a number of bytes of at least 1"),
     "max_per_client": (_count(1, optional=True), "a whole number of at least 1, or None"),
     "rate": (_rate, 'a rate such as "20/s" or "100/min", or None'),
@@ -303,6 +317,14 @@ CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "max_buffered": (_count(1, optional=True), "a number of bytes of at least 1, or None"),
     "workers": (_count(1), "a whole number of at least 1"),
     "drain": (_number(0, strict=False, optional=False), "a number of seconds of at least 0"),
+    "presence_grace": (
+        _number(0, strict=False, optional=False),
+        "a number of seconds of at least 0",
+    ),
+    "presence_lease": (
+        _number(1, strict=False, optional=False),
+        "a number of seconds of at least 1",
+    ),
     "handshake_rate": (_number(0, strict=True, optional=True), "a number above 0, or None"),
     "blocked_after": (
         _number(0, strict=True, optional=True),

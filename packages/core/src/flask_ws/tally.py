@@ -75,6 +75,8 @@ class Stats:
     dropped: int = 0
     #: How often subscribers have missed messages that no history has (any more).
     gaps: int = 0
+    #: Connections that are members of channels here (``ws.join()``), each for each channel.
+    members: int = 0
     #: Whether it says goodbye to its clients, because its server stops or by :meth:`Sock.drain`.
     draining: bool = False
 

@@ -19,6 +19,7 @@ from ..protocol.control import write_close
 from ..protocol.frames import BINARY, BytesLike, encode
 from ..protocol.frames import CLOSE as CLOSE_FRAME
 from ..protocol.shared import SharedMessage
+from .attendance import Attendance, refuse_more
 from .hooks import Hooks, wrap
 from .kept import ALL
 from .listening import Listening, Mailbox
@@ -26,7 +27,7 @@ from .opening import Opened, open_channels
 from .overflow import CLOSE, make_lossy
 from .publishing import publish
 from .results import NOT_TAKEN, Published, Subscription
-from .settings import IDENTITY, RESERVED, check_name, read_broker
+from .settings import IDENTITY, PRESENCE, RESERVED, check_name, read_broker
 from .subscriptions import Subscriptions
 from .wrapping import Wrapped, ready
 
@@ -34,7 +35,6 @@ __all__ = ["Channels"]
 
 logger = logging.getLogger("flask_ws")
 
-POLICY_VIOLATION = 1008
 #: In no history.
 NOWHERE = Position("", 1)
 
@@ -56,6 +56,8 @@ class Channels:
         self._counting = threading.Lock()
         #: The functions that are called for what is published.
         self.hooks = Hooks()
+        #: Who is there.
+        self.attendance = Attendance(self._get, lambda: self._opening.made)
         self.start_anew()
         # A child must not use its parent's broker and connections.
         after_fork(self.start_anew)
@@ -109,18 +111,31 @@ class Channels:
         place = _read_since(since)
         mark = None if gap is None else _make_message(gap)
         lossy = make_lossy(overflow, connection, channel, mark)
-        opened = self._get()
-        if not alone and isinstance(opened.broker, MemoryBroker):
-            self._warn()
-        subscription = opened.subscriptions.add(
-            connection, channel, limit, place, mark, lossy, wrapped
-        )
+        return self._add(connection, channel, limit, alone, place, mark, lossy, wrapped)
+
+    def watch(
+        self, connection: AnyConnection, channel: str, *, limit: int, alone: bool = True
+    ) -> None:
+        """Have a connection told who is there: the members of a channel, and then what changes.
+
+        :param limit: as for :meth:`subscribe`.
+        :param alone: whether its server runs no other processes.
+        :raises ConnectionClosed: the connection is closed.
+        """
+        check_name(channel)
+        self.attendance.open(alone=alone)
+        self._add(connection, PRESENCE + channel, limit, alone)
+
+    def _add(
+        self, connection: AnyConnection, name: str, limit: int, alone: bool, *more: Any
+    ) -> Subscription:
+        subscription = self._get(alone=alone).subscriptions.add(connection, name, limit, *more)
         if subscription is None:
-            logger.warning(
-                "%s: more than %d subscriptions (SOCK_MAX_SUBSCRIPTIONS)", connection.label, limit
+            refuse_more(
+                connection,
+                f"more than {limit} subscriptions (SOCK_MAX_SUBSCRIPTIONS)",
+                "subscriptions",
             )
-            connection.sender.fail(POLICY_VIOLATION, "too many subscriptions")
-            connection.check_connected()
             # It is closed by now, and that has raised.
             subscription = Subscription(None, recovered=False)
         return subscription
@@ -160,15 +175,23 @@ class Channels:
             mark = None if last is None else _make_message(last)
             self.subscriptions.remove(connection, channel, mark)
 
+    def unwatch(self, connection: AnyConnection, channel: str) -> None:
+        """Have a connection told no more who is there; it need not be."""
+        check_name(channel)
+        if self.subscriptions is not None:
+            self.subscriptions.remove(connection, PRESENCE + channel)
+
     def of(self, connection: AnyConnection) -> Collection[str]:
         """Return the channels that a connection is subscribed to; they may change."""
         return () if self.subscriptions is None else self.subscriptions.of(connection)
 
     def forget(self, connection: AnyConnection) -> None:
-        """End all subscriptions of a connection that is closed."""
+        """End all subscriptions of a connection that is closed, and have it leave its channels."""
         # Before anybody has subscribed there are none, nor can this connection make one.
-        if self.subscriptions is not None:
-            self.subscriptions.forget(connection)
+        opened = self._opening.made
+        if opened is not None:
+            opened.subscriptions.forget(connection)
+            opened.keeper.forget(connection)
 
     def count(self, channel: str) -> int:
         """Count the open connections that are subscribed to a channel, in this process."""
@@ -194,10 +217,8 @@ class Channels:
         :param alone: whether the app's server runs no other processes.
         :raises BrokerError: the broker cannot be reached, so that nobody knows.
         """
-        opened = self._get()
+        opened = self._get(alone=alone)
         broker = opened.broker
-        if not alone and isinstance(broker, MemoryBroker):
-            self._warn()
         if not broker.uses_once:
             if not self._warned:
                 self._warned = True
@@ -309,6 +330,7 @@ class Channels:
                 "deliveries": 0,
                 "dropped": 0,
                 "gaps": 0,
+                "members": 0,
                 "broker": "unused",
             }
         broker = "away" if opened.broker.is_away else "connected"
@@ -321,6 +343,7 @@ class Channels:
             "deliveries": deliveries,
             "dropped": dropped,
             "gaps": subscriptions.count_gaps(),
+            "members": len(opened.keeper),
             "broker": "memory" if isinstance(opened.broker, MemoryBroker) else broker,
         }
 
@@ -345,12 +368,19 @@ class Channels:
         if opened is not None:
             opened.close()
 
-    def _get(self) -> Opened:
+    def _get(self, *, alone: bool = True) -> Opened:
+        """Open the broker, unless it is.
+
+        :param alone: whether the server of the connection that needs it runs no other processes.
+        """
         try:
-            return self._opening.get()
+            opened = self._opening.get()
         except NotYetError:
             # A log handler publishes or subscribes while the broker is being opened.
             raise BrokerError("The broker is being opened.") from None
+        if not alone and isinstance(opened.broker, MemoryBroker):
+            self._warn()
+        return opened
 
     def _open(self) -> Opened:
         return open_channels(self._config, self._on_change)

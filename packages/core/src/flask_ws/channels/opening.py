@@ -7,29 +7,37 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import os
+import string
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from ..exceptions import BrokerError
 from ..plugin.brokers import Broker
 from ..plugin.manager import plugins
 from ..plugin.memory import MemoryBroker
 from ..plugin.used import Used
+from ..presence.keeper import STEADY, Keeper
 from ..process import after_fork
 from .census import Census
 from .healing import Healer
 from .kept import KeptSubscribers
 from .publication import ORIGIN_SIZE
 from .receiving import Receiver
-from .settings import FindRetention, read_broker, read_history
+from .settings import PRESENCE, FindRetention, read_broker, read_history, read_presence
 from .source import Source
 from .subscribers import Subscribers
 from .subscriptions import Subscriptions
+from .watchers import Watched, Watchers
 
 __all__ = ["Opened", "close_brokers", "open_channels"]
 
 logger = logging.getLogger("flask_ws")
+
+#: What stands in the name of a lease as it is.
+PLAIN = string.punctuation.replace("%", "")
 
 
 class Opened(NamedTuple):
@@ -48,11 +56,13 @@ class Opened(NamedTuple):
     census: Census | None
     #: What was used once in this process, where the broker cannot tell.
     used: Used
+    #: The members of this process, and the broker that knows those of others.
+    keeper: Keeper
 
     def close(self) -> None:
         """Disconnect from the broker."""
-        if self.broker in _brokers:
-            _brokers.remove(self.broker)
+        self.keeper.close()
+        if _open.pop(self.broker, None) is not None:
             self.broker.close()
 
 
@@ -78,25 +88,71 @@ def open_channels(
         # No other app has it.
         prefix = ""
     healer = Healer()
+    keeper = _make_keeper(config, broker, prefix)
     origin, numbers = os.urandom(ORIGIN_SIZE), itertools.count()
-    make = functools.partial(_make_subscribers, broker, prefix, origin, find_retention, healer)
+    make = functools.partial(
+        _make_subscribers, broker, prefix, origin, find_retention, healer, keeper
+    )
     subscriptions = Subscriptions(broker, prefix, make)
     census = None if in_memory else Census(broker, prefix, origin, numbers, subscriptions)
     receiver = Receiver(prefix, origin, subscriptions, census)
     broker.on_interruption = receiver.interrupted
-    broker.on_change = functools.partial(_change, healer, on_change)
+    broker.on_change = functools.partial(_change, healer, keeper, on_change)
     broker.start(receiver.receive)
+    if keeper.broker is not broker:
+        keeper.broker.start(receiver.receive)
     if not in_memory:
-        _brokers.add(broker)
-    return Opened(broker, prefix, origin, subscriptions, numbers, find_retention, census, Used())
+        _open[broker] = keeper
+    return Opened(
+        broker, prefix, origin, subscriptions, numbers, find_retention, census, Used(), keeper
+    )
+
+
+def _make_keeper(config: Mapping[str, Any], broker: Broker, prefix: str) -> Keeper:
+    """Make what keeps the members of this process at the broker, or in memory."""
+    grace, seconds = read_presence(config)
+    if not broker.tracks_presence:
+        # The process knows its own.
+        broker = MemoryBroker()
+    if isinstance(broker, MemoryBroker):
+        # It ends with the process.
+        seconds = math.inf
+    # No spaces, and nothing but ASCII.
+    lease = f"{quote(prefix, safe=PLAIN)}lease:{os.urandom(8).hex()}"
+    return Keeper(broker, prefix + PRESENCE, lease, grace=grace, seconds=seconds)
+
+
+def _make_watchers(
+    broker: Broker, prefix: str, healer: Healer, keeper: Keeper, channel: str
+) -> Watchers:
+    """Make the object for those who watch the members of a channel."""
+    name = prefix + channel
+    in_memory = isinstance(keeper.broker, MemoryBroker)
+    return Watchers(
+        Watched(
+            channel[len(PRESENCE) :],
+            name,
+            functools.partial(keeper.broker.read_members, name),
+            (lambda: True) if in_memory else (lambda: not broker.is_deaf(name)),
+            _heal_now if in_memory else healer.add,
+            keeper,
+            keeper.seconds * STEADY,
+        )
+    )
 
 
 def _change(
-    healer: Healer, on_change: Callable[[str | None], object] | None, reason: str | None
+    healer: Healer,
+    keeper: Keeper,
+    on_change: Callable[[str | None], object] | None,
+    reason: str | None,
 ) -> None:
     """Handle that the broker has gone away, or is back."""
     if reason is None:
         healer.wake()
+        keeper.start()
+    else:
+        keeper.doubt()
     if on_change is not None:
         on_change(reason)
 
@@ -107,9 +163,12 @@ def _make_subscribers(
     origin: bytes,
     find_retention: FindRetention | None,
     healer: Healer,
+    keeper: Keeper,
     channel: str,
 ) -> Subscribers:
     """Make the object for the subscribers of a channel, with history or without."""
+    if channel.startswith(PRESENCE):
+        return _make_watchers(broker, prefix, healer, keeper, channel)
     retention = None if find_retention is None else find_retention(channel)
     if retention is None:
         return Subscribers()
@@ -128,20 +187,21 @@ def _make_subscribers(
     )
 
 
-def _heal_now(subscribers: KeptSubscribers) -> None:
+def _heal_now(subscribers: KeptSubscribers | Watchers) -> None:
     # The broker has been closed: the process ends.
     with contextlib.suppress(BrokerError):
         subscribers.heal()
 
 
-_brokers: set[Broker] = set()
+_open: dict[Broker, Keeper] = {}
 
 
 def close_brokers() -> None:
     """Disconnect, at the end of the process."""
-    while _brokers:
-        broker = _brokers.pop()
+    while _open:
+        broker, keeper = _open.popitem()
         try:
+            keeper.close()
             broker.close()
         except Exception:
             logger.exception("Closing the broker failed.")
@@ -149,4 +209,4 @@ def close_brokers() -> None:
 
 # Registered before the monitor's exit function, so called after it: on_close() may publish.
 atexit.register(close_brokers)
-after_fork(_brokers.clear)
+after_fork(_open.clear)

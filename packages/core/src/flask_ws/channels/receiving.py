@@ -10,6 +10,7 @@ from .census import Census
 from .kept import KeptSubscribers
 from .publication import COUNT, read, read_origin
 from .subscriptions import Subscriptions
+from .watchers import Watchers
 
 __all__ = ["Receiver"]
 
@@ -42,7 +43,7 @@ class Receiver:
         subscribers = self._subscriptions.get(channel[self._start :])
         if subscribers is None:
             return
-        if position is not None and isinstance(subscribers, KeptSubscribers):
+        if position is not None and isinstance(subscribers, (KeptSubscribers, Watchers)):
             subscribers.receive(position, payload)
             return
         origin, number = read_origin(payload)

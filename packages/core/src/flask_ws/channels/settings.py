@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..exceptions import ConfigurationError
+from ..options import Options
 from ..plugin.history import Retention
 
 __all__ = [
@@ -18,18 +19,22 @@ __all__ = [
     "HOOKS_PREFIX",
     "IDENTITY",
     "MAX_NAME_SIZE",
+    "PRESENCE",
     "RESERVED",
     "URL_KEY",
     "FindRetention",
     "check_name",
+    "is_counted",
     "make_matcher",
     "read_broker",
     "read_history",
+    "read_presence",
 ]
 
 URL_KEY = "SOCK_BROKER_URL"
 PREFIX_KEY = "SOCK_BROKER_PREFIX"
 HISTORY_KEY = "SOCK_HISTORY"
+PRESENCE_KEYS = ("SOCK_PRESENCE_GRACE", "SOCK_PRESENCE_LEASE")
 DEFAULT_URL = "memory://"
 DEFAULT_PREFIX = "flask_ws:"
 
@@ -38,6 +43,8 @@ MAX_NAME_SIZE = 255
 #: What the names of channels begin with that are flask-ws's own; and those of a user's connections.
 RESERVED = "\x1f"
 IDENTITY = RESERVED + "identity:"
+#: What the names of channels begin with on which changes of members are told; the channel follows.
+PRESENCE = RESERVED + "presence:"
 #: What the names of channels for functions begin with (``on_publish``); the pattern follows.
 HOOKS_PREFIX = RESERVED + "on_publish:"
 #: The names of channels for which it is remembered what is kept of them.
@@ -110,6 +117,22 @@ def read_history(config: Mapping[str, Any]) -> FindRetention | None:
         return found
 
     return find
+
+
+def read_presence(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Read an app's settings for who is there.
+
+    :return: the seconds for which a member stays whose connection has ended, and those for which
+        members may outlive their process.
+    :raises ConfigurationError: one of them is wrong.
+    """
+    options = Options.from_config({key: config[key] for key in PRESENCE_KEYS if key in config})
+    return options.presence_grace, options.presence_lease
+
+
+def is_counted(name: str) -> bool:
+    """Tell whether a subscription to a channel counts as one of a connection's."""
+    return name[0] != RESERVED or name.startswith(PRESENCE)
 
 
 def is_pattern(text: str) -> bool:

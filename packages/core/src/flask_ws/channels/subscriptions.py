@@ -13,8 +13,9 @@ from ..protocol.shared import SharedMessage
 from .kept import KeptSubscribers
 from .overflow import Lossy
 from .results import Subscription
-from .settings import RESERVED
+from .settings import is_counted
 from .subscribers import Subscribers
+from .watchers import Watchers
 from .wrapping import Wrapped
 
 __all__ = ["Subscriptions"]
@@ -112,7 +113,7 @@ class Subscriptions:
             subscribers = self._channels.get(channel)
             is_new = channel not in own
             if is_new:
-                if len(own) >= limit and sum(name[0] != RESERVED for name in own) >= limit:
+                if len(own) >= limit and sum(map(is_counted, own)) >= limit:
                     return None
                 if subscribers is None:
                     subscribers = self._channels[channel] = self._make(channel)
@@ -128,22 +129,39 @@ class Subscriptions:
                     # The connection may have ended meanwhile, and have left that to this thread.
                     self._tell(channel, subscribers)
                 raise
-        # Nothing is kept: what was missed is unknown.
-        subscription = UNKNOWN if since is not None else NOTHING_MISSED
+        subscription = self._begin(subscribers, connection, since, gap, wrapped, is_new=is_new)
+        return subscription.counted_by(subscribers.lossy(connection))
+
+    def _begin(
+        self,
+        subscribers: Subscribers,
+        connection: AnyConnection,
+        since: Position | None,
+        gap: SharedMessage | None,
+        wrapped: Wrapped | None,
+        *,
+        is_new: bool,
+    ) -> Subscription:
+        """Send a subscriber what it is sent first."""
         if isinstance(subscribers, KeptSubscribers):
             if is_new:
-                subscription = subscribers.join(connection, since, gap, wrapped)
-            else:
-                subscription = subscribers.position(since)
-        elif is_new:
-            if since is not None:
-                with self._lock:
-                    subscribers.gaps += 1
-                if gap is not None:
-                    subscribers.tell(connection, gap, lossy)
-            if wrapped is not None and wrapped.tell is not None:
-                subscribers.tell(connection, wrapped.tell(subscription))
-        return subscription.counted_by(subscribers.lossy(connection))
+                return subscribers.join(connection, since, gap, wrapped)
+            return subscribers.position(since)
+        # Nothing is kept: what was missed is unknown.
+        subscription = UNKNOWN if since is not None else NOTHING_MISSED
+        if not is_new:
+            return subscription
+        if isinstance(subscribers, Watchers):
+            subscribers.begin(connection)
+            return subscription
+        if since is not None:
+            with self._lock:
+                subscribers.gaps += 1
+            if gap is not None:
+                subscribers.tell(connection, gap, subscribers.lossy(connection))
+        if wrapped is not None and wrapped.tell is not None:
+            subscribers.tell(connection, wrapped.tell(subscription))
+        return subscription
 
     def of(self, connection: AnyConnection) -> Collection[str]:
         """Return the channels that a connection is subscribed to; they may change."""

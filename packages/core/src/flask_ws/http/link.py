@@ -315,13 +315,16 @@ class Link:
         make = event if is_view else plain if limiter is None else limited
         if self._ready is not None and not is_view:
             make = functools.partial(telling(make), tell_use=self._ready)
+        options = self._upgrade.options
         ws = make(
             self.connection,
             environ=environ,
             subprotocol=self._upgrade.handshake.subprotocol,
             provider=provider,
             channels=self._upgrade.channels,
-            max_subscriptions=self._upgrade.options.max_subscriptions,
+            max_subscriptions=options.max_subscriptions,
+            max_joins=options.presence_max_joins,
+            max_info=options.presence_max_info,
             identity=self._upgrade.identity,
             **more,
         )

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from werkzeug.exceptions import HTTPException
 
-from ..channels.settings import RESERVED, check_name
+from ..channels.settings import check_name, is_counted
 from ..sparing import warn_sparingly
 from ..views.advice import LOST_COROUTINE, name_of
 from ..views.async_websocket import AsyncWebSocket, connection_of
@@ -93,7 +93,7 @@ async def _subscribe(view: View, ws: AnyWebSocket, request: Request, channel: st
     subscribed = set(ws._channels.of(connection_of(ws)))
     if channel in subscribed:
         return wire.refusal(request, "subscribed", "The channel is subscribed already.")
-    if sum(name[0] != RESERVED for name in subscribed) >= ws._max_subscriptions:
+    if sum(map(is_counted, subscribed)) >= ws._max_subscriptions:
         return wire.refusal(request, "limit", "No more channels can be subscribed.")
     allowed = await _ask(ws, view.may_subscribe, channel)
     if allowed is None or allowed is False:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from .history import History, Position, Retention
+from .presence import Lease, Members
 
 __all__ = ["Broker", "Deliver"]
 
@@ -21,7 +22,8 @@ class Deliver(Protocol):
         """Deliver a publication.
 
         :param position: that of a message of
-            :meth:`Broker.publish_kept <flask_ws.Broker.publish_kept>`.
+            :meth:`Broker.publish_kept <flask_ws.Broker.publish_kept>`, or of a change of
+            :meth:`Broker.change_members <flask_ws.Broker.change_members>`.
         """
 
 
@@ -60,6 +62,11 @@ class Broker:
     #: :meth:`use_once` works. Without it, a ticket (:meth:`flask_ws.Sock.ticket`) may be used once
     #: in each process.
     uses_once = False
+
+    #: Whether it can tell, across all processes, who is there: :meth:`change_members`,
+    #: :meth:`read_members`, :meth:`renew_lease` and :meth:`expire_members` work. Without it, a
+    #: process knows its own members only.
+    tracks_presence = False
 
     #: Set by flask-ws: called by :meth:`interrupted`.
     on_interruption: Callable[[str | None], object] | None = None
@@ -168,6 +175,71 @@ class Broker:
         :param key: what is used: text of ASCII, with the app's prefix.
         :param seconds: for how long it is remembered at least.
         :return: whether it is the first time.
+        :raises BrokerError: as for :meth:`publish`.
+        """
+        raise NotImplementedError
+
+    def change_members(
+        self, channel: str, lease: Lease, put: Mapping[str, bytes], dropped: Collection[str]
+    ) -> bool:
+        """Put members of this process into a channel, and drop others, in one step.
+
+        Called only where :attr:`tracks_presence` is true, as the next three are, and by threads of
+        flask-ws's own. Members are dropped in any case, and put only if the lease is held with this
+        term.
+
+        Each change gets the channel's next number, and is sent to all processes that are
+        subscribed, this one included: their ``deliver`` gets the payload of a
+        :class:`MemberChange` and its position, in the order of positions. What changes nothing, as
+        a member that is there with the same data, has no number and is not sent. The numbers begin
+        at 1, with a new epoch, where the channel has no record, or has lost it. A record may be
+        forgotten an hour after it was last used; flask-ws puts members again sooner than that.
+
+        :param channel: the channel's name, with the prefix.
+        :param lease: that of this process.
+        :param put: the data of members, by their ids. An id is the name of the lease, a dot and a
+            number, and belongs to one member for ever.
+        :param dropped: the ids of members to drop; they may not be there.
+        :return: whether the lease is held with this term: ``False`` if nothing was put.
+        :raises BrokerError: as for :meth:`publish`.
+        """
+        raise NotImplementedError
+
+    def read_members(self, channel: str) -> Members:
+        """Return a channel's members and the position after the last change, in one step.
+
+        It drops no members. A channel without a record is at offset 0 of the epoch ``""``.
+
+        :param channel: the channel's name, with the prefix.
+        :raises BrokerError: as for :meth:`publish`.
+        """
+        raise NotImplementedError
+
+    def renew_lease(
+        self, lease: Lease, seconds: float, channels: Collection[str]
+    ) -> Collection[str] | None:
+        """Hold a lease from now on for some seconds, with its term.
+
+        If it is held with a higher term, nothing is done: the command is late.
+
+        :param lease: that of this process.
+        :param seconds: for how long; it may be shorter than before.
+        :param channels: channels for which it is to be held, with the prefix; a broker that holds
+            a lease in one place for all channels ignores them.
+        :return: those of these channels in which it was not held before, since it is new there,
+            or was lost; ``None`` if it was not held for any channel, of these or others.
+        :raises BrokerError: as for :meth:`publish`.
+        """
+        raise NotImplementedError
+
+    def expire_members(self, leases: Mapping[str, Collection[str] | None]) -> None:
+        """Drop the members that depend on leases which nobody holds any more.
+
+        Each of them is dropped once, as by :meth:`change_members`, though several processes
+        call this at the same time, or the lease is renewed at that moment.
+
+        :param leases: by channel, with the prefix, the names of leases that are known to have
+            members there; ``None`` to look for all that have any.
         :raises BrokerError: as for :meth:`publish`.
         """
         raise NotImplementedError

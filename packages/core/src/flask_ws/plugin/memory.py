@@ -9,12 +9,14 @@ import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from ..budget import STEP, budget
 from ..exceptions import BrokerError
 from .brokers import Broker, Deliver
 from .history import History, Position, Retention
+from .members import MemberTable
+from .presence import Lease, Members
 from .used import Used
 
 __all__ = ["MemoryBroker"]
@@ -56,6 +58,7 @@ class MemoryBroker(Broker):
 
     keeps_history = True
     uses_once = True
+    tracks_presence = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,6 +79,7 @@ class MemoryBroker(Broker):
         self.is_due = False
         self._process = os.getpid()
         self._used = Used()
+        self._members = MemberTable()
 
     # Bound here: at interpreter shutdown the module's globals may be gone.
     def __del__(
@@ -89,8 +93,9 @@ class MemoryBroker(Broker):
             forget(self._counted)
 
     def start(self, deliver: Deliver) -> None:
-        """Take note of where kept messages go."""
+        """Take note of where kept messages and changes of members go."""
         self._deliver = deliver
+        self._members.deliver = deliver
 
     def publish(self, channel: str, payload: bytes) -> None:
         """Do nothing."""
@@ -176,8 +181,48 @@ class MemoryBroker(Broker):
         """
         return self._used.use(key, seconds)
 
+    def change_members(
+        self, channel: str, lease: Lease, put: Mapping[str, bytes], dropped: Collection[str]
+    ) -> bool:
+        """Put members into a channel, and drop others.
+
+        :param channel: the channel.
+        :param lease: what those that are put depend on.
+        :param put: their data.
+        :param dropped: who is dropped.
+        :return: whether the lease is held.
+        """
+        return self._members.change(channel, lease, put, dropped)
+
+    def read_members(self, channel: str) -> Members:
+        """Return the members of a channel.
+
+        :param channel: the channel.
+        """
+        return self._members.read(channel)
+
+    def renew_lease(
+        self, lease: Lease, seconds: float, channels: Collection[str]
+    ) -> Collection[str] | None:
+        """Hold a lease, for all channels.
+
+        :param lease: the lease.
+        :param seconds: for how long.
+        :param channels: ignored.
+        :return: ``None`` if it was not held before.
+        """
+        return self._members.renew(lease, seconds)
+
+    def expire_members(self, leases: Mapping[str, Collection[str] | None]) -> None:
+        """Drop the members whose leases are lost.
+
+        :param leases: those that have members, by channel.
+        """
+        self._members.expire(leases)
+
     def close(self) -> None:
         """Drop all that is kept."""
+        self._members.close()
         with self.keeping:
             self._closed = True
             self._logs.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -161,6 +162,27 @@ class Users:
         """
         check_identity(identity)
         return AppState.of(flask.current_app).channels.count_connections(identity)
+
+    def presence(self, channel: str) -> dict[str, list[Any]]:
+        """Return who is there: the members of a channel, in all processes.
+
+        ::
+
+            >>> sock.presence("room:42")
+            {"7": [{"name": "Ada"}], "8": [{"name": "Bob"}, {"name": "Bob", "away": True}]}
+
+        Each key is there once (:meth:`WebSocket.join`), with the infos of its connections; equal
+        ones are there once. So ``len()`` is the number of people. The broker is asked; in an async
+        function, ``asyncio.to_thread()`` waits for it.
+
+        :param channel: the channel's name.
+        :raises BrokerError: the broker is unreachable.
+        :raises ValueError: the name cannot be one.
+        """
+        found: dict[str, list[Any]] = json.loads(
+            AppState.of(flask.current_app).channels.attendance.read(channel)
+        )
+        return found
 
     def ticket(self, identity: str, ttl: float = 30.0) -> str:
         """Make a ticket that lets a client in once: for ``?ticket=...`` in the URL of a handshake.

@@ -17,6 +17,7 @@ from flask_ws.plugin.brokers import Broker
 from flask_ws.plugin.manager import plugins
 
 from .broker_history import HistoryTests
+from .broker_presence import PresenceTests
 from .broker_process import END, NAMES, PATIENCE, PAYLOADS, Process, at_once, wait_until
 from .proxy import Proxy
 
@@ -28,7 +29,7 @@ SOON = 5.0
 SECRET = "5ecret"  # noqa: S105 (of nothing)
 
 
-class BrokerSuite(HistoryTests):
+class BrokerSuite(HistoryTests, PresenceTests):
     """Tests of a broker, to be derived from by the author of one.
 
     ::

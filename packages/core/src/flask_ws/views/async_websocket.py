@@ -17,6 +17,7 @@ from ..connection.endpoint import NORMAL_CLOSURE, JSONProvider, read_json, write
 from ..loop.beside import call_beside
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
+from .presence import AsyncPresence
 from .standing import Standing
 from .websocket import WebSocket, read_close
 
@@ -36,7 +37,7 @@ NOBODY_AWAITS = (
 )
 
 
-class AsyncWebSocket(Standing):
+class AsyncWebSocket(AsyncPresence, Standing):
     """A client's WebSocket connection, in an async handler.
 
     A handler gets it as its first argument; it is never made by hand. ``async for message in ws``
@@ -58,6 +59,8 @@ class AsyncWebSocket(Standing):
         "_connection",
         "_deadline",
         "_identity",
+        "_max_info",
+        "_max_joins",
         "_max_subscriptions",
         "_provider",
         "_recheck",
@@ -76,6 +79,8 @@ class AsyncWebSocket(Standing):
         provider: JSONProvider,
         channels: Channels,
         max_subscriptions: int,
+        max_joins: int,
+        max_info: int,
         identity: str | None = None,
     ) -> None:
         self._connection: AsyncConnection = connection
@@ -90,6 +95,7 @@ class AsyncWebSocket(Standing):
         # The task that has called close().
         self._closed_by: int | None = None
         self._max_subscriptions = max_subscriptions
+        self._max_joins, self._max_info = max_joins, max_info
         self._identity = identity
         self._deadline = self._recheck = None
 

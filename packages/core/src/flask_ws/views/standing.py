@@ -9,15 +9,14 @@ from ..identity.deadline import Deadline
 from ..identity.identities import read_time
 
 if TYPE_CHECKING:
-    from ..connection.async_connection import AnyConnection
     from ..identity.recheck import Recheck
 
-__all__ = ["Standing"]
+__all__ = ["Standing", "connection_of"]
 
 
-def connection_of(ws: Any) -> AnyConnection:
-    connection: AnyConnection = ws._connection
-    return connection
+def connection_of(ws: Any) -> Any:
+    """Return what drives a ``ws``."""
+    return ws._connection
 
 
 class Standing:

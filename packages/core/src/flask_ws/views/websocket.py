@@ -14,6 +14,7 @@ from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, JSONProvider, check_
 from ..options import Options
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
+from .presence import Presence
 from .standing import Standing
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["EventWebSocket", "WebSocket", "read_close"]
 
 
-class WebSocket(Standing, Endpoint):
+class WebSocket(Presence, Standing, Endpoint):
     """A client's WebSocket connection.
 
     A handler gets it as its first argument; it is never made by hand. ``for message in ws``
@@ -39,6 +40,8 @@ class WebSocket(Standing, Endpoint):
     :param provider: reads and writes JSON.
     :param channels: the app's channels.
     :param max_subscriptions: how many of them it may be subscribed to.
+    :param max_joins: of how many of them it may be a member.
+    :param max_info: how many bytes others may be told of it as a member.
     :param identity: who the client is.
     """
 
@@ -49,6 +52,8 @@ class WebSocket(Standing, Endpoint):
         "_closed_by",
         "_deadline",
         "_identity",
+        "_max_info",
+        "_max_joins",
         "_max_subscriptions",
         "_recheck",
         "environ",
@@ -64,6 +69,8 @@ class WebSocket(Standing, Endpoint):
         provider: JSONProvider,
         channels: Channels,
         max_subscriptions: int = Options.max_subscriptions,
+        max_joins: int = Options.presence_max_joins,
+        max_info: int = Options.presence_max_info,
         identity: str | None = None,
     ) -> None:
         super().__init__(connection, provider=provider)
@@ -75,6 +82,7 @@ class WebSocket(Standing, Endpoint):
         # The thread that has called close().
         self._closed_by: int | None = None
         self._max_subscriptions = max_subscriptions
+        self._max_joins, self._max_info = max_joins, max_info
         self._identity = identity
         self._deadline = self._recheck = None
 

@@ -1,0 +1,265 @@
+"""Those who watch who is there: each is told all members once, and then what changes, in order.
+
+The broker numbers the changes. They are passed on in that order, as long as each is the next one.
+Where one is missing, or may be, the members are read again, and what differs is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Any
+
+from ..connection.async_connection import AnyConnection
+from ..exceptions import BrokerError
+from ..plugin.history import Position
+from ..plugin.presence import MemberChange, Members, lease_of
+from ..presence.keeper import Keeper
+from ..presence.roster import Roster
+from ..protocol.frames import TEXT
+from ..protocol.shared import SharedMessage
+from .subscribers import Subscribers, Told
+from .wrapping import ready
+
+__all__ = ["Watched", "Watchers"]
+
+#: Changes that are held while the members are read; what is older is among these then.
+MANY_CHANGES = 10_000
+
+
+class Watched:
+    """The members of one channel, at the broker.
+
+    :param channel: the channel's name.
+    :param name: its name at the broker.
+    :param read: reads the members.
+    :param hears: tells whether changes arrive in this process.
+    :param heal: has :meth:`Watchers.heal` called, now or soon.
+    :param keeper: looks after the leases of other processes.
+    :param patience: seconds that processes have to put their members again, where the broker has
+        lost them.
+    """
+
+    __slots__ = ("channel", "heal", "hears", "keeper", "name", "patience", "read")
+
+    def __init__(
+        self,
+        channel: str,
+        name: str,
+        read: Callable[[], Members],
+        hears: Callable[[], bool],
+        heal: Callable[[Any], object],
+        keeper: Keeper,
+        patience: float,
+    ) -> None:
+        self.channel = channel
+        self.name = name
+        self.read = read
+        self.hears = hears
+        self.heal = heal
+        self.keeper = keeper
+        self.patience = patience
+
+
+class Watchers(Subscribers):
+    """The connections in this process that watch the members of a channel.
+
+    :param watched: the channel.
+    """
+
+    __slots__ = (
+        "_held",
+        "_is_sure",
+        "_place",
+        "_roster",
+        "_state",
+        "_untold",
+        "_wait_until",
+        "_waiting_for_state",
+        "_watched",
+    )
+
+    def __init__(self, watched: Watched) -> None:
+        super().__init__()
+        self._watched = watched
+        # Those that have not been sent the members yet: they get no changes.
+        self._untold: set[AnyConnection] = set()
+        # The rest is changed under the lock of the publications of this process.
+        self._waiting_for_state: dict[AnyConnection, None] = {}
+        self._roster = Roster(watched.channel)
+        self._state: SharedMessage | None = None
+        # The position of the last change; None before the members have been read.
+        self._place: Position | None = None
+        # Whether all changes after it arrive; and what has arrived, if that is not sure.
+        self._is_sure = False
+        self._held: deque[tuple[Position, MemberChange]] = deque(maxlen=MANY_CHANGES)
+        self._wait_until: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The channel's name at the broker."""
+        return self._watched.name
+
+    def leases(self) -> Collection[str]:
+        """Return the names of the leases that its members depend on."""
+        with self._owning:
+            return {lease_of(member) for member in self._roster.members}
+
+    # Who watches
+
+    def add(self, connection: AnyConnection, sender: Any = None) -> None:
+        """Add a connection that is not here yet; it gets nothing before :meth:`begin`."""
+        self._untold.add(connection)
+        super().add(connection, sender)
+        self._watched.keeper.views.add(self)
+
+    def remove(self, connection: AnyConnection) -> None:
+        """Remove a connection that is here."""
+        super().remove(connection)
+        self._untold.discard(connection)
+        with self._owning:
+            self._waiting_for_state.pop(connection, None)
+        if not self:
+            self._watched.keeper.views.discard(self)
+
+    def begin(self, connection: AnyConnection) -> None:
+        """Send a connection the members, and then what changes; later, if the broker is away."""
+        if not self._is_sure:
+            with contextlib.suppress(BrokerError):
+                self.heal()
+        with self._owning:
+            if self._place is None:
+                self._waiting_for_state[connection] = None
+            else:
+                self._tell_state(connection)
+        self.send_waiting()
+        if not self._is_sure:
+            self._watched.heal(self)
+        self._watched.keeper.start()
+
+    def _tell_state(self, connection: AnyConnection) -> None:
+        if self._state is None:
+            self._state = _make_message(self._roster.state())
+        self._waiting.append(Told(connection, self._sender_of(connection), self._state))
+
+    # What the broker brings
+
+    def receive(self, position: Position, payload: bytes) -> None:
+        """Pass a change on to those who watch, in the order of positions, once."""
+        change = MemberChange.unpack(payload)
+        if change is None:
+            return
+        with self._owning:
+            if self._is_sure:
+                self._take(position, change)
+            else:
+                self._held.append((position, change))
+            is_sure = self._is_sure
+        if not is_sure:
+            self._watched.heal(self)
+        self.send_waiting()
+
+    def _take(self, position: Position, change: MemberChange) -> None:
+        place = self._place
+        assert place is not None
+        if position.epoch == place.epoch:
+            if position.offset <= place.offset:
+                return
+            follows = position.offset == place.offset + 1
+        else:
+            # Nobody was there: the first to come begins a record.
+            follows = position.offset == 1 and not self._roster.members
+        if follows:
+            self._place = position
+            self._tell(self._roster.apply(change))
+        else:
+            self._is_sure = False
+            self._held.append((position, change))
+
+    def _tell(self, texts: list[str]) -> None:
+        if texts:
+            self._state = None
+        for text in texts:
+            self._waiting.append((_make_message(text), ()))
+
+    def interrupt(self) -> None:
+        """Read the members again before anything else is passed on: something may be missing."""
+        with self._owning:
+            self._interruptions += 1
+            self._is_sure = False
+        self._watched.heal(self)
+
+    def subscribed(self) -> None:
+        """Take note that the broker is subscribed now; it may not have been before."""
+        with self._owning:
+            self._is_sure = False
+
+    def heal(self) -> bool:
+        """Read the members, and tell what differs.
+
+        :return: whether all changes after that arrive.
+        :raises BrokerError: they cannot be read now.
+        """
+        interruptions = self._interruptions
+        # In this order: what changes after the members were read arrives.
+        hears = self._watched.hears()
+        members = self._watched.read()
+        with self._owning:
+            if not self._is_sure and self._is_newer(members):
+                self._place = members.position
+                self._tell(self._roster.replace(members.members))
+                for connection in self._waiting_for_state:
+                    self._tell_state(connection)
+                self._waiting_for_state.clear()
+                if hears and interruptions == self._interruptions:
+                    self._release()
+            is_sure = self._is_sure
+        self.send_waiting()
+        return is_sure
+
+    def _is_newer(self, members: Members) -> bool:
+        """Tell whether what was read counts, and not what is known."""
+        place, position = self._place, members.position
+        if place is None or position.epoch == place.epoch or not self._roster.members:
+            self._wait_until = None
+            return place is None or position >= place or position.epoch != place.epoch
+        # The broker has lost them: the processes put them again.
+        now = time.monotonic()
+        if self._wait_until is None:
+            self._wait_until = now + self._watched.patience
+        if now < self._wait_until:
+            return False
+        self._wait_until = None
+        return True
+
+    def _release(self) -> None:
+        """Pass on what was held, as far as it follows."""
+        self._is_sure = True
+        held = list(self._held)
+        self._held.clear()
+        for number, (position, change) in enumerate(held):
+            self._take(position, change)
+            if not self._is_sure:
+                self._held.extend(held[number + 1 :])
+                break
+
+    def give_up(self) -> None:
+        """Do nothing: the members are read when the broker is back."""
+
+    # Sending; in one thread at a time
+
+    def _send_one(self, item: Any, later: list[Callable[[], object]]) -> None:
+        if type(item) is Told:
+            self._untold.discard(item.connection)
+            if item.connection not in self._connections:
+                return
+        else:
+            message, excluded = item
+            item = message, self._untold.union(excluded)
+        super()._send_one(item, later)
+
+
+def _make_message(text: str) -> SharedMessage:
+    return ready(SharedMessage(TEXT, text.encode(), is_json=True))

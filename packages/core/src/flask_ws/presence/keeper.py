@@ -1,0 +1,417 @@
+"""The members of this process: having the broker know them, as long as the process lives.
+
+What is to be there is written down here first; a thread then tells the broker, and tries again as
+long as that cannot be reached. So whoever ends a connection waits for no network, and a process
+that was cut off comes back with all of its members.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import math
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping
+from random import SystemRandom
+from typing import Protocol
+
+from ..connection.async_connection import AnyConnection
+from ..exceptions import BrokerError
+from ..plugin.brokers import Broker
+from ..plugin.presence import Lease
+from ..worker import Worker
+from .membership import Membership
+
+__all__ = ["Keeper", "View"]
+
+NAME = "flask_ws.Presence"
+#: Not the app's generator, which it may have seeded.
+chance = SystemRandom()
+
+#: Parts of the time that members outlive their process (SOCK_PRESENCE_LEASE): for which the lease
+#: is held; after which it is renewed, and others' are looked at; and for which the broker must have
+#: been reached before that: where it was away, the leases of processes may have run out that live.
+HELD, ROUND, STEADY = 0.6, 0.2, 0.4
+#: Seconds after which a channel's members are put again: the broker may have lost them alone.
+REFRESH = 600.0
+#: Members that are put or dropped at once.
+MANY = 500
+#: Seconds that joining waits for the broker, at most.
+PATIENCE = 2.0
+#: Seconds from one attempt to reach the broker to the next, the first time and at most.
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+#: The shortest lease, in seconds, of a process that ends.
+SHORTEST = 0.001
+
+
+class View(Protocol):
+    """Who watches the members of a channel in this process."""
+
+    @property
+    def name(self) -> str:
+        """The channel's name at the broker."""
+
+    def leases(self) -> Collection[str]:
+        """Return the names of the leases that its members depend on."""
+
+
+class Keeper:
+    """The members of an app in this process. Any thread may use it.
+
+    :param broker: the broker, which tracks presence.
+    :param prefix: goes before the channels' names there.
+    :param lease: the name of this process's lease.
+    :param grace: the seconds for which a member stays whose connection has ended.
+    :param seconds: those for which members may outlive their process; infinite where they cannot.
+    """
+
+    def __init__(
+        self, broker: Broker, prefix: str, lease: str, *, grace: float, seconds: float
+    ) -> None:
+        #: The broker.
+        self.broker = broker
+        self._prefix = prefix
+        #: The seconds for which members may outlive their process.
+        self.seconds = seconds
+        self._grace = grace
+        self._lease = Lease(lease, 1)
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        # The members of connections that are open; all that the broker has or is to have; and those
+        # of which it has to be told.
+        self._own: dict[AnyConnection, dict[str, Membership]] = {}
+        self._members: dict[str, dict[str, Membership]] = {}
+        self._changed: dict[Membership, None] = {}
+        # Those whose connections have ended: when their time is over.
+        self._ended: list[tuple[float, int, Membership]] = []
+        #: Who watches.
+        self.views: set[View] = set()
+        self._is_closed = False
+        self._wake = threading.Event()
+        self._worker = Worker(NAME, self._run, self._has_work)
+        # What follows belongs to the thread that holds this: it calls the broker.
+        self._working = threading.Lock()
+        self._worker_id: int | None = None
+        # Whether a put may still arrive at the broker that was not answered.
+        self._is_unsure = False
+        self._pause = FIRST_PAUSE
+        self._next_round = 0.0
+        # Since when the broker has been reached all the time; and when it was last.
+        self._steady_since: float | None = None
+        self._reached = -math.inf
+        # When the members of each channel are to be put again.
+        self._refreshes: dict[str, float] = {}
+
+    # What connections do
+
+    def join(self, connection: AnyConnection, channel: str, data: bytes, limit: int) -> bool:
+        """Have a connection be a member of a channel; returns when the broker knows, or is away.
+
+        :param data: what the broker keeps of it.
+        :param limit: the channels that it may join, at most.
+        :return: ``False`` if that would be one too many.
+        :raises ConnectionClosed: the connection is closed.
+        """
+        with self._lock:
+            # Under the lock: the thread that releases the connection takes it afterwards.
+            connection.check_connected()
+            own = self._own.get(connection)
+            member = None if own is None else own.get(channel)
+            if member is None:
+                if own is not None and len(own) >= limit:
+                    return False
+                member = Membership(f"{self._lease.name}.{next(self._numbers)}", channel, data)
+                self._own.setdefault(connection, {})[channel] = member
+                self._members.setdefault(channel, {})[member.id] = member
+            elif member.data == data:
+                return True
+            member.data, member.is_confirmed = data, False
+            self._changed[member] = None
+            event = member.wait()
+        self._have_told(event)
+        return True
+
+    def leave(self, connection: AnyConnection, channel: str) -> None:
+        """Have a connection be a member no more, at once; it need not be one."""
+        with self._lock:
+            own = self._own.get(connection, {})
+            member = own.pop(channel, None)
+            if member is None:
+                return
+            if not own:
+                del self._own[connection]
+            event = member.wait()
+            self._drop(member)
+        self._have_told(event)
+
+    def forget(self, connection: AnyConnection) -> None:
+        """Have a connection that has ended be no member any more, after the grace."""
+        with self._lock:
+            own = self._own.pop(connection, None)
+            if own is None:
+                return
+            due = time.monotonic() + self._grace
+            for member in own.values():
+                if self._grace:
+                    heapq.heappush(self._ended, (due, next(self._numbers), member))
+                else:
+                    self._drop(member)
+        if self._is_local:
+            self._tell_now()
+        self.start()
+
+    def _drop(self, member: Membership) -> None:
+        member.is_wanted = False
+        if member.is_put:
+            self._changed[member] = None
+        else:
+            # The broker was away: there may be many of them by the time that it is back.
+            self._changed.pop(member, None)
+            self._remove(member)
+
+    def _remove(self, member: Membership) -> None:
+        members = self._members.get(member.channel, {})
+        if members.pop(member.id, None) is not None and not members:
+            del self._members[member.channel]
+            self._refreshes.pop(member.channel, None)
+        member.settle()
+
+    def of(self, connection: AnyConnection) -> Collection[str]:
+        """Return the channels that a connection is a member of; they may change."""
+        return self._own.get(connection, ())
+
+    def __len__(self) -> int:
+        """Count the members of this process, each for each channel."""
+        with self._lock:
+            return sum(len(own) for own in self._own.values())
+
+    # Having the broker told
+
+    @property
+    def _is_local(self) -> bool:
+        return self.seconds == math.inf
+
+    def _have_told(self, event: threading.Event) -> None:
+        if self._is_local:
+            self._tell_now()
+            return
+        self.start()
+        # A broker's own thread may end a connection, whose end may have another one leave.
+        if threading.get_ident() != self._worker_id:
+            event.wait(PATIENCE)
+
+    def _tell_now(self) -> None:
+        """Tell the broker in this thread, unless another one does: it never waits."""
+        while self._changed and self._working.acquire(False):
+            try:
+                # The broker is closed: the process ends.
+                with contextlib.suppress(BrokerError):
+                    self._tell()
+            finally:
+                self._working.release()
+
+    def start(self) -> None:
+        """Have the thread work; also after the broker was away."""
+        self._wake.set()
+        if self._has_work():
+            # Where the system has no thread for it, the next call tries again.
+            with contextlib.suppress(RuntimeError):
+                self._worker.start()
+
+    def doubt(self) -> None:
+        """Take note that the broker is away: leases may run out."""
+        self._steady_since = None
+
+    def _has_work(self) -> bool:
+        if self._is_closed:
+            return False
+        is_remote = not self._is_local
+        return bool(self._ended or self._changed or (is_remote and (self._members or self.views)))
+
+    def _run(self) -> None:
+        self._wake.clear()
+        pause = self.turn()
+        if self._has_work():
+            self._wake.wait(pause)
+
+    def turn(self) -> float:
+        """Do what there is to do, on the thread.
+
+        :return: the seconds after which there may be more.
+        """
+        with self._working:
+            self._worker_id = threading.get_ident()
+            if self._is_closed:
+                return 0.0
+            self._end_graces()
+            try:
+                while self._changed:
+                    self._tell()
+                if not self._is_local and time.monotonic() >= self._next_round:
+                    self._look_after()
+            except BrokerError as error:
+                return self._fail(error)
+            finally:
+                self._worker_id = None
+            self._pause = FIRST_PAUSE
+            due = math.inf if self._is_local else self._next_round
+            if self._ended:
+                due = min(due, self._ended[0][0])
+            # An event cannot wait for ever.
+            return max(0.0, min(due - time.monotonic(), 3600.0))
+
+    def _end_graces(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            while self._ended and self._ended[0][0] <= now:
+                self._drop(heapq.heappop(self._ended)[2])
+
+    def _fail(self, error: BrokerError) -> float:
+        self._steady_since = None
+        with self._lock:
+            for member in self._changed:
+                member.settle()
+        if not self.broker.is_away:
+            self.broker.went_away(str(error))
+        pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
+        return pause * chance.uniform(0.5, 1)
+
+    def _tell(self) -> None:
+        """Tell the broker what has changed.
+
+        :raises BrokerError: it cannot be reached.
+        """
+        with self._lock:
+            changed, self._changed = self._changed, {}
+        by_channel: dict[str, list[Membership]] = {}
+        for member in changed:
+            by_channel.setdefault(member.channel, []).append(member)
+        try:
+            if self._is_unsure:
+                # What was not answered is refused from now on.
+                self._lease = Lease(self._lease.name, self._lease.term + 1)
+                self._renew(self._names())
+                self._is_unsure = False
+            for channel, members in list(by_channel.items()):
+                while members:
+                    self._change(channel, members[:MANY])
+                    del members[:MANY]
+                del by_channel[channel]
+        finally:
+            if by_channel:
+                left = [member for members in by_channel.values() for member in members]
+                with self._lock:
+                    self._changed = {**dict.fromkeys(left), **self._changed}
+
+    def _change(self, channel: str, members: Iterable[Membership]) -> None:
+        name = self._prefix + channel
+        with self._lock:
+            put = {member: member.data for member in members if member.is_wanted}
+            dropped = [member for member in members if not member.is_wanted]
+            for member in put:
+                member.is_put = True
+        ids = [member.id for member in dropped if member.is_put]
+        if put or ids:
+            is_held = self._put(name, put, ids)
+            if put and not is_held:
+                self._renew([name])
+                if not self._put(name, put, ()):
+                    raise BrokerError("The broker does not hold the lease that it was given.")
+        with self._lock:
+            for member in dropped:
+                self._remove(member)
+            for member, data in put.items():
+                if member.data == data and member.is_wanted:
+                    member.is_confirmed = True
+                    member.settle()
+
+    def _put(self, name: str, put: Mapping[Membership, bytes], dropped: Collection[str]) -> bool:
+        self._is_unsure = bool(put)
+        data = {member.id: data for member, data in put.items()}
+        is_held = self.broker.change_members(name, self._lease, data, dropped)
+        self._is_unsure = False
+        return is_held
+
+    # The lease
+
+    def _names(self) -> set[str]:
+        """Return the names of the channels that this process has to do with."""
+        with self._lock:
+            names = {self._prefix + channel for channel in self._members}
+        return names.union(view.name for view in list(self.views))
+
+    def _renew(self, names: Collection[str]) -> bool:
+        """Renew the lease; what may have been lost with it is to be put again.
+
+        :return: whether it was held all the time, as far as is known.
+        """
+        seconds = self.seconds if self._is_local else self.seconds * HELD
+        lost = self.broker.renew_lease(self._lease, seconds, names)
+        number = 0
+        with self._lock:
+            for channel, members in self._members.items():
+                if lost is None or self._prefix + channel in lost:
+                    number += self._put_again(members.values())
+        return lost is not None and not number
+
+    def _put_again(self, members: Iterable[Membership]) -> int:
+        again = [member for member in members if member.is_confirmed and member.is_wanted]
+        for member in again:
+            member.is_confirmed = False
+            self._changed[member] = None
+        return len(again)
+
+    def _look_after(self) -> None:
+        """Renew the lease, and drop the members of other processes whose leases have run out.
+
+        :raises BrokerError: the broker cannot be reached.
+        """
+        now, names = time.monotonic(), self._names()
+        if not names:
+            return
+        was_held = self._renew(names)
+        is_steady = was_held and now - self._reached < self.seconds * HELD
+        if self._steady_since is None or not is_steady:
+            self._steady_since = now
+        self._reached = now
+        leases: dict[str, Collection[str] | None] = {}
+        for view in list(self.views):
+            leases[view.name] = {*view.leases()} - {self._lease.name}
+        for channel in self._due_again(now):
+            leases[self._prefix + channel] = None
+        if now - self._steady_since >= self.seconds * STEADY:
+            leases = {name: found for name, found in leases.items() if found or found is None}
+            if leases:
+                self.broker.expire_members(leases)
+        self._next_round = now + self.seconds * ROUND
+
+    def _due_again(self, now: float) -> list[str]:
+        """Have the members of channels put again whose time has come; returns the channels."""
+        due = []
+        with self._lock:
+            for channel, members in self._members.items():
+                when = self._refreshes.get(channel)
+                if when is None or when <= now:
+                    # Not those of all channels and processes at the same time.
+                    self._refreshes[channel] = now + REFRESH * chance.uniform(0.5, 1)
+                if when is not None and when <= now:
+                    self._put_again(members.values())
+                    due.append(channel)
+        return due
+
+    def close(self) -> None:
+        """Leave the members to what is left of their lease: the grace."""
+        self._is_closed = True
+        self._wake.set()
+        # What the thread does is over then, or the broker is away.
+        is_mine = self._working.acquire(timeout=PATIENCE)
+        try:
+            if self._members and not self._is_local:
+                with contextlib.suppress(BrokerError):
+                    self.broker.renew_lease(self._lease, max(self._grace, SHORTEST), self._names())
+        finally:
+            if is_mine:
+                self._working.release()
