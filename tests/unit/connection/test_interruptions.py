@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import select
 import signal
@@ -47,6 +48,8 @@ with warnings.catch_warnings():
 
     from flask_ws_eventlet.greenlets import greenlets as eventlet_greenlets
 
+#: Where threads wait for sockets.
+concurrency_file = inspect.getfile(Concurrency)
 #: Enough to be stuck in.
 MOMENT = 0.05
 
@@ -74,9 +77,9 @@ def alarm(kind: type[BaseException] = Interrupt) -> Iterator[None]:
 def interrupted(
     stuck: Callable[[], object], kind: type[BaseException] = Interrupt
 ) -> Iterator[None]:
-    """Raise an exception in the main thread as soon as it waits.
+    """Raise an exception in the main thread as soon as it waits for a socket.
 
-    :param stuck: tells whether it does; asked several times, because it may be on its way.
+    :param stuck: tells whether it will go on waiting; asked several times.
     """
     main = threading.get_ident()
     ended = threading.Event()
@@ -84,7 +87,8 @@ def interrupted(
     def watch() -> None:
         seen = 0
         while seen < 5 and not ended.wait(MOMENT / 5):
-            seen = seen + 1 if stuck() else 0
+            is_waiting = sys._current_frames()[main].f_code.co_filename == concurrency_file
+            seen = seen + 1 if is_waiting and stuck() else 0
         if not ended.is_set():
             signal.pthread_kill(main, signal.SIGALRM)
 
@@ -371,6 +375,25 @@ def test_a_send_of_unknown_outcome_loses_the_connection(
 
     assert ends.connection.close_code == 1006
     assert not ends.connection.is_sending
+
+
+def test_an_interruption_of_unknown_outcome_does_not_keep_the_message(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = connect()
+
+    def interrupt(transport: PlainTransport, data: BytesLike) -> int:
+        transport.unsure = True
+        raise Interrupt
+
+    monkeypatch.setattr(PlainTransport, "try_send", interrupt)
+    owner = bytearray(100_000)
+    with memoryview(owner) as data, pytest.raises(Interrupt) as caught:
+        ends.ws.send(data)
+    owner.extend(b"more")
+
+    assert ends.connection.close_code == 1006
+    assert caught.value.__traceback__ is not None
 
 
 @pytest.mark.parametrize("name", SENDERS)

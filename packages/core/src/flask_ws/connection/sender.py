@@ -146,12 +146,14 @@ class Sender(Writer):
             # Usually refused data. Otherwise the compressor may hold what the peer never gets.
             if self._protocol.deflates and not isinstance(error, (TypeError, ValueError)):
                 self._lose_track()
-        elif self._transport.unsure:
-            self._lose_track()
         else:
-            parts = coalesce(buffers) if len(buffers) > 1 else buffers
-            self._outbox.put_back(*cut(parts, taken))
-            release_views(parts)
+            if self._transport.unsure:
+                self._lose_track()
+            else:
+                parts = coalesce(buffers) if len(buffers) > 1 else buffers
+                self._outbox.put_back(*cut(parts, taken))
+                release_views(parts)
+            # A stored exception keeps the callers' frames alive, and with them these.
             release_views(buffers)
 
     # Messages sent without waiting
