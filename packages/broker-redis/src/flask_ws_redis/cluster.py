@@ -6,7 +6,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from redis.cluster import ClusterNode, RedisCluster
@@ -18,12 +18,16 @@ from flask_ws import (
     BrokerHealth,
     BrokerWish,
     History,
+    Lease,
+    Members,
     Position,
     Retention,
 )
 
-from . import history
+from . import history, presence
+from .keys import find_slot, lease_key
 from .listener import Listener
+from .scripts import Execute
 from .server import TURN_SECONDS, decode, escape, use
 from .settings import Settings
 from .shared import SharedClient
@@ -57,6 +61,7 @@ class ClusterBroker(Broker):
     brings_back = True
     keeps_history = True
     uses_once = True
+    tracks_presence = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -127,6 +132,78 @@ class ClusterBroker(Broker):
             *self._find(channel),
             lambda execute: history.read(execute, name, retention, since),
         )
+
+    def change_members(
+        self, channel: str, lease: Lease, put: Mapping[str, bytes], dropped: Collection[str]
+    ) -> bool:
+        """Put members into a channel, and drop others.
+
+        :param channel: the channel.
+        :param lease: what those that are put depend on.
+        :param put: their data.
+        :param dropped: who is dropped.
+        :return: whether the lease is held in the channel's slot.
+        :raises BrokerError: the channel's server cannot be reached.
+        """
+        name = channel.encode()
+        keys = functools.partial(lease_key, find_slot(name))
+        return self._call(
+            *self._find(channel),
+            lambda execute: presence.change(
+                execute, name, lease, put, dropped, lease_key=keys, command="SPUBLISH"
+            ),
+        )
+
+    def read_members(self, channel: str) -> Members:
+        """Read the members of a channel.
+
+        :param channel: the channel.
+        :raises BrokerError: the channel's server cannot be reached.
+        """
+        name = channel.encode()
+        keys = functools.partial(lease_key, find_slot(name))
+        return self._call(
+            *self._find(channel), lambda execute: presence.read(execute, name, lease_key=keys)
+        )
+
+    def renew_lease(
+        self, lease: Lease, seconds: float, channels: Collection[str]
+    ) -> Collection[str]:
+        """Hold a lease, in the slots of channels.
+
+        :param lease: the lease.
+        :param seconds: for how long.
+        :param channels: the channels.
+        :return: those in which it was not held before.
+        :raises BrokerError: the server of one of them cannot be reached.
+        """
+        by_slot: dict[int, list[str]] = {}
+        for channel in channels:
+            by_slot.setdefault(find_slot(channel.encode()), []).append(channel)
+        lost: list[str] = []
+        for slot, names in by_slot.items():
+            key = lease_key(slot, lease.name)
+            renew = functools.partial(presence.renew, key=key, lease=lease, seconds=seconds)
+            if not self._call(*self._find(names[0]), renew):
+                lost += names
+        return lost
+
+    def expire_members(self, leases: Mapping[str, Collection[str] | None]) -> None:
+        """Drop the members whose leases are lost.
+
+        :param leases: those that have members, by channel.
+        :raises BrokerError: the server of a channel cannot be reached.
+        """
+        for channel, names in leases.items():
+            name = channel.encode()
+            expire = functools.partial(
+                presence.expire,
+                channel=name,
+                leases=names,
+                lease_key=functools.partial(lease_key, find_slot(name)),
+                command="SPUBLISH",
+            )
+            self._call(*self._find(channel), expire)
 
     def _find(self, channel: str) -> tuple[SharedClient, Any]:
         """Find the server of a channel."""
@@ -259,7 +336,7 @@ class ClusterBroker(Broker):
     def _ask(self, client: SharedClient, node: Any, *command: str | bytes) -> Any:
         return self._call(client, node, lambda execute: execute(*command))
 
-    def _call(self, client: SharedClient, node: Any, function: Callable[[history.Execute], T]) -> T:
+    def _call(self, client: SharedClient, node: Any, function: Callable[[Execute], T]) -> T:
         health = self._health(node.name)
         attempt = health.check()
         try:

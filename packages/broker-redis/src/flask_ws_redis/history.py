@@ -6,16 +6,14 @@ The stream has the messages, in fields named ``o`` (the offset) and ``m``. The h
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
-from binascii import crc_hqx
 from collections.abc import Callable
-from typing import Any, NamedTuple
-
-from redis.exceptions import NoScriptError
+from typing import Any
 
 from flask_ws import History, Position, Retention
+
+from .keys import key_of
+from .scripts import Execute, Script, make_script, run
 
 __all__ = ["keep", "opening", "read", "wrap"]
 
@@ -27,8 +25,6 @@ IDLE_SECONDS = 86400
 MARK = b"\0"
 KEPT = MARK + b"@"
 ESCAPED = MARK + b"="
-
-SLOTS = 2**14
 
 # What differs from channel to channel is an argument; what an app's configuration says is part of
 # the script, since each argument takes its time. Both begin a new history where there is none.
@@ -72,9 +68,6 @@ return {{epoch .. '-' .. offset, entries}}
 """
 )
 
-#: Sends Redis a command.
-Execute = Callable[..., Any]
-
 
 def keep(
     execute: Execute, channel: bytes, payload: bytes, retention: Retention, *, command: str
@@ -84,7 +77,7 @@ def keep(
     :param execute: sends a command.
     :param command: that which publishes.
     """
-    script = _make_script(PUBLISH, retention, command)
+    script = _make(PUBLISH, retention, command)
     return _read_position(_run(execute, script, channel, channel, payload))
 
 
@@ -93,7 +86,7 @@ def read(execute: Execute, channel: bytes, retention: Retention, since: Position
 
     :param execute: sends a command.
     """
-    script = _make_script(READ, retention)
+    script = _make(READ, retention)
     number = 0 if since is None else retention.messages
     after = since or Position("", 0)
     position, entries = _run(execute, script, channel, number, after.epoch, after.offset)
@@ -101,28 +94,19 @@ def read(execute: Execute, channel: bytes, retention: Retention, since: Position
     return History(_read_position(position), messages)
 
 
-class Script(NamedTuple):
-    """A script, and the digest by which Redis knows it."""
-
-    text: str
-    digest: str
-
-
-@functools.lru_cache(1024)
-def _make_script(template: str, retention: Retention, command: str = "") -> Script:
+def _make(template: str, retention: Retention, command: str = "") -> Script:
     kept = max(1, round(retention.seconds * 1000))
-    text = template.format(
-        messages=retention.messages, kept=kept, known=kept + IDLE_SECONDS * 1000, command=command
+    return make_script(
+        template,
+        messages=retention.messages,
+        kept=kept,
+        known=kept + IDLE_SECONDS * 1000,
+        command=command,
     )
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def _run(execute: Execute, script: Script, channel: bytes, *args: Any) -> Any:
-    rest = (2, *history_keys(channel), os.urandom(8).hex(), *args)
-    try:
-        return execute("EVALSHA", script.digest, *rest)
-    except NoScriptError:
-        return execute("EVAL", script.text, *rest)
+    return run(execute, script, history_keys(channel), os.urandom(8).hex(), *args)
 
 
 def _read_position(text: bytes) -> Position:
@@ -130,32 +114,10 @@ def _read_position(text: bytes) -> Position:
     return Position(epoch, int(offset))
 
 
-@functools.lru_cache(1024)
 def history_keys(channel: bytes) -> tuple[bytes, bytes]:
-    """Return the keys of a channel's stream and hash: in its slot, and no other channel's.
-
-    A slot is found by the first part of a name in braces that is not empty, or else by all of it.
-    """
-    _, brace, rest = channel.partition(b"{")
-    tag, closing, _ = rest.partition(b"}")
-    if brace and closing and tag:
-        name = channel + b":h1"
-    elif b"}" not in channel:
-        name = b"{" + channel + b"}:h2"
-    else:
-        # No part of it can be the tag.
-        quoted = channel.replace(b"%", b"%25").replace(b"{", b"%7B")
-        name = b"%b{%b}:h3" % (quoted, _find_tag(crc_hqx(channel, 0) % SLOTS))
+    """Return the keys of a channel's stream and hash."""
+    name = key_of(channel, b"h")
     return name, name + b"e"
-
-
-@functools.lru_cache(SLOTS)
-def _find_tag(slot: int) -> bytes:
-    """Find a tag of a slot."""
-    number = 0
-    while crc_hqx(b"%d" % number, 0) % SLOTS != slot:
-        number += 1
-    return b"%d" % number
 
 
 def wrap(payload: bytes) -> bytes:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import RedisError
 
-from flask_ws import BrokerError, History, ListeningBroker, Position, Retention
+from flask_ws import (
+    BrokerError,
+    History,
+    Lease,
+    ListeningBroker,
+    Members,
+    Position,
+    Retention,
+)
 
-from . import history
+from . import history, presence
 from .listener import Listener
+from .scripts import Execute
 from .settings import Settings
 from .shared import SharedClient
 
@@ -32,6 +41,7 @@ class ServerBroker(ListeningBroker):
 
     keeps_history = True
     uses_once = True
+    tracks_presence = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -92,7 +102,7 @@ class ServerBroker(ListeningBroker):
     def _ask(self, *command: str | bytes) -> Any:
         return self._call(lambda execute: execute(*command))
 
-    def _call(self, function: Callable[[history.Execute], T]) -> T:
+    def _call(self, function: Callable[[Execute], T]) -> T:
         assert self._client is not None
         health = self._health
         attempt = health.check()
@@ -118,6 +128,70 @@ class ServerBroker(ListeningBroker):
         :raises BrokerError: Redis cannot be reached.
         """
         return self._ask(*use(key, seconds)) is not None
+
+    def change_members(
+        self, channel: str, lease: Lease, put: Mapping[str, bytes], dropped: Collection[str]
+    ) -> bool:
+        """Put members into a channel, and drop others.
+
+        :param channel: the channel.
+        :param lease: what those that are put depend on.
+        :param put: their data.
+        :param dropped: who is dropped.
+        :return: whether the lease is held.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        name = channel.encode()
+        return self._call(
+            lambda execute: presence.change(
+                execute, name, lease, put, dropped, lease_key=str.encode, command="PUBLISH"
+            )
+        )
+
+    def read_members(self, channel: str) -> Members:
+        """Read the members of a channel.
+
+        :param channel: the channel.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        name = channel.encode()
+        return self._call(lambda execute: presence.read(execute, name, lease_key=str.encode))
+
+    def renew_lease(
+        self, lease: Lease, seconds: float, channels: Collection[str]
+    ) -> Collection[str] | None:
+        """Hold a lease, for all channels.
+
+        :param lease: the lease.
+        :param seconds: for how long.
+        :param channels: ignored.
+        :return: ``None`` if it was not held before.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        key = lease.name.encode()
+        was_held = self._call(lambda execute: presence.renew(execute, key, lease, seconds))
+        return () if was_held else None
+
+    def expire_members(self, leases: Mapping[str, Collection[str] | None]) -> None:
+        """Drop the members whose leases are lost.
+
+        :param leases: those that have members, by channel.
+        :raises BrokerError: Redis cannot be reached.
+        """
+        # Most of the time none is lost: one command for all channels.
+        known = {name for names in leases.values() if names is not None for name in names}
+        lost = self._call(lambda execute: presence.find_lost(execute, known, lease_key=str.encode))
+        for channel, names in leases.items():
+            gone = None if names is None else lost.intersection(names)
+            if gone is None or gone:
+                self._expire(channel.encode(), gone)
+
+    def _expire(self, channel: bytes, leases: Collection[str] | None) -> None:
+        self._call(
+            lambda execute: presence.expire(
+                execute, channel, leases, lease_key=str.encode, command="PUBLISH"
+            )
+        )
 
     def channels(self, prefix: str) -> dict[str, int]:
         """Ask Redis for the channels that have subscribers.

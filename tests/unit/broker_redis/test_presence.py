@@ -1,0 +1,149 @@
+"""Who is there, on a real Redis."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis.crc import key_slot
+from tests.support.attendance import Member, PresenceOnServer, end_processes
+from tests.support.redis import RedisServer, running_cluster
+from tests.support.waiting import until
+
+from flask_ws_redis.keys import find_slot, key_of, lease_key
+
+__all__ = ["end_processes"]
+
+pytestmark = pytest.mark.xdist_group("test_broker_redis")
+
+ROOM = b"flask_ws:\x1fpresence:room"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")).running() as server:
+        yield server
+
+
+@pytest.fixture
+def url(server: RedisServer) -> str:
+    with contextlib.closing(server.client()) as client:
+        client.flushall()
+    return server.url
+
+
+class TestServer(PresenceOnServer):
+    @pytest.fixture
+    def port(self, server: RedisServer) -> int:
+        return server.port
+
+    @pytest.fixture
+    def url_at(self) -> Callable[[int], str]:
+        return "redis://127.0.0.1:{}".format
+
+
+@pytest.mark.usefixtures("end_processes")
+def test_on_a_cluster_too(tmp_path: Path) -> None:
+    """Where channels, and leases, are at different servers."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    servers = RedisServer(tmp_path / "one"), RedisServer(tmp_path / "other")
+    with running_cluster(*servers):
+        rooms = [f"room {number}" for number in range(8)]
+        for number, room in enumerate(rooms):
+            slot, name = key_slot(ROOM + room[4:].encode()), servers[number // 2 % 2].name
+            for server in servers:
+                with contextlib.closing(server.client()) as client:
+                    client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
+        url = f"redis+cluster://127.0.0.1:{servers[0].port}"
+        one, other = Member(url), Member(url)
+        watchers = [other.watch(room) for room in rooms]
+        for number, room in enumerate(rooms):
+            (one, other)[number % 2].join(room, "7")
+        assert [other.read(room) for room in rooms] == [{"7": [{}]}] * 8
+        one.kill()
+        for number, watcher in enumerate(watchers):
+            until(lambda: len(watcher.got) == 3 - number % 2)  # noqa: B023
+        assert [other.read(room) for room in rooms] == [{}, {"7": [{}]}] * 4
+
+
+@pytest.mark.usefixtures("end_processes")
+def test_a_redis_that_was_restarted_empty_is_told_again(tmp_path: Path) -> None:
+    """And those who watch are told nothing."""
+    server = RedisServer(tmp_path)
+    server.start()
+    try:
+        one, other = Member(server.url), Member(server.url)
+        watcher = other.watch("room")
+        one.join("room", "7")
+        other.join("room", "8")
+        server.kill()
+        until(lambda: one.channels.stats()["broker"] == "away")
+        server.start()
+        until(lambda: other.channels.stats()["broker"] == "connected")
+        until(lambda: one.read("room") == {"7": [{}], "8": [{}]})
+        one.join("room", "9")
+        until(lambda: len(watcher.got) == 4)
+        assert watcher.take() == [("state", {}), ("join", "7"), ("join", "8"), ("join", "9")]
+    finally:
+        server.kill()
+
+
+@pytest.mark.usefixtures("end_processes")
+def test_all_keys_expire(server: RedisServer, url: str) -> None:
+    process = Member(url, lease=15)
+    process.join("room", "7")
+    with contextlib.closing(server.client()) as client:
+        keys = set(client.keys("*"))
+        assert key_of(ROOM, b"p") in keys
+        assert 3500 < client.ttl(key_of(ROOM, b"p")) <= 3600
+        (lease,) = keys - {key_of(ROOM, b"p")}
+        assert 0 < client.ttl(lease) <= 9
+
+
+@pytest.mark.usefixtures("end_processes")
+def test_to_join_is_one_command(server: RedisServer, url: str) -> None:
+    """After the first of the process."""
+    process = Member(url, lease=15)
+    process.join("room", "7")
+    keeper = process.channels.attendance.open().keeper
+    until(lambda: not keeper._changed and keeper._next_round)
+    with contextlib.closing(server.client()) as client:
+        client.config_resetstat()
+        for number in range(10):
+            process.join("room", str(number))
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 10
+
+
+@pytest.mark.usefixtures("end_processes")
+def test_the_permissions_of_the_docs_suffice(server: RedisServer, url: str) -> None:
+    """To join, to watch, to ask, and to outlive others."""
+    text = (Path(__file__).parents[3] / "docs" / "redis.md").read_text()
+    lines = [line.partition("app on >password ")[2] for line in text.splitlines()]
+    rules = [rule for line in lines for rule in line.split()]
+    rules += text.partition("With presence also:\n\n```text\n")[2].partition("\n```")[0].split()
+    with contextlib.closing(server.client()) as client:
+        client.execute_command("ACL", "SETUSER", "app", "reset", "on", ">password", *rules)
+    url = f"redis://app:password@127.0.0.1:{server.port}"
+    one, other = Member(url), Member(url)
+    watcher = other.watch("room")
+    one.join("room", "7")
+    assert one.read("room") == {"7": [{}]}
+    one.kill()
+    until(lambda: watcher.got[-1]["event"] == "leave")
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [b"news", b"{a}b", b"a{b}c", b"a}b", b"a{}b", b"a{}b{c}", b"a{b", b"}{", b"}{a}", b"{}", b"%"],
+)
+def test_what_belongs_to_a_channel_is_in_its_slot(channel: bytes) -> None:
+    """The leases of its members, too."""
+    keys = [
+        key_of(channel, b"p"),
+        lease_key(find_slot(channel), "flask_ws:lease:1"),
+        lease_key(find_slot(channel), "{app}:lease:1"),
+    ]
+    assert {key_slot(key) for key in keys} == {key_slot(channel)}
