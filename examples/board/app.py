@@ -22,6 +22,8 @@ app.config.from_mapping(
     # What newcomers are sent: the last lines of an hour. All of them have to fit into an outbox.
     SOCK_HISTORY={"lines": (4000, 3600)},
     SOCK_MAX_OUTBOX=4 * 1024 * 1024,
+    # Whoever comes back is somebody else.
+    SOCK_PRESENCE_GRACE=0,
 )
 sock = Sock(app)
 
@@ -40,11 +42,12 @@ class Board(WebSocketView):
         """Send what was drawn, then whatever happens."""
         self.id = secrets.token_hex(4)
         ws.send_json({"you": self.id})
+        ws.join("people", key=self.id)
         ws.subscribe("lines", since="all")
         # A place that a slow client is not sent is followed by another.
         ws.subscribe("pens", overflow="drop")
-        ws.subscribe("people")
-        count()
+        # And of who is there; a pen leaves with its owner.
+        ws.subscribe_presence("people")
 
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         """Pass on a piece of a line, or where the pen is."""
@@ -56,16 +59,6 @@ class Board(WebSocketView):
             sock.publish_json("pens", {"by": self.id, "pen": points[0]}, exclude=ws)
         else:
             sock.publish_json("lines", {"by": self.id, "line": points}, exclude=ws)
-
-    def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
-        """Take the pen away."""
-        sock.publish_json("people", {"by": self.id, "pen": None})
-        count()
-
-
-def count() -> None:
-    """Tell everybody how many there are."""
-    sock.publish_json("people", {"people": sock.subscribers("people")})
 
 
 def read(message: str | bytes) -> list[list[int]] | None:

@@ -8,5 +8,7 @@ const room = live.subscribe("numbers", { since: "all" });
 room.onmessage = (number) => console.log(number);
 room.ongap = () => console.log("gap");
 room.onsubscribed = () => console.log("subscribed");
+room.onpresence = (members) => console.log("presence", [...members.keys()].sort().join());
+if (url.includes("user=")) room.join("node");
 live.onmessage = (data) => console.log("direct", data);
 process.stdin.on("end", () => process.exit()).resume();

@@ -31,14 +31,15 @@ def test_a_line_is_seen_by_others_and_by_those_who_come_later() -> None:
 
 def test_a_pen_is_seen_by_others_until_it_leaves() -> None:
     with connect(app, "/board") as grace:
+        me = receive(grace, "you")["you"]
         with connect(app, "/board") as ada:
             who = receive(ada, "you")["you"]
-            assert receive(grace, "people") == {"people": 1}
-            assert receive(grace, "people") == {"people": 2}
+            assert receive(grace, "members")["members"].keys() == {me}
+            assert receive(grace, "key")["key"] == who
             ada.send_json([[5, 6]])
             assert receive(grace, "pen") == {"by": who, "pen": [5, 6]}
-        assert receive(grace, "pen") == {"by": who, "pen": None}
-        assert receive(grace, "people") == {"people": 1}
+        told = receive(grace, "key")
+        assert (told["event"], told["key"]) == ("leave", who)
 
 
 @pytest.mark.parametrize("message", ["", "[]", "7", "[[1]]", "[[1, 2000]]", '[["a", "b"]]', "{}"])

@@ -17,15 +17,20 @@ class WireClient:
 
     :param url: where to connect to.
     :param channel: the channel.
+    :param info: what others are told of it, if it joins.
     """
 
-    def __init__(self, url: str, channel: str) -> None:
+    def __init__(self, url: str, channel: str, info: object = None) -> None:
         self.url = url
+        self._info = info
         self.channel = channel
         #: What has come: the data of messages, and the word "gap".
         self.seen: list[Any] = []
         #: The data of messages to the user.
         self.direct: list[Any] = []
+        #: Who is there; and how that has changed.
+        self.members: dict[str, Any] = {}
+        self.told: list[str] = []
         self.connections = 0
         self._since: str = "all"
         self._stopped = threading.Event()
@@ -48,6 +53,9 @@ class WireClient:
                     self.connections += 1
                     request = {"type": "subscribe", "id": 1, "channel": self.channel}
                     ws.send(json.dumps({**request, "since": self._since}))
+                    if self._info is not None:
+                        join = {"type": "join", "id": 2, "channel": self.channel}
+                        ws.send(json.dumps({**join, "info": self._info}))
                     while not self._stopped.is_set():
                         try:
                             self._take(json.loads(ws.recv(timeout=0.1)))
@@ -59,6 +67,8 @@ class WireClient:
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
             self.seen.append(message["data"])
+        elif message["type"] == "presence":
+            self._note(message)
         elif message["type"] == "direct":
             self.direct.append(message["data"])
         elif message["type"] == "gap":
@@ -69,3 +79,13 @@ class WireClient:
                 self._since = message["position"]
             elif self._since == "all":
                 self._since = ""
+
+    def _note(self, message: dict[str, Any]) -> None:
+        event, key = message["event"], message.get("key")
+        if event == "state":
+            self.members = message["members"]
+        elif event == "leave":
+            del self.members[str(key)]
+        elif event in ("join", "change"):
+            self.members[str(key)] = message["infos"]
+        self.told.append(event if key is None else f"{event} {key}")

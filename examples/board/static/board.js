@@ -16,7 +16,8 @@ let delay = FIRST_DELAY;
 let me = "";
 // What is on the board, to draw it again when the window has another size.
 let lines = [];
-// The others' pens, by id.
+// Who is here, and the others' pens, by id.
+let here = new Set();
 const pens = new Map();
 // The points of our line that have not been sent, and whether the pen is down.
 let points = [];
@@ -58,14 +59,27 @@ function receive(message) {
     }
     pens.clear();
     redraw();
-  } else if ("people" in message) {
-    people.textContent = message.people === 1 ? "1 person" : `${message.people} people`;
+  } else if (message.type === "presence") {
+    count(message);
   } else if ("line" in message) {
     lines.push(message);
     draw(message);
   } else {
     movePen(message.by, message.pen);
   }
+}
+
+function count({ event, key, members }) {
+  if (event === "state") {
+    here = new Set(Object.keys(members));
+  } else if (event === "join") {
+    here.add(key);
+  } else if (event === "leave") {
+    here.delete(key);
+    pens.get(key)?.remove();
+    pens.delete(key);
+  }
+  people.textContent = here.size === 1 ? "1 person" : `${here.size} people`;
 }
 
 // A colour for each, the same on every screen.
@@ -76,11 +90,6 @@ function colour(id) {
 
 function movePen(id, place) {
   let pen = pens.get(id);
-  if (place === null) {
-    pen?.remove();
-    pens.delete(id);
-    return;
-  }
   if (!pen) {
     pen = document.createElement("div");
     pen.className = "pen";

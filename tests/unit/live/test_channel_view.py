@@ -6,7 +6,6 @@ By views with plain methods and with async ones.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -26,9 +25,9 @@ from flask_ws import (
 )
 from flask_ws.channels.channels import Channels
 from flask_ws.channels.results import NOT_TAKEN
-from flask_ws.testing import ClientWebSocket, HandshakeRefused, connect
+from flask_ws.testing import HandshakeRefused, connect
 
-V1 = "flask-ws.v1"
+from .conftest import V1, Client, OfKind, make_async
 
 
 @pytest.fixture
@@ -37,29 +36,6 @@ def app() -> Flask:
     app.config["SOCK_HISTORY"] = {"chat:*": (3, 300)}
     app.config["SOCK_MAX_SUBSCRIPTIONS"] = 4
     return app
-
-
-def make_async(view: type[ChannelView]) -> type[AsyncChannelView]:
-    """Make the same view with async methods, which wait."""
-
-    def wait(method: Any) -> Any:
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            await asyncio.sleep(0)
-            return method(*args, **kwargs)
-
-        return call
-
-    own = {name: wait(method) for name, method in vars(view).items() if inspect.isroutine(method)}
-    return type(view.__name__, (AsyncChannelView,), own)
-
-
-OfKind = Callable[[type[ChannelView]], Any]
-
-
-@pytest.fixture(params=["plain", "async"])
-def of_kind(request: pytest.FixtureRequest) -> OfKind:
-    """Return a view as it is, or the same with async methods."""
-    return make_async if request.param == "async" else lambda view: view
 
 
 @pytest.fixture
@@ -82,30 +58,6 @@ def sock(app: Flask, of_kind: OfKind) -> Sock:
 
     sock.route("/live")(of_kind(Live))
     return sock
-
-
-class Client:
-    """One that speaks the format."""
-
-    def __init__(self, ws: ClientWebSocket) -> None:
-        self.ws = ws
-        self._id = 0
-
-    def send(self, kind: str, channel: str = "chat:1", **more: Any) -> int:
-        self._id += 1
-        self.ws.send_json({"type": kind, "id": self._id, "channel": channel, **more})
-        return self._id
-
-    def receive(self) -> Any:
-        return self.ws.receive_json()
-
-    def ask(self, kind: str, channel: str = "chat:1", **more: Any) -> dict[str, Any]:
-        """Send a request, and return the answer, which must be the next message."""
-        number = self.send(kind, channel, **more)
-        answer = self.receive()
-        assert isinstance(answer, dict)
-        assert answer.pop("id") == number
-        return answer
 
 
 Open = Callable[..., Client]
@@ -425,7 +377,7 @@ def test_a_second_subscription_to_a_channel_is_refused(open_: Open) -> None:
 
 
 def test_a_type_of_a_later_version_is_refused(open_: Open) -> None:
-    assert open_().ask("join")["code"] == "unsupported"
+    assert open_().ask("later")["code"] == "unsupported"
 
 
 @pytest.mark.parametrize("data", ["1e999", "[-1e999]"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from ..connection.async_connection import AnyConnection
 from ..plugin.presence import lease_of
@@ -56,6 +56,11 @@ class Attendance:
         opened = self._peek()
         if opened is not None:
             opened.keeper.leave(connection, channel)
+
+    def of(self, connection: AnyConnection) -> Collection[str]:
+        """Return the channels that a connection is a member of; they may change."""
+        opened = self._peek()
+        return () if opened is None else opened.keeper.of(connection)
 
     def read(self, channel: str) -> str:
         """Return the infos of those who are there, by key, as JSON.

@@ -171,15 +171,20 @@ class Channels:
         :param last: what the connection is sent after the last message of the channel.
         """
         check_name(channel)
+        self._remove(connection, channel, last)
+
+    def unwatch(self, connection: AnyConnection, channel: str, last: str | None = None) -> None:
+        """Have a connection told no more who is there; it need not be.
+
+        :param last: what the connection is sent after that.
+        """
+        check_name(channel)
+        self._remove(connection, PRESENCE + channel, last)
+
+    def _remove(self, connection: AnyConnection, name: str, last: str | None) -> None:
         if self.subscriptions is not None:
             mark = None if last is None else _make_message(last)
-            self.subscriptions.remove(connection, channel, mark)
-
-    def unwatch(self, connection: AnyConnection, channel: str) -> None:
-        """Have a connection told no more who is there; it need not be."""
-        check_name(channel)
-        if self.subscriptions is not None:
-            self.subscriptions.remove(connection, PRESENCE + channel)
+            self.subscriptions.remove(connection, name, mark)
 
     def of(self, connection: AnyConnection) -> Collection[str]:
         """Return the channels that a connection is subscribed to; they may change."""

@@ -29,6 +29,12 @@ __all__ = ["Watched", "Watchers"]
 MANY_CHANGES = 10_000
 
 
+class State(Told):
+    """The members, for a connection that has not been sent them yet."""
+
+    __slots__ = ()
+
+
 class Watched:
     """The members of one channel, at the broker.
 
@@ -142,7 +148,7 @@ class Watchers(Subscribers):
     def _tell_state(self, connection: AnyConnection) -> None:
         if self._state is None:
             self._state = _make_message(self._roster.state())
-        self._waiting.append(Told(connection, self._sender_of(connection), self._state))
+        self._waiting.append(State(connection, self._sender_of(connection), self._state))
 
     # What the broker brings
 
@@ -251,11 +257,12 @@ class Watchers(Subscribers):
     # Sending; in one thread at a time
 
     def _send_one(self, item: Any, later: list[Callable[[], object]]) -> None:
-        if type(item) is Told:
+        if type(item) is State:
             self._untold.discard(item.connection)
             if item.connection not in self._connections:
                 return
-        else:
+            item = Told(item.connection, item.sender, item.message)
+        elif type(item) is not Told:
             message, excluded = item
             item = message, self._untold.union(excluded)
         super()._send_one(item, later)

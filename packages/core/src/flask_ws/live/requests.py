@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from werkzeug.exceptions import HTTPException
 
-from ..channels.settings import check_name, is_counted
+from ..channels.settings import PRESENCE, check_name, is_counted
 from ..sparing import warn_sparingly
 from ..views.advice import LOST_COROUTINE, name_of
 from ..views.async_websocket import AsyncWebSocket, connection_of
@@ -34,6 +34,9 @@ class View(Protocol):
 
     def may_publish(self, ws: Any, channel: str, data: Any) -> Any:
         """Decide whether a client may publish on a channel, and what."""
+
+    def may_join(self, ws: Any, channel: str, info: Any) -> Any:
+        """Decide whether a client may be a member of a channel, and what others are told."""
 
 
 async def respond(view: View, ws: AnyWebSocket, message: str | bytes) -> None:
@@ -142,11 +145,45 @@ async def _publish(view: View, ws: AnyWebSocket, request: Request, channel: str)
     return wire.answer("published", request, channel=channel, position=published.position)
 
 
+async def _join(view: View, ws: AnyWebSocket, request: Request, channel: str) -> str | None:
+    connection, channels = connection_of(ws), ws._channels
+    joined, subscribed = set(channels.attendance.of(connection)), set(channels.of(connection))
+    if (channel not in joined and len(joined) >= ws._max_joins) or (
+        PRESENCE + channel not in subscribed
+        and sum(map(is_counted, subscribed)) >= ws._max_subscriptions
+    ):
+        return wire.refusal(request, "limit", "No more channels can be joined.")
+    info = await _ask(ws, view.may_join, channel, request.info)
+    if info is None or info is False:
+        return wire.refusal(request, "forbidden", "The channel may not be joined.")
+    key = ws.identity or ws.id
+    try:
+        await _done(ws.join(channel, key, None if info is True else info))
+    except ValueError:
+        return wire.refusal(request, "data", "The info is too long, or no JSON.")
+    # All who are there come after it.
+    await _done(ws.send(wire.answer("joined", request, channel=channel, key=key)))
+    await _done(ws.subscribe_presence(channel))
+    return None
+
+
+async def _leave(_view: View, ws: AnyWebSocket, request: Request, channel: str) -> str | None:
+    text = wire.answer("left", request, channel=channel)
+    connection = connection_of(ws)
+    await _done(ws.leave(channel))
+    if PRESENCE + channel not in ws._channels.of(connection):
+        return text
+    await _beside(ws, ws._channels.unwatch, connection, channel, text)
+    return None
+
+
 #: What each type of request does.
 ACTS: dict[str, Callable[[View, AnyWebSocket, Request, str], Coroutine[Any, Any, str | None]]] = {
     "subscribe": _subscribe,
     "unsubscribe": _unsubscribe,
     "publish": _publish,
+    "join": _join,
+    "leave": _leave,
 }
 
 

@@ -19,6 +19,7 @@ __all__ = ["ASKED", "AsyncChannelView", "ChannelView", "direct_to", "spoken_by"]
 ASKED = {
     "may_subscribe": ("ws", "channel"),
     "may_publish": ("ws", "channel", "data"),
+    "may_join": ("ws", "channel", "info"),
 }
 CALLED = (*WebSocketView._flask_ws_calls, *ASKED)
 
@@ -35,6 +36,9 @@ class ChannelView(WebSocketView):
 
             def may_publish(self, ws, channel, data):
                 return current_user.is_authenticated and channel == "public:chat"
+
+            def may_join(self, ws, channel, info):
+                return {"name": current_user.name}
 
     It speaks the subprotocol ``flask-ws.v1``, as ``flask-ws.js`` in browsers does; a client that
     does not offer it gets 400. Nothing is allowed unless these methods allow it. They are called
@@ -70,6 +74,24 @@ class ChannelView(WebSocketView):
             published in its place.
         """
         _warn_of_default(self, "may_publish")
+        return False
+
+    def may_join(self, ws: WebSocket, channel: str, info: Any) -> Any:
+        """Decide whether a client may be a member of a channel. By default it may not.
+
+        A member is shown to the others, and is told who they are, as by :meth:`WebSocket.join` and
+        :meth:`WebSocket.subscribe_presence`. Its key is :attr:`WebSocket.identity`, or what no
+        other connection has where nobody knows who the client is.
+
+        It may also refuse with :func:`flask.abort`, whose description the client is told.
+
+        :param ws: the connection.
+        :param channel: the channel's name, of which the client may make up any.
+        :param info: what the client wants others to be told of it: any JSON; ``None`` for nothing.
+        :return: what they are told, any JSON; ``True`` for nothing; ``False`` or ``None`` to
+            refuse.
+        """
+        _warn_of_default(self, "may_join")
         return False
 
     def on_message(self, ws: WebSocket, message: str | bytes) -> Any:
@@ -114,6 +136,17 @@ class AsyncChannelView(AsyncWebSocketView):
         :return: as of :meth:`ChannelView.may_publish`.
         """
         _warn_of_default(self, "may_publish")
+        return False
+
+    async def may_join(self, ws: AsyncWebSocket, channel: str, info: Any) -> Any:
+        """Decide whether a client may be a member of a channel. By default it may not.
+
+        :param ws: the connection.
+        :param channel: the channel's name, of which the client may make up any.
+        :param info: what the client wants others to be told of it: any JSON; ``None`` for nothing.
+        :return: as of :meth:`ChannelView.may_join`.
+        """
+        _warn_of_default(self, "may_join")
         return False
 
     async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:

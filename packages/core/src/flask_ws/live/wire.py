@@ -53,6 +53,8 @@ class Request(NamedTuple):
     since: str | None
     #: What is to be published; ``...`` if there is nothing.
     data: Any
+    #: What others are to be told of the client.
+    info: Any
 
 
 def read_request(message: str | bytes) -> Request:
@@ -79,7 +81,7 @@ def read_request(message: str | bytes) -> Request:
         raise Violation("channel is text")
     if since is not None and not isinstance(since, str):
         raise Violation("since is text")
-    return Request(kind, number, channel, since, found.get("data", ...))
+    return Request(kind, number, channel, since, found.get("data", ...), found.get("info"))
 
 
 def answer(kind: str, request: Request, **more: Any) -> str:

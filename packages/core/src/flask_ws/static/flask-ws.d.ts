@@ -97,12 +97,22 @@ export class Socket extends EventTarget {
  * Why something was refused. `code` is the server's (`"forbidden"`, `"channel"`, `"limit"`,
  * `"data"`, `"subscribed"`, `"away"`, `"unsupported"`), or:
  *
+ * - `"left"`: the channel was left meanwhile;
  * - `"lost"`: the connection was lost before the answer; it may have been published, or not;
  * - `"closed"`: the connection is closed;
  * - `"away"`: there is no connection, and as much as may be kept waits for one.
  */
 export class Refused extends Error {
   readonly code: string;
+}
+
+/** What has changed in who is there; `"state"` comes first, and again after a reconnection. */
+export interface Change {
+  readonly event: "state" | "join" | "change" | "leave";
+  /** Whom it is about, unless about all. */
+  readonly key?: string;
+  /** What is known now of that one. */
+  readonly infos?: readonly any[];
 }
 
 /** A channel that is subscribed; it is subscribed again when the connection comes back. */
@@ -118,8 +128,23 @@ export interface Room<T = any> {
   onsubscribed: ((recovered: boolean) => unknown) | null;
   /** It may not be subscribed, and is not any more. */
   onrefused: ((error: Refused) => unknown) | null;
+  /** Who this page is in the channel, once it has joined. */
+  readonly key: string | null;
+  /** Who is there, once it has joined: what is known of each, for each of its connections. */
+  readonly members: ReadonlyMap<string, readonly any[]>;
+  /** Somebody has come, left or changed; `members` has been changed accordingly. */
+  onpresence: ((members: ReadonlyMap<string, readonly any[]>, change: Change) => unknown) | null;
   /** As `live.publish()`. */
   publish(data: unknown): Promise<string | null>;
+  /**
+   * Be there, as others see it, and see who is; again when the connection comes back.
+   * @param info what the server may tell others, if it wants to; once more to change it.
+   * @returns the key.
+   * @throws {Refused} it is refused.
+   */
+  join(info?: unknown): Promise<string>;
+  /** Be there no more, and do not see who is. */
+  leave(): void;
   /** Nothing comes any more. */
   unsubscribe(): void;
 }
@@ -141,6 +166,8 @@ export class Live {
    */
   subscribe<T = any>(channel: string, options?: { since?: string }): Room<T>;
   unsubscribe(room: Room): void;
+  join(room: Room, info?: unknown): Promise<string>;
+  leave(room: Room): void;
   /**
    * Publish a value as JSON; while there is no connection it is kept.
    * @returns the position of the message, if its channel has a history.

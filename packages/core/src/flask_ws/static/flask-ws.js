@@ -1,7 +1,8 @@
 // The browser client of flask-ws. flask-ws.d.ts says what each thing is for.
 
 const page = globalThis.document;
-const ANSWERS = ["subscribed", "unsubscribed", "published", "pong", "refused"];
+const ANSWERS = ["subscribed", "unsubscribed", "published", "joined", "left", "pong", "refused"];
+const CLOSED = ["closed", "The connection is closed."];
 const read = ({ data, base64 }) =>
   base64 === undefined ? data : Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
@@ -215,7 +216,10 @@ class Room {
   ongap = null;
   onsubscribed = null;
   onrefused = null;
+  onpresence = null;
   position = null;
+  key = null;
+  members = new Map();
   #live;
 
   constructor(live, channel) {
@@ -225,6 +229,14 @@ class Room {
 
   publish(data) {
     return this.#live.publish(this.channel, data);
+  }
+
+  join(info) {
+    return this.#live.join(this, info);
+  }
+
+  leave() {
+    this.#live.leave(this);
   }
 
   unsubscribe() {
@@ -270,15 +282,44 @@ export class Live {
     if (this.state === "closed") throw new Error("The connection is closed.");
     const room = new Room(this, channel);
     this.#rooms.set(channel, { room, since });
-    if (this.state === "open") this.#join(channel);
+    if (this.state === "open") this.#subscribe(channel);
     return room;
   }
 
   unsubscribe(room) {
     const { channel } = room;
     if (this.#rooms.get(channel)?.room !== room) return;
+    this.leave(room);
     this.#rooms.delete(channel);
     if (this.state === "open") this.#ask({ type: "unsubscribe", channel });
+  }
+
+  join(room, info) {
+    return new Promise((resolve, reject) => {
+      const { channel } = room;
+      const entry = this.#rooms.get(channel);
+      if (entry?.room !== room || this.state === "closed") return reject(new Refused(...CLOSED));
+      const before = entry.join;
+      const done = ({ key }) => resolve((room.key = key));
+      const refused = (...why) => {
+        if (entry.join === join) entry.join = before;
+        reject(new Refused(...why));
+      };
+      // It is asked for on each connection.
+      const join = (entry.join = [{ type: "join", channel, info }, done, refused]);
+      if (this.state === "open") this.#ask(...join);
+    });
+  }
+
+  leave(room) {
+    const { channel } = room;
+    const entry = this.#rooms.get(channel);
+    if (entry?.room !== room || !entry.join) return;
+    const [, , refused] = entry.join;
+    entry.join = undefined;
+    room.members.clear();
+    refused("left", "The channel was left.");
+    if (this.state === "open") this.#ask({ type: "leave", channel });
   }
 
   publish(channel, data) {
@@ -287,7 +328,7 @@ export class Live {
       const request = { type: "publish", channel, data: JSON.parse(JSON.stringify(data ?? null)) };
       const entry = [request, ({ position }) => resolve(position), refuse];
       if (this.state === "open") this.#ask(...entry);
-      else if (this.state === "closed") refuse("closed", "The connection is closed.");
+      else if (this.state === "closed") refuse(...CLOSED);
       else if (this.#waiting.length < this.#keep) this.#waiting.push(entry);
       else refuse("away", "There is no connection, and too much waits for one.");
     });
@@ -303,7 +344,7 @@ export class Live {
     this.#socket.send(JSON.stringify({ id, ...request }));
   }
 
-  #join(channel) {
+  #subscribe(channel) {
     const entry = this.#rooms.get(channel);
     const { room } = entry;
     this.#ask(
@@ -324,7 +365,10 @@ export class Live {
   }
 
   #begin() {
-    for (const channel of this.#rooms.keys()) this.#join(channel);
+    for (const [channel, { join }] of this.#rooms) {
+      this.#subscribe(channel);
+      if (join) this.#ask(...join);
+    }
     for (const entry of this.#waiting.splice(0)) this.#ask(...entry);
   }
 
@@ -334,10 +378,14 @@ export class Live {
     const asked = [...this.#asked.values()];
     this.#asked.clear();
     for (const { request, refused } of asked) {
-      if (request.type === "publish") refused("lost", "The connection was lost before the answer.");
+      const isAskedAgain = this.#rooms.get(request.channel)?.join?.[0] === request;
+      if (request.type === "publish" || (request.type === "join" && !isAskedAgain)) {
+        refused("lost", "The connection was lost before the answer.");
+      }
     }
     if (state === "closed") {
-      for (const [, , refused] of this.#waiting.splice(0)) refused("closed", "The connection is closed.");
+      const joins = [...this.#rooms.values()].flatMap(({ join }) => (join ? [join] : []));
+      for (const [, , refused] of this.#waiting.splice(0).concat(joins)) refused(...CLOSED);
     }
   }
 
@@ -346,12 +394,20 @@ export class Live {
     this.#doubt = undefined;
     const message = JSON.parse(text);
     const { type, id, channel, position } = message;
-    if (type === "message" || type === "gap") {
+    if (type === "message" || type === "gap" || type === "presence") {
       const room = this.#rooms.get(channel)?.room;
-      const leaves = ({ request }) => request.type === "unsubscribe" && request.channel === channel;
+      const end = type === "presence" ? "leave" : "unsubscribe";
+      const leaves = ({ request }) => request.type === end && request.channel === channel;
       // What comes for one that has been left is not for the next.
       if (!room || [...this.#asked.values()].some(leaves)) return;
       if (type === "gap") return room.ongap?.();
+      if (type === "presence") {
+        const { event, key, infos, members } = message;
+        if (event === "state") room.members = new Map(Object.entries(members));
+        else if (event === "leave") room.members.delete(key);
+        else room.members.set(key, infos);
+        return room.onpresence?.(room.members, message);
+      }
       room.position = position ?? room.position;
       room.onmessage?.(read(message), position);
       return;
