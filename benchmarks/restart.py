@@ -338,7 +338,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=10_000)
     parser.add_argument("--drain", type=float, default=20.0, help="seconds of SOCK_DRAIN")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--cores", default="", help="of the server and the clients, as in 0,1")
+    parser.add_argument(
+        "--cores", default="", help="of the server and the clients, as in 0,1; any: all of them"
+    )
     parser.add_argument("--urgent", action="store_true", help="raise the priority (root only)")
     options = parser.parse_args()
     place = Place.choose(options.cores, options.urgent)

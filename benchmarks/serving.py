@@ -57,6 +57,8 @@ class Place:
 
     @classmethod
     def choose(cls, cores: str, urgent: bool) -> Place:
+        if cores == "any":
+            return cls(None, None, urgent)
         if cores:
             server, client = map(int, cores.split(","))
             return cls(server, client, urgent)
