@@ -3,10 +3,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import select
+import selectors
 import socket
 import struct
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.support import stand_ins
@@ -27,6 +29,8 @@ def poller(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def choose_system(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "selector" and selectors.DefaultSelector is selectors.SelectSelector:
+        pytest.skip("on Windows it is not used")
     if kind in ("selector", "winsock"):
         monkeypatch.delattr(select, "epoll", raising=False)
         monkeypatch.delattr(select, "kqueue", raising=False)
@@ -109,6 +113,36 @@ def test_a_socket_may_be_unmasked_when_it_is_gone(poller: Poller) -> None:
         poller.mask(fd)
         poller.unregister(fd)
     poller.mask(fd)
+
+
+def test_a_closed_socket_is_reported_once_at_most(poller: Poller) -> None:
+    """Nobody may have unregistered it, as where a Ctrl-C came at that moment."""
+    with socket.socket() as sock:
+        poller.register(sock.fileno())
+    poller.wait(0.01)
+    assert poller.wait(0.01) == []
+
+
+def test_a_closed_sockets_number_may_be_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another that is added before the thread that waits has noticed."""
+    choose_system("winsock", monkeypatch)
+    from flask_ws.loop.winsock import WindowsSockets
+
+    sockets = WindowsSockets()
+    with socket.socket() as sock:
+        fd = sock.fileno()
+        sockets.add(fd)
+    poll = sockets._poll
+
+    def poll_and_take(*args: Any) -> int:
+        found: int = poll(*args)
+        sockets.add(fd)
+        return found
+
+    sockets._poll = poll_and_take
+    assert sockets.wait(0) == [fd]
+    sockets._poll = poll
+    assert sockets.wait(0) == [fd]
 
 
 @pytest.mark.parametrize(

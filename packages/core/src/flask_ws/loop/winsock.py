@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import re
+import threading
 
 __all__ = ["WindowsSockets"]
 
 #: Asks for and reports data, or the end of the stream (winsock2.h).
 POLLRDNORM = 0x0100
+#: Reports a socket that has been closed on this side.
+POLLNVAL = 0x0004
 
 NONZERO = re.compile(rb"[^\0]")
 
@@ -33,33 +36,37 @@ class WindowsSockets:
         library = ctypes.WinDLL("ws2_32", use_last_error=True)  # type: ignore[attr-defined]
         self._poll = library.WSAPoll
         self._poll.argtypes = (ctypes.POINTER(PollFd), ctypes.c_ulong, ctypes.c_int)
-        self._fds: dict[int, None] = {}
-        # The array for the system is rebuilt when the set has changed.
+        # The lock is for changes of the set; the array for the system is rebuilt after one.
+        self._lock = threading.Lock()
+        self._entries: dict[int, PollFd] = {}
         self._changed = True
-        self._given: list[int] = []
+        self._given: list[PollFd] = []
         self._array = (PollFd * 0)()
 
     def add(self, fd: int) -> None:
         """Wait for ``fd`` from the next :meth:`wait` on."""
-        self._fds[fd] = None
-        self._changed = True
+        with self._lock:
+            self._entries[fd] = PollFd(fd, POLLRDNORM, 0)
+            self._changed = True
 
     def discard(self, fd: int) -> None:
         """Stop waiting for ``fd``, if it was added."""
-        self._fds.pop(fd, None)
-        self._changed = True
+        with self._lock:
+            self._entries.pop(fd, None)
+            self._changed = True
 
     def wait(self, timeout: float) -> list[int]:
         """Return those that are readable, have ended or failed; none after ``timeout`` seconds.
 
+        A socket that was closed is reported once, and discarded, as other systems do.
+
         :raises OSError: the system cannot wait.
         """
         if self._changed:
-            # Reset first: what changes from here on is for the next wait.
-            self._changed = False
-            self._given = list(self._fds)
-            entries = [PollFd(fd, POLLRDNORM, 0) for fd in self._given]
-            self._array = (PollFd * len(entries))(*entries)
+            with self._lock:
+                self._changed = False
+                self._given = list(self._entries.values())
+            self._array = (PollFd * len(self._given))(*self._given)
         found = self._poll(self._array, len(self._given), int(timeout * 1000) + 1)
         if found < 0:
             error = ctypes.get_last_error()  # type: ignore[attr-defined]
@@ -75,4 +82,14 @@ class WindowsSockets:
             for lane in (data[offset::size], data[offset + 1 :: size])
             for match in NONZERO.finditer(lane)
         }
-        return [self._given[index] for index in ready]
+        for index in ready:
+            if self._array[index].revents & POLLNVAL:
+                self._forget(self._given[index])
+        return [self._given[index].fd for index in ready]
+
+    def _forget(self, entry: PollFd) -> None:
+        """Discard a socket that is closed, unless another with its number was added meanwhile."""
+        with self._lock:
+            if self._entries.get(entry.fd) is entry:
+                del self._entries[entry.fd]
+                self._changed = True
