@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import functools
 import io
 import os
 import socket
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -503,41 +501,3 @@ def test_two_greenlets_may_wait_to_write_to_one_socket() -> None:
             other.recv(65536)
         assert waiting.wait()
         assert sending.wait() == 5
-
-
-# The thread of the hub
-
-
-def test_another_threads_function_is_called_in_this_one() -> None:
-    """In a greenlet, where it may wait; and in the order in which they came."""
-    home = greenlets.home()
-    assert home is greenlets.home()
-    assert home.is_here()
-    found: list[object] = []
-    done = greenlets.event()
-
-    def note(number: int) -> None:
-        eventlet.sleep(0)
-        found.append((number, home.is_here()))
-        if number == 4:
-            done.set()
-
-    def elsewhere() -> None:
-        found.append(home.is_here())
-        for number in range(5):
-            home.run(functools.partial(note, number))
-
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join(TIMEOUT)
-    assert found == [False]
-    assert done.wait(TIMEOUT)
-    assert found[1:] == [(number, True) for number in range(5)]
-
-
-def test_each_thread_has_a_hub_of_its_own() -> None:
-    homes: list[object] = []
-    thread = threading.Thread(target=lambda: homes.append(greenlets.home()))
-    thread.start()
-    thread.join(TIMEOUT)
-    assert homes[0] is not greenlets.home()

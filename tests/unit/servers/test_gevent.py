@@ -4,7 +4,6 @@ import functools
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -236,41 +235,3 @@ def test_a_socket_may_be_closed_while_a_greenlet_waits_to_write() -> None:
         [sys.executable, "-c", CLOSED_MEANWHILE], capture_output=True, text=True, timeout=30
     )
     assert (done.stdout, done.returncode) == ("alive\n", 0), done.stderr
-
-
-# The thread of the hub
-
-
-def test_another_threads_function_is_called_in_this_one() -> None:
-    """In a greenlet, where it may wait; and in the order in which they came."""
-    home = greenlets.home()
-    assert home is greenlets.home()
-    assert home.is_here()
-    found: list[object] = []
-    done = greenlets.event()
-
-    def note(number: int) -> None:
-        gevent.sleep(0)
-        found.append((number, home.is_here()))
-        if number == 4:
-            done.set()
-
-    def elsewhere() -> None:
-        found.append(home.is_here())
-        for number in range(5):
-            home.run(functools.partial(note, number))
-
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join(TIMEOUT)
-    assert found == [False]
-    assert done.wait(TIMEOUT)
-    assert found[1:] == [(number, True) for number in range(5)]
-
-
-def test_each_thread_has_a_hub_of_its_own() -> None:
-    homes: list[object] = []
-    thread = threading.Thread(target=lambda: homes.append(greenlets.home()))
-    thread.start()
-    thread.join(TIMEOUT)
-    assert homes[0] is not greenlets.home()
