@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import signal
 from collections.abc import Generator
@@ -25,6 +26,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TESTS = Path(__file__).resolve().parent
+#: What begins with an import that fails here: Windows has no Gunicorn, whose worker for Eventlet is
+#: tested with that, and uWSGI has no wheel for the newest Python. PostgreSQL is started as on Unix.
+collect_ignore: list[str] = []
+if WINDOWS:
+    collect_ignore += [f"unit/servers/test_{name}.py" for name in ("eventlet", "gunicorn")]
+    collect_ignore += ["unit/broker_postgresql"]
+if importlib.util.find_spec("flask_ws_uwsgi") is None:
+    collect_ignore += ["unit/servers/test_uwsgi.py"]
 #: Parameters that stand for a server, which is started once for all tests that have it.
 SERVERS = ("setup", "site", "outcome")
 

@@ -117,7 +117,7 @@ def pretend() -> None:
         (socket, ("MSG_DONTWAIT", "AF_UNIX")),
         (_socket, ("MSG_DONTWAIT", "AF_UNIX", "socketpair")),
         (select, ("poll", "epoll")),
-        (os, ("register_at_fork",)),
+        (os, ("fork", "register_at_fork")),
     ):
         for name in names:
             delattr(module, name)

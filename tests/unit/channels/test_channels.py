@@ -1158,6 +1158,7 @@ with app.app_context():
 """
 
 
+@pytest.mark.unix
 def test_each_process_has_a_broker_of_its_own() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=True

@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.unix
+
 PREPARE = """
 import _socket, _thread, itertools, os, sys, time
 start_native_thread, native_sleep = _thread.start_new_thread, time.sleep

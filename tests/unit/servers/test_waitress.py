@@ -138,6 +138,7 @@ def number_socket(request: Request, number: int) -> None:
     old.close()
 
 
+@pytest.mark.unix
 def test_a_descriptor_that_leaves_select_no_room_is_refused_in_words(request_: Request) -> None:
     """The 100 of its connection_limit would come after it, and end Waitress's loop."""
     number_socket(request_, 900)
@@ -145,6 +146,7 @@ def test_a_descriptor_that_leaves_select_no_room_is_refused_in_words(request_: R
         request_.claim()
 
 
+@pytest.mark.unix
 def test_with_poll_any_descriptor_is_claimed() -> None:
     request = Request(asyncore_use_poll=True)
     number_socket(request, 900)
