@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import signal
@@ -269,6 +270,9 @@ SETUPS: tuple[OurSetup, ...] = (
         main=False,
     ),
 )
+if importlib.util.find_spec("flask_ws_uwsgi") is None:
+    # uWSGI has no wheel for the newest Python.
+    SETUPS = tuple(setup for setup in SETUPS if setup.server != "uwsgi")
 
 
 def on(predicate: Callable[[Any], bool]) -> Need:
