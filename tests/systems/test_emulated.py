@@ -28,6 +28,7 @@ FILES = (
     "loop/test_flusher.py",
     "loop/test_pollers.py",
     "loop/test_reactor.py",
+    "servers/test_hubs.py",
     "testing/test_client.py",
     "views/test_views.py",
 )

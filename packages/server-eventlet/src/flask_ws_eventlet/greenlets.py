@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import eventlet
 import eventlet.hubs
@@ -16,10 +15,17 @@ import eventlet.semaphore
 
 from flask_ws import Concurrency, HomeThread
 
+if TYPE_CHECKING:
+    import socket
+
 __all__ = ["greenlets"]
 
 #: Identifies threads, not greenlets, even if the process is monkey-patched.
 get_thread: Callable[[], int] = eventlet.patcher.original("threading").get_ident
+#: Makes a pair of sockets that never wait for the hub, on Windows over the loopback interface.
+make_pair: Callable[[], tuple[socket.socket, socket.socket]] = eventlet.patcher.original(
+    "socket"
+).socketpair
 
 
 class HubThread(HomeThread):
@@ -29,8 +35,7 @@ class HubThread(HomeThread):
         super().__init__()
         self.hub = eventlet.hubs.get_hub()
         self._thread = get_thread()
-        # The C module: never monkey-patched.
-        self._wakee, self._waker = _socket.socketpair()
+        self._wakee, self._waker = make_pair()
         for end in (self._wakee, self._waker):
             end.setblocking(False)
         eventlet.spawn_n(self._listen)
