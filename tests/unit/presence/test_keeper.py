@@ -135,8 +135,25 @@ def test_who_leaves_while_it_is_away_is_gone_when_it_is_back(world: World) -> No
     world.run(GRACE + 1)
     assert other.read() == {"7": [{}], "8": [{}]}
     process.broker.restore()
-    world.run()
+    world.run(GRACE)
     assert other.read() == {}
+
+
+def test_one_who_went_elsewhere_while_it_was_away_has_not_left(world: World) -> None:
+    """Whichever of the two processes reaches it first."""
+    one, other = world.start(), world.start()
+    watcher, person = world.start().watch(), Person()
+    one.join(person)
+    for process in (one, other):
+        process.broker.cut()
+    one.end(person)
+    other.join(Person())
+    world.run(GRACE + 1)
+    one.broker.restore()
+    world.run(GRACE - 1)
+    other.broker.restore()
+    world.run(2 * LEASE)
+    assert watcher.take() == [("state", {}), ("join", "7")]
 
 
 def test_many_who_come_and_go_while_it_is_away_leave_nothing(world: World) -> None:
@@ -351,6 +368,18 @@ def test_a_hole_is_filled_before_what_comes_after_it(world: World) -> None:
     other.join(Person("9"))
     world.run()
     assert watcher.take() == [("state", {}), ("join", "7"), ("join", "8"), ("join", "9")]
+
+
+def test_one_who_watches_hears_of_it_when_the_broker_has_lost_all(world: World) -> None:
+    """Though nobody puts anybody again."""
+    process, other = world.start(), world.start()
+    watcher, person = process.watch(), Person()
+    other.join(person)
+    world.run(1)
+    world.hall.table.close()
+    other.leave(person)
+    world.run(2 * LEASE)
+    assert watcher.take() == [("state", {}), ("join", "7"), ("leave", "7")]
 
 
 def test_what_comes_twice_is_told_once(world: World) -> None:

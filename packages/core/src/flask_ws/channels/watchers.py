@@ -25,7 +25,7 @@ from .wrapping import ready
 
 __all__ = ["Watched", "Watchers"]
 
-#: Changes that are held while the members are read; what is older is among these then.
+#: Changes that are held while the members are read; where there are more, they are read again.
 MANY_CHANGES = 10_000
 
 
@@ -79,6 +79,7 @@ class Watchers(Subscribers):
         "_held",
         "_is_sure",
         "_place",
+        "_reads",
         "_roster",
         "_state",
         "_untold",
@@ -98,8 +99,10 @@ class Watchers(Subscribers):
         self._state: SharedMessage | None = None
         # The position of the last change; None before the members have been read.
         self._place: Position | None = None
-        # Whether all changes after it arrive; and what has arrived, if that is not sure.
+        # Whether all changes after it arrive; if that is not sure, what has arrived since the last
+        # read was begun.
         self._is_sure = False
+        self._reads = 0
         self._held: deque[tuple[Position, MemberChange]] = deque(maxlen=MANY_CHANGES)
         self._wait_until: float | None = None
 
@@ -208,7 +211,11 @@ class Watchers(Subscribers):
         :return: whether all changes after that arrive.
         :raises BrokerError: they cannot be read now.
         """
-        interruptions = self._interruptions
+        with self._owning:
+            # What has arrived is among what is read now.
+            self._held.clear()
+            self._reads += 1
+            number, interruptions = self._reads, self._interruptions
         # In this order: what changes after the members were read arrives.
         hears = self._watched.hears()
         members = self._watched.read()
@@ -219,7 +226,9 @@ class Watchers(Subscribers):
                 for connection in self._waiting_for_state:
                     self._tell_state(connection)
                 self._waiting_for_state.clear()
-                if hears and interruptions == self._interruptions:
+                # Of two threads that read, the second has what arrives.
+                is_last = number == self._reads and interruptions == self._interruptions
+                if hears and is_last:
                     self._release()
             is_sure = self._is_sure
         self.send_waiting()

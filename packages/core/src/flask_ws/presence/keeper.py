@@ -57,6 +57,9 @@ class View(Protocol):
     def leases(self) -> Collection[str]:
         """Return the names of the leases that its members depend on."""
 
+    def interrupt(self) -> None:
+        """Read the members again: changes may be missing."""
+
 
 class Keeper:
     """The members of an app in this process. Any thread may use it.
@@ -99,10 +102,12 @@ class Keeper:
         self._is_unsure = False
         self._pause = FIRST_PAUSE
         self._next_round = 0.0
+        # After the broker was away: who came back in another process may not be known there yet.
+        self._none_leaves_before = 0.0
         # Since when the broker has been reached all the time; and when it was last.
         self._steady_since: float | None = None
         self._reached = -math.inf
-        # When the members of each channel are to be put again.
+        # When the members of each channel are to be put, or read, again.
         self._refreshes: dict[str, float] = {}
 
     # What connections do
@@ -155,6 +160,7 @@ class Keeper:
                 return
             due = time.monotonic() + self._grace
             for member in own.values():
+                member.has_ended = True
                 if self._grace:
                     heapq.heappush(self._ended, (due, next(self._numbers), member))
                 else:
@@ -176,7 +182,6 @@ class Keeper:
         members = self._members.get(member.channel, {})
         if members.pop(member.id, None) is not None and not members:
             del self._members[member.channel]
-            self._refreshes.pop(member.channel, None)
         member.settle()
 
     def of(self, connection: AnyConnection) -> Collection[str]:
@@ -259,21 +264,27 @@ class Keeper:
             self._pause = FIRST_PAUSE
             due = math.inf if self._is_local else self._next_round
             if self._ended:
-                due = min(due, self._ended[0][0])
+                due = min(due, max(self._ended[0][0], self._none_leaves_before))
             # An event cannot wait for ever.
             return max(0.0, min(due - time.monotonic(), 3600.0))
 
     def _end_graces(self) -> None:
         now = time.monotonic()
+        if now < self._none_leaves_before:
+            return
         with self._lock:
             while self._ended and self._ended[0][0] <= now:
                 self._drop(heapq.heappop(self._ended)[2])
 
     def _fail(self, error: BrokerError) -> float:
         self._steady_since = None
+        self._none_leaves_before = due = time.monotonic() + self._grace
         with self._lock:
-            for member in self._changed:
+            for member in list(self._changed):
                 member.settle()
+                if member.has_ended:
+                    del self._changed[member]
+                    heapq.heappush(self._ended, (due, next(self._numbers), member))
         if not self.broker.is_away:
             self.broker.went_away(str(error))
         pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
@@ -343,11 +354,8 @@ class Keeper:
             names = {self._prefix + channel for channel in self._members}
         return names.union(view.name for view in list(self.views))
 
-    def _renew(self, names: Collection[str]) -> bool:
-        """Renew the lease; what may have been lost with it is to be put again.
-
-        :return: whether it was held all the time, as far as is known.
-        """
+    def _renew(self, names: Collection[str]) -> None:
+        """Renew the lease; what may have been lost with it is to be put, and read, again."""
         seconds = self.seconds if self._is_local else self.seconds * HELD
         lost = self.broker.renew_lease(self._lease, seconds, names)
         number = 0
@@ -355,7 +363,11 @@ class Keeper:
             for channel, members in self._members.items():
                 if lost is None or self._prefix + channel in lost:
                     number += self._put_again(members.values())
-        return lost is not None and not number
+        if lost is None or number:
+            # The broker was away, or has lost something.
+            self._steady_since = None
+            if self._reached > -math.inf:
+                self._interrupt(self.views)
 
     def _put_again(self, members: Iterable[Membership]) -> int:
         again = [member for member in members if member.is_confirmed and member.is_wanted]
@@ -372,35 +384,43 @@ class Keeper:
         now, names = time.monotonic(), self._names()
         if not names:
             return
-        was_held = self._renew(names)
-        is_steady = was_held and now - self._reached < self.seconds * HELD
-        if self._steady_since is None or not is_steady:
+        self._renew(names)
+        if self._steady_since is None or now - self._reached > self.seconds * HELD:
             self._steady_since = now
         self._reached = now
         leases: dict[str, Collection[str] | None] = {}
         for view in list(self.views):
             leases[view.name] = {*view.leases()} - {self._lease.name}
-        for channel in self._due_again(now):
-            leases[self._prefix + channel] = None
+        leases |= dict.fromkeys(self._put_due_again(now))
         if now - self._steady_since >= self.seconds * STEADY:
             leases = {name: found for name, found in leases.items() if found or found is None}
             if leases:
                 self.broker.expire_members(leases)
         self._next_round = now + self.seconds * ROUND
 
-    def _due_again(self, now: float) -> list[str]:
-        """Have the members of channels put again whose time has come; returns the channels."""
-        due = []
+    def _put_due_again(self, now: float) -> list[str]:
+        """Have members put again, and views read them, where it is time; returns the channels."""
+        views = {view.name: view for view in list(self.views)}
         with self._lock:
-            for channel, members in self._members.items():
-                when = self._refreshes.get(channel)
-                if when is None or when <= now:
-                    # Not those of all channels and processes at the same time.
-                    self._refreshes[channel] = now + REFRESH * chance.uniform(0.5, 1)
-                if when is not None and when <= now:
-                    self._put_again(members.values())
-                    due.append(channel)
+            members = {self._prefix + channel: found for channel, found in self._members.items()}
+            names = {*members, *views}
+            due = [name for name in names if self._refreshes.get(name, math.inf) <= now]
+            for name in due:
+                self._put_again(members.get(name, {}).values())
+        # Not those of all channels and processes at the same time.
+        self._refreshes = {
+            name: now + REFRESH * chance.uniform(0.5, 1)
+            if name in due
+            else self._refreshes.get(name, now + REFRESH * chance.uniform(0.5, 1))
+            for name in names
+        }
+        self._interrupt(views[name] for name in due if name in views)
         return due
+
+    @staticmethod
+    def _interrupt(views: Iterable[View]) -> None:
+        for view in list(views):
+            view.interrupt()
 
     def close(self) -> None:
         """Leave the members to what is left of their lease: the grace."""

@@ -15,7 +15,16 @@ class Membership:
     :param data: what the broker keeps of it.
     """
 
-    __slots__ = ("channel", "data", "id", "is_confirmed", "is_put", "is_wanted", "waiting")
+    __slots__ = (
+        "channel",
+        "data",
+        "has_ended",
+        "id",
+        "is_confirmed",
+        "is_put",
+        "is_wanted",
+        "waiting",
+    )
 
     def __init__(self, id: str, channel: str, data: bytes) -> None:  # noqa: A002
         self.id = id
@@ -23,6 +32,8 @@ class Membership:
         self.data = data
         #: Whether it is to be there, or to be dropped.
         self.is_wanted = True
+        #: Whether its connection has ended.
+        self.has_ended = False
         #: Whether the broker may have it; and whether it is known to have it, as it is.
         self.is_put = self.is_confirmed = False
         #: Who waits until the broker knows it as it is now.
