@@ -137,7 +137,10 @@ def test_brokers_are_listed_below_the_servers(app: Flask, found: list[FoundPlugi
 
 @pytest.mark.parametrize(
     "extra",
-    ["werkzeug", "gunicorn", "eventlet", "gevent", "waitress", "uwsgi", "redis", "postgresql"],
+    [
+        *("asgi", "werkzeug", "gunicorn", "eventlet", "gevent", "waitress", "uwsgi"),
+        *("redis", "postgresql"),
+    ],
 )
 def test_the_line_that_installs_a_missing_extra_is_shown(
     app: Flask, found: list[FoundPlugin], monkeypatch: pytest.MonkeyPatch, extra: str

@@ -200,7 +200,8 @@ def test_a_large_publication_is_counted_once(connect: Connect) -> None:
 
 def test_a_publication_that_nobody_holds_is_not_counted(connect: Connect) -> None:
     message = SharedMessage(0x82, bytes(LARGE))
-    message.compressed(12)
+    assert len(message.plain) > LARGE
+    assert message.compressed(12)
     assert budget.total >= LARGE
     del message
 

@@ -207,6 +207,19 @@ def test_field_stop_timeout_is_the_time_a_handler_has_to_end(
         assert returned.is_set()
 
 
+def test_field_messages_are_none_unless_the_server_frames_them() -> None:
+    assert ServerSocket(NONE).messages is None
+
+
+def test_field_messages_takes_the_place_of_the_socket() -> None:
+    messages: Any = object()
+    made = ServerSocket.of_messages(messages)
+    assert made.sock is None
+    assert made.messages is messages
+    # The server's worker is not for handlers.
+    assert made.detach
+
+
 # Versions: what plugins of version 0.1 were written for
 
 

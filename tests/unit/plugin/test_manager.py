@@ -477,7 +477,7 @@ def test_the_hint_for_an_unknown_server_names_it_and_what_is_installed(
 
     assert hint({"SERVER_SOFTWARE": "Other/1.0"}) == (
         "No installed plugin knows the server 'Other/1.0' (installed: gevent, werkzeug). flask-ws "
-        "has plugins for eventlet, gevent, gunicorn, uwsgi, waitress, werkzeug: "
+        "has plugins for asgi, eventlet, gevent, gunicorn, uwsgi, waitress, werkzeug: "
         'pip install "flask-ws[NAME]"'
     )
 

@@ -119,7 +119,7 @@ def test_the_server_is_one_that_has_no_plugin(
     assert bare.refuse(app, environ={"SERVER_SOFTWARE": "Cheroot/11 Server"}).status == 501
     assert (
         "No installed plugin knows the server 'Cheroot/11 Server' (installed: none). flask-ws has "
-        "plugins for eventlet, gevent, gunicorn, uwsgi, waitress, werkzeug" in log.line()
+        "plugins for asgi, eventlet, gevent, gunicorn, uwsgi, waitress, werkzeug" in log.line()
     )
 
 

@@ -32,11 +32,12 @@ from .exceptions import (
 )
 from .identity.identities import Identity
 from .live.view import AsyncChannelView, ChannelView
+from .loop.monitor import notice_stop
 from .options import Options
 from .plugin.brokers import Broker
 from .plugin.health import BrokerHealth
 from .plugin.history import History, Position, Retention
-from .plugin.hookspecs import ServerSocket, hookimpl
+from .plugin.hookspecs import ServerMessages, ServerSocket, hookimpl
 from .plugin.listener import BrokerListener, BrokerWish
 from .plugin.listening import ListeningBroker
 from .plugin.presence import Lease, MemberChange, Members
@@ -86,6 +87,7 @@ __all__ = [
     "Published",
     "Retention",
     "RouteStats",
+    "ServerMessages",
     "ServerSocket",
     "Sock",
     "Stats",
@@ -99,6 +101,7 @@ __all__ = [
     "connection_opened",
     "handshake_refused",
     "hookimpl",
+    "notice_stop",
     "slow_reader",
     "take_buffered",
     "unwrap_input",

@@ -169,6 +169,9 @@ class AsyncConnection(AsyncReceiving):
             # What arrives before the answer is dropped, so it may be read.
             self._go_on_reading()
 
+    def release(self) -> None:
+        """Do nothing: the loop has closed the socket."""
+
     # For the monitor and others, in threads of their own
 
     @property

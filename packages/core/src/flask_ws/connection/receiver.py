@@ -43,6 +43,10 @@ class Receiver(Reader):
     :param max_queue_bytes: bytes of memory that these may take; the last one may exceed it.
     """
 
+    #: Whether messages have come before the end that an event view has not been given: here it
+    #: gets the end in its order.
+    has_unread = False
+
     __slots__ = ("_turns", "cut_short", "dropping", "needs_service")
 
     def __init__(

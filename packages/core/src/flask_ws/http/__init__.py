@@ -10,6 +10,7 @@
 - ``exchange``: how a server's socket is replaced with another.
 - ``upgrade``: a handshake that was accepted, and what is to run on its connection.
 - ``link``: a connection and what runs on it, from the 101 to its end.
+- ``message_link``: the same where the server frames messages, and keeps its socket.
 - ``run``: a blocking handler, from its first line to its end.
 - ``async_link``, ``async_run``: the same for async handlers, on the asyncio loop.
 """

@@ -19,7 +19,7 @@ from ..budget import budget
 from ..concurrency import Event
 from ..connection.async_connection import AsyncConnection
 from ..connection.tls import TLSTransport
-from ..loop.asyncio_loop import asyncio_loop, asyncio_primitives, current_label
+from ..loop.asyncio_loop import AsyncioLoop, asyncio_loop, asyncio_primitives, current_label
 from ..views.async_websocket import AsyncEventWebSocket, AsyncWebSocket
 from ..views.context import (
     Scope,
@@ -33,6 +33,7 @@ from ..views.limiter import LimitedAsyncWebSocket
 from .admission import no_threads
 from .async_run import AsyncRun
 from .handshake import head_size
+from .head import Headers, make_head
 from .link import Link, make_protocol, see_off
 from .run import report
 from .standing import make_recheck
@@ -64,10 +65,13 @@ class AsyncLink(Link):
     def __init__(self, upgrade: Upgrade) -> None:
         super().__init__(upgrade)
         self._on_reactor = self.detached = False
-        self._loop = asyncio_loop(uvloop=upgrade.options.uvloop)
+        self._loop = self._find_loop()
         # The socket, plain or with TLS.
         self._tls: TLSTransport | None = None
         self._sock: _socket.socket | None = None
+
+    def _find_loop(self) -> AsyncioLoop:
+        return asyncio_loop(uvloop=self._upgrade.options.uvloop)
 
     def admit(self) -> None:
         """Take a place among the connections, and start the threads that serve all of them.
@@ -81,14 +85,16 @@ class AsyncLink(Link):
         except RuntimeError as error:
             raise no_threads() from error
 
-    def open(self, head: bytes, dispatch: OwnThread | None) -> None:
+    def open(self, headers: Headers, dispatch: OwnThread | None) -> None:
         """Take the connection from the server; the loop will answer the handshake.
 
-        :param head: the 101.
+        :param headers: those of the 101.
         :param dispatch: the thread of ours that the request runs on, if it does.
         :raises ServiceUnavailable: there is no descriptor for it; the server has it still.
+        :raises Unsendable: the app has set a header that cannot be sent.
         """
         server_socket, options = self._upgrade.server_socket, self._upgrade.options
+        head = make_head(headers)
         environ = flask.request.environ
         leaves = dispatch is not None or server_socket.detach or server_socket.detachable
         self.detached = options.detach and leaves and own_context.get()
@@ -104,8 +110,18 @@ class AsyncLink(Link):
         # Before the context is copied: what is copied of it has this one.
         environ = lighten(environ)
         move_request(environ)
-        label = self._make_label(environ)
-        self.connection = connection = AsyncConnection(
+        self.connection = connection = self._make_connection(environ)
+        budget.limit = options.max_buffered
+        self._begin(headers, head, early, head_size(environ))
+        if ready is not None:
+            self._ready = functools.partial(ready, connection)
+        self.ws = self._make_websocket(environ)
+        self.ws._recheck = make_recheck(self._upgrade.rules, self.ws, connection, self._report)
+        self._watch()
+
+    def _make_connection(self, environ: WSGIEnvironment) -> AsyncConnection:  # type: ignore[override]
+        options = self._upgrade.options
+        return AsyncConnection(
             make_protocol(self._upgrade),
             loop=self._loop.loop,
             home=self._loop.home,
@@ -114,15 +130,11 @@ class AsyncLink(Link):
             max_queue=options.max_queue,
             max_queue_bytes=options.max_queue_bytes,
             max_outbox=options.max_outbox,
-            label=label,
+            label=self._make_label(environ),
         )
-        budget.limit = options.max_buffered
-        connection.begin(head, early, head_size(environ))
-        if ready is not None:
-            self._ready = functools.partial(ready, connection)
-        self.ws = self._make_websocket(environ)
-        self.ws._recheck = make_recheck(self._upgrade.rules, self.ws, connection, self._report)
-        self._watch()
+
+    def _begin(self, headers: Headers, head: bytes, early: bytes, size: int) -> None:
+        self.connection.begin(head, early, size)
 
     def _take(self) -> None:
         """Take the socket from the server."""

@@ -64,7 +64,7 @@ class AsyncRun:
     :param connection: the connection, which has no transport yet.
     :param ws: what the handler is given.
     :param sock: the plain socket; or
-    :param tls: the TLS connection.
+    :param tls: the TLS connection; neither where the server frames messages.
     :param scope: where an event view's methods run.
     :param monitor: what watches the connection.
     :param began: when it was opened, of :func:`time.monotonic`.
@@ -245,7 +245,9 @@ class AsyncRun:
             connection.fd = self._tls.fd
             TLSStream(loop, self._tls, connection)
             return
-        assert self._sock is not None
+        if self._sock is None:
+            # The server has it.
+            return
         connection.fd = self._sock.fileno()
         try:
             await loop.connect_accepted_socket(lambda: connection, self._sock)  # type: ignore[arg-type]
@@ -320,6 +322,7 @@ class AsyncRun:
         if not (self._returned and self._connection.released):
             return
         self._connection.drop_messages()
+        self._connection.release()
         see_off(self._connection, self._monitor, self._began)
         if self._finished is not None:
             if self._home is None:

@@ -28,6 +28,7 @@ from .head import (
     spoilt,
 )
 from .link import Link
+from .message_link import AsyncMessageLink, MessageLink
 from .refusal import reason
 from .register import log_refusal
 
@@ -159,8 +160,7 @@ class Gateway:
         upgrade, self.upgrade = self.upgrade, None
         assert upgrade is not None
         iterable, status, headers = response.get_wsgi_response(environ)
-        make = AsyncLink if is_async(upgrade.target) else Link
-        link, late = make(upgrade), start_response
+        link, late = make_link(upgrade), start_response
         try:
             try:
                 make_head(headers)
@@ -172,7 +172,7 @@ class Gateway:
                 # response back for now.
                 start_response(status, [*headers, NO_LENGTH])
                 headers = answer_headers(upgrade.handshake, self._headers or headers)
-                link.open(make_head(headers), self.dispatch)
+                link.open(headers, self.dispatch)
             except HTTPException as error:
                 self._switching = False
                 response.close()
@@ -194,6 +194,14 @@ class Gateway:
         if not self.released:
             self._forward(SWITCHING, seen_headers(headers))
         return iterable
+
+
+def make_link(upgrade: Upgrade) -> Link:
+    """Choose what serves a connection: by its handler, and by what its server has."""
+    has_messages = upgrade.server_socket.messages is not None
+    if is_async(upgrade.target):
+        return AsyncMessageLink(upgrade) if has_messages else AsyncLink(upgrade)
+    return MessageLink(upgrade) if has_messages else Link(upgrade)
 
 
 class NoBody(io.BytesIO):

@@ -23,8 +23,10 @@ Headers = list[tuple[str, str]]
 __all__ = [
     "NO_LENGTH",
     "SWITCHING",
+    "Headers",
     "Unsendable",
     "answer_headers",
+    "app_headers",
     "guard",
     "is_switch",
     "make_head",
@@ -83,10 +85,12 @@ def answer_headers(handshake: Handshake, headers: Headers) -> Headers:
     :param handshake: the handshake.
     :param headers: what Flask, the app and its middleware have made of them.
     """
-    return [
-        *handshake.headers,
-        *((name, value) for name, value in headers if name.lower() not in OURS),
-    ]
+    return [*handshake.headers, *app_headers(headers)]
+
+
+def app_headers(headers: Headers) -> Headers:
+    """Return those headers of a 101 that do not belong to the handshake itself."""
+    return [(name, value) for name, value in headers if name.lower() not in OURS]
 
 
 def make_head(headers: Headers) -> bytes:

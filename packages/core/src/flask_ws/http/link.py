@@ -31,10 +31,11 @@ from ..views.websocket import EventWebSocket, WebSocket
 from .admission import no_descriptors, no_threads, too_many_connections
 from .clients import Client, clients
 from .handshake import head_size
+from .head import Headers, make_head
 from .register import current_tally, make_label, note_end, note_start
 from .run import report, run_handler
 from .standing import enter
-from .takeover import Takeover
+from .takeover import take_over
 from .upgrade import GOING_AWAY, INTERNAL_ERROR, ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Link:
 
     def __init__(self, upgrade: Upgrade) -> None:
         server_socket = upgrade.server_socket
-        self.takeover = Takeover(server_socket.sock, server_socket.on_new_fileno)
+        self.takeover = take_over(server_socket)
         self._upgrade = upgrade
         # A TLS connection needs a thread that waits for it: if it is detached, one of our own.
         self._on_reactor = (
@@ -114,7 +115,7 @@ class Link:
         try:
             self._admitted = self._monitor.admit(options.max_connections)
             if self._admitted and self._on_reactor:
-                reactor = reactor_for_process(options.workers)
+                reactor = self._find_reactor(options.workers)
                 reactor.expect()
                 self._reactor = reactor
         except RuntimeError as error:
@@ -124,13 +125,18 @@ class Link:
         if self._upgrade.client_key is not None:
             self._client = clients.enter((current_tally(), self._upgrade.client_key), options)
 
-    def open(self, head: bytes, dispatch: OwnThread | None) -> None:
+    def _find_reactor(self, workers: int) -> Reactor:
+        return reactor_for_process(workers)
+
+    def open(self, headers: Headers, dispatch: OwnThread | None) -> None:
         """Take the connection from the server, and answer the handshake.
 
-        :param head: the 101.
+        :param headers: those of the 101.
         :param dispatch: the thread of ours that the request runs on, if it does.
         :raises ServiceUnavailable: there is no descriptor for it; the server still has it.
+        :raises Unsendable: the app has set a header that cannot be sent.
         """
+        head = make_head(headers)
         server_socket, options = self._upgrade.server_socket, self._upgrade.options
         environ = flask.request.environ
         self.detached = self._on_reactor or (dispatch is not None and options.detach)
@@ -150,17 +156,29 @@ class Link:
         if ready is not None:
             self._ready = functools.partial(ready, connection)
         self.ws = self._make_websocket(environ)
-        connection.sender.when_blocked = flusher_for(server_socket.concurrency).watch
         budget.limit = options.max_buffered
-        connection.begin(head, early, head_size(environ))
+        self._begin(headers, head, early, head_size(environ))
         self._watch()
+
+    def _begin(self, headers: Headers, head: bytes, early: bytes, size: int) -> None:
+        """Answer the handshake.
+
+        :param headers: those of the 101; and
+        :param head: the 101 itself.
+        :param early: what was received along with the handshake.
+        :param size: bytes of memory that the request takes.
+        """
+        concurrency = self._upgrade.server_socket.concurrency
+        self.connection.sender.when_blocked = flusher_for(concurrency).watch
+        self.connection.begin(head, early, size)
 
     def _watch(self) -> None:
         """Have the monitor watch the connection, in the place that was taken for it."""
         server_socket, options = self._upgrade.server_socket, self._upgrade.options
         watch = Watch(
             self.connection,
-            ping_interval=options.ping_interval,
+            # A server that frames messages sends its own pings.
+            ping_interval=options.ping_interval if server_socket.messages is None else None,
             ping_timeout=options.ping_timeout,
             close_timeout=options.close_timeout,
             is_stopping=server_socket.is_stopping,

@@ -12,12 +12,15 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..system import is_blocking, socketpair
 from .exchange import choose_exchange, end_in_place
 
-__all__ = ["Takeover"]
+if TYPE_CHECKING:
+    from ..plugin.hookspecs import ServerSocket
+
+__all__ = ["NoTakeover", "Takeover", "take_over"]
 
 #: Bytes of the server's own response that are discarded at a time.
 DRAINED = 2**13
@@ -113,6 +116,27 @@ class Takeover:
         # As the server's socket is set, whatever the default timeout of the process.
         dead.setblocking(is_blocking(self._exchange.sock))
         return dead
+
+
+class NoTakeover:
+    """Takes the place of a takeover where the server frames messages, and keeps its socket."""
+
+    __slots__ = ()
+
+    #: There is no socket.
+    sslobj = None
+
+    def take(self) -> None:
+        """Do nothing, as all methods here."""
+
+    close = drain = finish = take
+
+
+def take_over(server_socket: ServerSocket) -> Any:
+    """Return what takes a connection from its server: a takeover, or none."""
+    if server_socket.messages is not None:
+        return NoTakeover()
+    return Takeover(server_socket.sock, server_socket.on_new_fileno)
 
 
 #: Far ends to which their servers have not written yet.

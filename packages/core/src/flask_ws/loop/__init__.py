@@ -10,8 +10,10 @@
 - ``conversation``: what the reactor needs to know of a connection.
 - ``claims``: which of its threads serves which socket.
 - ``pollers``: epoll, and its counterparts on other systems, for the reactor.
+- ``arrivals``: the same for connections of messages, which have no descriptor.
 - ``winsock``: waiting for more sockets than Windows' ``select`` takes.
 - ``asyncio_loop``: the loop of all async handlers, on a thread of its own.
+- ``server_loop``: that of a server which has one, in its place.
 - ``watchdog``: says what holds that loop, while it does.
 - ``beside``: calls what may wait for a broker, on a thread, for who runs on a loop.
 """

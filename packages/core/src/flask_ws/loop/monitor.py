@@ -25,7 +25,7 @@ from ..process import PerProcess
 from ..worker import Worker
 from .drain import drain
 from .patrol import Patrol
-from .reactor import running_reactor
+from .reactor import running_reactors
 from .watch import Watch
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "drain_process",
     "is_draining",
     "monitor_for",
+    "notice_stop",
 ]
 
 logger = logging.getLogger("flask_ws")
@@ -205,6 +206,10 @@ class Monitor:
         """Whether connections are said goodbye to."""
         return bool(self._undecided or self._departing or self._leaving)
 
+    def look_soon(self) -> None:
+        """Look at the connections and their servers now, rather than at the next tick."""
+        self._wake.set()
+
     def drain(self) -> None:
         """Begin to say goodbye to all connections, though the server does not stop."""
         self._plan_goodbyes(list(self._watches.values()), time.monotonic())
@@ -305,8 +310,7 @@ class Monitor:
             if watch is not None and watch.goodbye_until is not None
         }
         self._patrol.look_at_handlers(now, lingering, stopping)
-        reactor = running_reactor()
-        if reactor is not None:
+        for reactor in running_reactors():
             self._patrol.look_at_reactor(now, reactor)
 
     def _see_to(self, connection: AnyConnection, function: Callable[[], T]) -> T | None:
@@ -382,6 +386,15 @@ def drain_process() -> None:
     drain.begun = True
     for monitor in _monitors.values():
         monitor.drain()
+
+
+def notice_stop() -> None:
+    """Have all servers asked now whether they stop; any thread may call this, no signal handler.
+
+    For a plugin whose server says so: ``is_stopping`` is otherwise asked every 0.4 seconds.
+    """
+    for monitor in _monitors.values():
+        monitor.look_soon()
 
 
 def is_draining() -> bool:

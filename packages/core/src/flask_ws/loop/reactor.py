@@ -13,11 +13,12 @@ from ..connection.cork import Cork
 from ..process import PerProcess
 from ..system import LONGEST_WAIT
 from ..worker import Worker
+from .arrivals import arrivals
 from .claims import Claims
 from .conversation import Conversation
 from .pollers import Poller, make_poller
 
-__all__ = ["Reactor", "reactor_for_process", "running_reactor"]
+__all__ = ["Reactor", "reactor_for_messages", "reactor_for_process", "running_reactors"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -40,9 +41,10 @@ class Reactor:
     interpreter's lock (GIL). One more, the deputy, watches it, and joins when a method blocks.
 
     :param workers: the number of threads; a method that blocks occupies one of them.
+    :param poller: what tells which connections are readable.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, poller: Poller | None = None) -> None:
         self._lock = threading.Lock()
         self._workers = [
             Worker(f"flask_ws.Reactor-{number}", self._work, self._is_needed)
@@ -51,7 +53,7 @@ class Reactor:
         self._conversations: dict[int, tuple[Conversation, Callable[[], None]]] = {}
         # How many more are expected.
         self._expected = 0
-        self._poller: Poller = make_poller()
+        self._poller: Poller = make_poller() if poller is None else poller
         # When to look for connections that were ended here.
         self._look_at = 0.0
         # Sockets that are readable, and that no thread has claimed yet.
@@ -357,14 +359,19 @@ class Reactor:
             logger.exception("%s: an error at its end.", conversation.label)
 
 
-_reactors: PerProcess[None, Reactor] = PerProcess()
+_reactors: PerProcess[str | None, Reactor] = PerProcess()
 
 
-def running_reactor() -> Reactor | None:
-    """Return this process's reactor, if there is one."""
-    return next(iter(_reactors.values()), None)
+def running_reactors() -> list[Reactor]:
+    """Return this process's reactors: that of sockets, and that of messages."""
+    return _reactors.values()
 
 
 def reactor_for_process(workers: int) -> Reactor:
     """Return this process's reactor; the first call sets its number of threads."""
     return _reactors.get(None, lambda: Reactor(workers))
+
+
+def reactor_for_messages(workers: int) -> Reactor:
+    """Return this process's reactor for connections of messages; otherwise the same."""
+    return _reactors.get("messages", lambda: Reactor(workers, arrivals))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from ..concurrency import Concurrency, threads
+from ..protocol.messages import ServerMessages
 from .brokers import Broker
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from typing_extensions import Self
 
-__all__ = ["ServerSocket", "hookimpl"]
+__all__ = ["ServerMessages", "ServerSocket", "hookimpl"]
 
 PROJECT = "flask_ws"
 
@@ -37,7 +39,8 @@ class ServerSocket:
     """A server's socket for one request, and what flask-ws must know of it."""
 
     #: The socket of the connection, as the server holds it: plain or TLS, native or green. If
-    #: the server has only a file descriptor, :func:`borrow_socket` makes a socket of it.
+    #: the server has only a file descriptor, :func:`borrow_socket` makes a socket of it. There is
+    #: none where the server has :attr:`messages`: see :meth:`of_messages`.
     sock: socket.socket
     #: The bytes that the server has read past the request head, or a function that takes them
     #: from the server's buffer. A function is called only when the handshake is accepted, so
@@ -67,6 +70,33 @@ class ServerSocket:
     #: stopping process has goodbyes to spread (``SOCK_DRAIN``), from another thread. It must not
     #: wait. The same object for all connections, as for :attr:`is_stopping`.
     has_successor: Callable[[], bool | None] | None = None
+    #: The connection as messages, of a server that runs on asyncio and frames them itself.
+    messages: ServerMessages | None = None
+
+    @classmethod
+    def of_messages(
+        cls,
+        messages: ServerMessages,
+        *,
+        is_stopping: Callable[[], bool] = _never,
+        stop_timeout: float = 2.0,
+    ) -> Self:
+        """Make what a plugin returns whose server frames messages itself, and keeps its socket.
+
+        Handlers run on threads of flask-ws's own, or on the server's loop.
+
+        :param messages: the server's side of the connection.
+        :param is_stopping: as the field of that name; and
+        :param stop_timeout: as well.
+        """
+        nothing: Any = None
+        return cls(
+            nothing,
+            detach=True,
+            is_stopping=is_stopping,
+            stop_timeout=stop_timeout,
+            messages=messages,
+        )
 
     def take_read_ahead(self) -> bytes:
         """Take the bytes that the server has read past the request head; once."""

@@ -262,6 +262,7 @@ HINTS = (
     ("eventlet.input", None, "eventlet"),
     ("waitress.client_disconnected", None, "waitress"),
     ("uwsgi.version", None, "uwsgi"),
+    ("asgi.scope", None, "asgi"),
     (None, "gevent/", "gevent"),
     (None, "gunicorn/", "gunicorn"),
     (None, "werkzeug/", "werkzeug"),

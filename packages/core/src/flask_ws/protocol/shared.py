@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..budget import budget
 from .deflate import THRESHOLD, make_compressor
-from .frames import RSV1, BytesLike, header
+from .frames import RSV1, TEXT, BytesLike, header
 
 __all__ = ["SharedMessage", "is_shared"]
 
@@ -43,7 +43,7 @@ def is_shared(frame: BytesLike) -> bool:
 
 
 class SharedMessage:
-    """A message that a server broadcasts; its frame is made once.
+    """A message that a server broadcasts; its frame is made once, when it is first needed.
 
     :param first: the first byte of its frame: ``TEXT`` or ``BINARY``.
     :param payload: its payload.
@@ -52,6 +52,7 @@ class SharedMessage:
 
     __slots__ = (
         "_compressed",
+        "data",
         "first",
         "is_json",
         "payload",
@@ -69,11 +70,25 @@ class SharedMessage:
         self.is_json = is_json
         #: What connections get that have to be told the channel; made once for all of them.
         self.wrapped: SharedMessage | None = None
-        #: The frame for connections without compression.
-        self.plain = share(b"".join((header(first, len(payload)), payload)))
         #: Whether connections with compression get another.
         self.worth_deflating = len(payload) >= THRESHOLD
         self._compressed: dict[int, bytes] = {}
+
+    #: The frame for connections without compression.
+    plain: bytes
+    #: What connections get whose server frames it: ``str`` or ``bytes``.
+    data: str | bytes
+
+    def __getattr__(self, name: str) -> str | bytes:
+        """Make one of these two: Python calls this once for each, the first time."""
+        payload = self.payload
+        if name == "plain":
+            self.plain = share(b"".join((header(self.first, len(payload)), payload)))
+            return self.plain
+        if name == "data":
+            self.data = str(payload, "utf-8") if self.first == TEXT else bytes(payload)
+            return self.data
+        raise AttributeError(name)
 
     def compressed(self, bits: int) -> bytes:
         """Return the frame for connections with a window of ``2**bits`` bytes.

@@ -25,7 +25,7 @@ GOING_AWAY = 1001
 INTERNAL_ERROR = 1011
 
 #: Prefixes of environ keys that an idle connection need not keep: the server's own objects.
-HEAVY_KEYS = ("wsgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
+HEAVY_KEYS = ("wsgi.", "asgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
 KEPT_KEYS = ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", LABEL)
 
 
@@ -114,7 +114,9 @@ class Conversation:
             if wait and self.has_more:
                 connection.concurrency.pause()
             return True
-        self.has_more = False
+        self.has_more = connection.receiver.has_unread
+        if self.has_more:
+            return True
         self.close()
         return connection.state.linger_until is not None
 

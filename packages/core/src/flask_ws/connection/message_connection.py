@@ -1,0 +1,199 @@
+"""One open connection whose server frames its messages itself, as under ASGI.
+
+What :class:`~flask_ws.connection.async_connection.AsyncConnection` is where there are frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, cast
+
+from ..exceptions import ConnectionClosed
+from ..protocol.messages import MessageProtocol, ServerMessages, size_of
+from ..protocol.protocol import Protocol
+from ..protocol.shared import SharedMessage
+from .async_connection import AsyncConnection
+from .outlet import Outlet
+from .reader import NO_CLOSE_FRAME
+from .state import ABNORMAL_CLOSURE
+from .writer import LOST_WHILE_SENDING
+
+__all__ = ["MessageConnection"]
+
+CANCELLED = "the server has ended the connection"
+
+
+class MessageConnection(AsyncConnection):
+    """A server's endpoint of a connection of messages, on the server's own loop.
+
+    Messages come and go as they are; frames, pings, compression and the closing handshake are the
+    server's. Its task for the connection awaits :meth:`serve`.
+
+    :param server: the server's side of it.
+    :param max_message_size: the largest message accepted, in bytes; ``None`` for no limit.
+    :param options: as for :class:`AsyncConnection`.
+    """
+
+    #: What has arrived is counted by message.
+    is_mid_message = False
+
+    __slots__ = ("_aborted", "_over", "_pump", "_released", "_room", "_server")
+
+    def __init__(
+        self, server: ServerMessages, *, max_message_size: int | None, **options: Any
+    ) -> None:
+        protocol = MessageProtocol(max_message_size)
+        super().__init__(cast("Protocol", protocol), loop=server.loop, **options)
+        self._server = server
+        # There is no socket to look at while nothing is received.
+        self._looking = True
+        # The server's task while it can be woken, whether it was, and what it waits for when the
+        # queue is full, and at the end.
+        self._pump: asyncio.Task[Any] | None = None
+        self._aborted = False
+        self._room: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[None] | None = None
+        self._released = False
+        # From here on messages can be sent: they go out when the handshake is answered.
+        self._stream = cast("Any", Outlet(self, server))
+
+    # For the server's task
+
+    async def serve(self, subprotocol: str | None, headers: list[tuple[str, str]]) -> None:
+        """Answer the handshake, and live until the connection and its handler have ended.
+
+        :param subprotocol: the subprotocol that was agreed on.
+        :param headers: further headers of the answer.
+        """
+        pump = self._pump = cast("asyncio.Task[Any]", asyncio.current_task())
+        try:
+            if not self._aborted:
+                await self._server.accept(subprotocol, headers)
+                cast("Any", self._stream).open()
+                if self._request_size:
+                    self._count()
+                await self._receive_all()
+        except asyncio.CancelledError:
+            if not self._aborted:
+                # By the server, whose time for a graceful stop is over.
+                self._end(CANCELLED)
+                raise
+            # By abort().
+            if sys.version_info >= (3, 11):
+                pump.uncancel()
+        except Exception:
+            # Each server has an exception of its own for a client that has gone.
+            self._end(NO_CLOSE_FRAME)
+        finally:
+            self._end(NO_CLOSE_FRAME)
+        if not self._released:
+            self._over = self._loop.create_future()
+            await self._over
+
+    def _end(self, reason: str) -> None:
+        """Note that the server has ended the connection, or will when its task returns."""
+        self._pump = None
+        if not self.released:
+            self._lose(reason)
+            self.connection_lost(None)
+
+    async def _receive_all(self) -> None:
+        receive, protocol = self._server.receive, cast("MessageProtocol", self._protocol)
+        while True:
+            while self._full:
+                self._room = self._loop.create_future()
+                await self._room
+            try:
+                message = await receive()
+            except ConnectionClosed as end:
+                self._note_end(end)
+                return
+            size = size_of(message)
+            self.bytes_received += size
+            # After the end is decided, only the server's word for it is awaited.
+            if self.close_code is None:
+                self._take(protocol.read(message, size))
+                if self._messages or self._counted:
+                    self._count()
+
+    def _note_end(self, end: ConnectionClosed) -> None:
+        if self.close_code is not None:
+            return
+        code, reason = end.code, end.reason
+        if code == ABNORMAL_CLOSURE:
+            reason = reason or NO_CLOSE_FRAME
+        elif self._sent_close is not None:
+            # The peer has answered our close frame; not all servers say with which code.
+            code, reason = self._sent_close
+        self._set_closed(code, reason)
+
+    def abort(self) -> None:
+        """End the connection now: the server closes it when its task returns."""
+        if not self._aborted:
+            self._aborted = True
+            if self._pump is not None:
+                self._pump.cancel()
+
+    def release(self) -> None:
+        """Let the server's task end: the handler has ended; any thread may call it."""
+        self._at_home(self._release)
+
+    def _release(self) -> None:
+        self._released = True
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
+
+    # Receiving
+
+    def _stop_reading(self) -> None:
+        self._full = True
+
+    def _go_on_reading(self) -> None:
+        self._full = False
+        if self._room is not None:
+            if not self._room.done():
+                self._room.set_result(None)
+            self._room = None
+
+    def resume_reading(self) -> None:
+        """Go on receiving."""
+        self._go_on_reading()
+
+    # Sending
+
+    def _write(self, buffers: list[Any]) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        for message in buffers:
+            self._written += size_of(message)
+            stream.write(message)
+        if self._blocked:
+            self._loop.call_soon(self._count)
+
+    def queue_shared(self, message: SharedMessage) -> bool:
+        """Send a message that others get as well: there is nothing to gain by waiting."""
+        return self.send_shared(message)
+
+    def lose_while_sending(self) -> None:
+        """Count the connection as lost."""
+        self._lose(LOST_WHILE_SENDING)
+
+    def _fail(self, code: int, reason: str) -> None:
+        stream = self._stream
+        if self.close_code is None and self._blocked and stream is not None:
+            # The peer reads too slowly, and what waits would only keep the close frame from it.
+            self._written -= stream.get_write_buffer_size()
+            cast("Any", stream).clear()
+        super()._fail(code, reason)
+
+    # For the monitor: the server sends pings, and finds dead peers
+
+    @property
+    def has_been_heard(self) -> bool:
+        """Whether the peer lives, as far as is known here."""
+        return True
+
+    def post_ping(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,65 @@
+"""The asyncio loop of a server that has one: async handlers run there, beside its own tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+from ..process import after_fork
+from .asyncio_loop import AsyncioLoop, LoopThread
+
+__all__ = ["ServerLoop", "server_loop"]
+
+
+class ServerLoop(AsyncioLoop):
+    """A loop that is the server's: it is not started here, nor ended.
+
+    :param loop: the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_green = self.is_ending = False
+        self.loop = loop
+        self.home = LoopThread(loop)
+        self.ident = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._forget = self._tasks.discard
+
+    def start_thread(self) -> None:
+        """Do nothing: the server's thread runs it."""
+
+    def start(
+        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str
+    ) -> None:
+        """Run a coroutine function on the loop, as :meth:`AsyncioLoop.start` does.
+
+        :raises RuntimeError: the loop has ended.
+        """
+        self.loop.call_soon_threadsafe(self._start, function, context, name, context=context)
+
+    def _start(
+        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str
+    ) -> None:
+        self.ident = threading.get_ident()
+        super()._start(function, context, name)
+
+    def end(self) -> None:
+        """Do nothing: the server ends it."""
+
+
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ServerLoop] = (
+    weakref.WeakKeyDictionary()
+)
+after_fork(_loops.clear)
+
+
+def server_loop(loop: asyncio.AbstractEventLoop) -> ServerLoop:
+    """Return what runs async handlers on a server's loop."""
+    found = _loops.get(loop)
+    if found is None:
+        found = _loops.setdefault(loop, ServerLoop(loop))
+    return found

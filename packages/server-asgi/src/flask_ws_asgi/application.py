@@ -1,0 +1,100 @@
+"""The ASGI application: HTTP by a2wsgi, WebSockets by flask-ws."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from a2wsgi import WSGIMiddleware
+
+from .environ import MESSAGES, make_environ
+from .exchange import Exchange
+from .stopping import Stopping
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["ASGI"]
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+#: The key of a scope whose WebSockets are served.
+SERVED = "flask_ws.asgi"
+#: Seconds that a server's ``lifespan.shutdown`` waits for connections, and how often it looks.
+FAREWELL = 2.0
+LOOK = 0.02
+
+
+class ASGI:
+    """An ASGI application of a Flask app, with its WebSocket routes.
+
+    ::
+
+        asgi = ASGI(app)
+
+    HTTP requests run on threads. WebSocket handlers run as they do on any server: blocking ones on
+    threads of flask-ws's own, async ones on the server's loop, event views without a thread while
+    they are idle.
+
+    :param app: the Flask app, or WSGI middleware around it.
+    :param threads: how many HTTP requests run at the same time, and handshakes among them.
+    :raises TypeError: ``app`` cannot be called.
+    """
+
+    def __init__(self, app: WSGIApplication, *, threads: int = 10) -> None:
+        if not callable(app):
+            raise TypeError(f"ASGI takes the app itself, as in ASGI(app), not {app!r}.")
+        self._app = app
+        self._http: Any = WSGIMiddleware(app, workers=threads)  # type: ignore[arg-type]
+        self._stopping = Stopping()
+        # WebSockets, from the handshake to the end of their handler.
+        self._open = 0
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Handle a request, a WebSocket, or the life of the server.
+
+        :raises ValueError: the scope is of another type.
+        """
+        kind = scope["type"]
+        # Else flask-ws would say that no WebSockets reach the app behind a2wsgi.
+        scope[SERVED] = True
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "websocket":
+            await self._serve(scope, receive, send)
+        elif kind == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise ValueError(f"ASGI has no scope of the type {kind!r} that flask-ws knows.")
+
+    async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, self._stopping)
+        # Also where the server does not tell of its life.
+        self._stopping.watch(exchange.loop)
+        environ = make_environ(scope)
+        environ[MESSAGES] = exchange
+        self._open += 1
+        try:
+            # This frame lives as long as the connection.
+            run = exchange.run(self._http.executor, self._app, environ)
+            del scope, exchange, environ, receive, send
+            await run
+        finally:
+            self._open -= 1
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "lifespan.startup":
+                self._stopping.watch(asyncio.get_running_loop())
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                self._stopping.begin()
+                deadline = time.monotonic() + FAREWELL
+                while self._open and time.monotonic() < deadline:
+                    await asyncio.sleep(LOOK)
+                await send({"type": "lifespan.shutdown.complete"})
+                return

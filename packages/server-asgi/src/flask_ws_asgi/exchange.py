@@ -1,0 +1,209 @@
+"""One handshake: the request to the app, in WSGI, and the answer to the server, in ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from flask_ws import ConnectionClosed
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+    from .stopping import Stopping
+
+__all__ = ["Exchange"]
+
+logger = logging.getLogger("flask_ws")
+
+Event = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[str, str]]
+
+#: The extension by which a refusal can be any HTTP response.
+DENIAL = "websocket.http.response"
+NO_STATUS = 1005
+FORBIDDEN = 403
+#: Headers that belong to the server.
+HOP_BY_HOP = frozenset({"connection", "upgrade", "transfer-encoding", "keep-alive"})
+
+
+class Response:
+    """What the app answers, if it does not accept the handshake."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self) -> None:
+        self.status = ""
+        self.headers: Headers = []
+        self.body: list[bytes] = []
+
+    def make(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+        """Have the app make it; what runs on an accepted connection may be in it."""
+        iterable = app(environ, self.start)
+        try:
+            self.body.extend(iterable)
+        finally:
+            close = getattr(iterable, "close", None)
+            if close is not None:
+                close()
+
+    def start(
+        self, status: str, headers: Headers, exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        """Begin the response: the ``start_response`` that the app is given."""
+        if self.status and not exc_info:
+            raise AssertionError("start_response() was called before, and has no exc_info now.")
+        self.status, self.headers = status, headers
+        return self.body.append
+
+
+class Exchange:
+    """One handshake, and the server's side of the connection after it.
+
+    :param scope: what ASGI tells of the request.
+    :param receive: returns the server's next event.
+    :param send: gives the server one.
+    :param stopping: tells whether the server is stopping.
+    """
+
+    __slots__ = ("_accepted", "_receive", "_scope", "_send", "loop", "stopping")
+
+    def __init__(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, stopping: Stopping
+    ) -> None:
+        self._scope: Mapping[str, Any] | None = scope
+        self._receive = receive
+        self._send = send
+        #: Tells whether the server is stopping.
+        self.stopping = stopping
+        #: The server's loop.
+        self.loop = asyncio.get_running_loop()
+        # What is to serve the connection, once the app has accepted it.
+        self._accepted: asyncio.Future[Callable[[], Coroutine[Any, Any, None]] | None] | None = None
+
+    async def run(self, executor: Executor, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+        """Have the app answer the handshake, on a thread, and serve the connection to its end.
+
+        :param executor: the threads for that.
+        :param app: the app.
+        :param environ: the request.
+        """
+        # What announces the handshake: "websocket.connect".
+        await self._receive()
+        response = Response()
+        self._accepted = self.loop.create_future()
+        call = contextvars.copy_context().run
+        work = self.loop.run_in_executor(executor, call, response.make, app, environ)
+        work.add_done_callback(self._answered)
+        del work, environ, call
+        serve = await self._accepted
+        scope, self._scope = self._scope, None
+        if serve is None:
+            assert scope is not None
+            await self._refuse(response, scope)
+            return
+        del response, scope
+        await serve()
+
+    def _answered(self, work: asyncio.Future[None]) -> None:
+        accepted = self._accepted
+        error = None if work.cancelled() else work.exception()
+        if accepted is None or accepted.done():
+            if error is not None:
+                # The client has its answer.
+                logger.error("An error after a WebSocket handshake", exc_info=error)
+        elif error is not None:
+            # The server logs it, and answers 500.
+            accepted.set_exception(error)
+        else:
+            accepted.set_result(None)
+
+    async def _refuse(self, response: Response, scope: Mapping[str, Any]) -> None:
+        status = int(response.status.split(" ", 1)[0])
+        if DENIAL in (scope.get("extensions") or ()):
+            await self._send(
+                {
+                    "type": f"{DENIAL}.start",
+                    "status": status,
+                    "headers": encode_headers(response.headers),
+                }
+            )
+            await self._send({"type": f"{DENIAL}.body", "body": b"".join(response.body)})
+            return
+        if status != FORBIDDEN:
+            logger.warning(
+                "The app answered the handshake for %r with %d, and the client got 403: its server "
+                "cannot send another response (ASGI's extension %s).",
+                scope["path"],
+                status,
+                DENIAL,
+            )
+        await self._send({"type": "websocket.close"})
+
+    # For flask-ws
+
+    def begin(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have the server's task await ``serve()``: the app has accepted the handshake."""
+        self.loop.call_soon_threadsafe(self._accept, serve)
+
+    def _accept(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._accepted is not None and not self._accepted.done():
+            self._accepted.set_result(serve)
+            return
+        # The server has given up on the handshake: this finds that the client has gone.
+        task = self.loop.create_task(serve())
+        _orphans.add(task)
+        task.add_done_callback(_orphans.discard)
+
+    async def accept(self, subprotocol: str | None, headers: Headers) -> None:
+        """Answer the handshake."""
+        await self._send(
+            {
+                "type": "websocket.accept",
+                "subprotocol": subprotocol,
+                "headers": encode_headers(headers),
+            }
+        )
+
+    async def receive(self) -> str | bytes:
+        """Receive the next message."""
+        event = await self._receive()
+        if event["type"] == "websocket.receive":
+            text: str | None = event.get("text")
+            if text is not None:
+                return text
+            data: bytes = event["bytes"]
+            return data
+        code = event.get("code")
+        raise ConnectionClosed(NO_STATUS if code is None else code, event.get("reason") or "")
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message."""
+        if isinstance(message, str):
+            await self._send({"type": "websocket.send", "text": message})
+        else:
+            await self._send({"type": "websocket.send", "bytes": message})
+
+    async def close(self, code: int, reason: str) -> None:
+        """Send a close frame."""
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+#: What serves connections whose handshake the server has given up.
+_orphans: set[asyncio.Task[None]] = set()
+
+
+def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI has them."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers
+        if name.lower() not in HOP_BY_HOP
+    ]
