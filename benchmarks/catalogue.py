@@ -61,6 +61,11 @@ UVLOOP = Row("flask-ws/uvloop", "/async/echo")
 METRICS = tuple(
     Row(name, "/view/echo") for name in ("flask-ws/prometheus", "flask-ws/opentelemetry")
 )
+ASGI = (
+    Row("flask-ws/asgi", "/async/echo", note="async handler"),
+    Row("flask-ws/asgi", "/view/echo", note="event view"),
+    Row("flask-ws/asgi", note="handler"),
+)
 SHORT = {"seconds": 1.0, "warm_up": 0.3}
 
 LOADS: dict[str, Load] = {
@@ -78,6 +83,7 @@ LOADS: dict[str, Load] = {
             UVLOOP,
             Row("flask-ws/no-speedups"),
             Row(SOCK),
+            *ASGI,
             Row("uvicorn"),
             Row("flask-ws/werkzeug"),
             Row("flask-sock/werkzeug"),
@@ -103,6 +109,9 @@ LOADS: dict[str, Load] = {
             Goal("flask-ws/async", 1.5, "uvicorn"),
             Goal("flask-ws/async", 1.05, "flask-ws/views"),
             Goal("flask-ws/uvloop", 2, "uvicorn"),
+            Goal("flask-ws/asgi async handler", 0.85, "uvicorn"),
+            Goal("flask-ws/asgi event view", 0.6, "uvicorn"),
+            Goal("flask-ws/asgi handler", 0.6, "uvicorn"),
             Goal("flask-ws/uvloop", 0.75, "picows"),
         ),
     ),
@@ -162,6 +171,7 @@ LOADS: dict[str, Load] = {
             UVLOOP,
             Row("flask-sock/gunicorn-many"),
             Row("websockets"),
+            *ASGI,
             Row("uvicorn"),
             Row("bare"),
             Row("picows"),
@@ -179,6 +189,16 @@ LOADS: dict[str, Load] = {
         ),
         value_format=".1f",
         timed=False,
+    ),
+    "plain-http": Load(
+        "8 connections asking for a page",
+        "plain_http",
+        "requests/s",
+        (Row("flask-ws/asgi", "/page"), Row("a2wsgi", "/page")),
+        quick=SHORT,
+        columns=TIMES,
+        # "No slower", but for the noise.
+        goals=(Goal("flask-ws/asgi", 0.97, "a2wsgi"),),
     ),
     "round-trip": Load(
         "one connection, one 32-byte message at a time",

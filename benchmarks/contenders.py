@@ -9,6 +9,8 @@ GUNICORN = (
     "{python} -m gunicorn -b 127.0.0.1:{port} --no-control-socket --log-level warning "
     "--worker-connections 20000 --backlog 2048"
 )
+UVICORN = "{python} -m uvicorn --ws websockets-sansio --port {port} --log-level warning"
+UVICORN_NEEDS = ("uvicorn", "websockets", "uvloop", "httptools")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,12 @@ CONTENDERS: dict[str, Contender] = {
         f"{GUNICORN} --threads 4 {APPS}.flask_ws_app:app",
         ("flask_ws:Sock.publish", "gunicorn"),
     ),
+    "flask-ws/asgi": Contender(
+        "flask-ws",
+        "uvicorn --ws websockets-sansio",
+        f"{UVICORN} {APPS}.asgi_app:asgi",
+        ("flask_ws_asgi", *UVICORN_NEEDS),
+    ),
     **_flask("flask-sock", "flask_sock_app"),
     "flask-socketio": Contender(
         "Flask-SocketIO, threading",
@@ -122,9 +130,14 @@ CONTENDERS: dict[str, Contender] = {
     "uvicorn": Contender(
         "Starlette",
         "uvicorn --ws websockets-sansio",
-        "{python} -m uvicorn --ws websockets-sansio --port {port} --log-level warning "
-        f"{APPS}.starlette_app:app",
-        ("uvicorn", "starlette", "websockets", "uvloop", "httptools"),
+        f"{UVICORN} {APPS}.starlette_app:app",
+        ("starlette", *UVICORN_NEEDS),
+    ),
+    "a2wsgi": Contender(
+        "a2wsgi",
+        "uvicorn --ws websockets-sansio",
+        f"{UVICORN} {APPS}.asgi_app:http",
+        ("a2wsgi", *UVICORN_NEEDS),
     ),
     "picows": Contender(
         "picows", "its own, asyncio", f"{{python}} -m {APPS}.picows_echo {{port}}", ("picows",)

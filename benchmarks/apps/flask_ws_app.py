@@ -24,6 +24,11 @@ subscribers: set[WebSocket] = set()
 viewers: set[WebSocket] = set()
 
 
+@app.get("/page")
+def page() -> str:
+    return "hello, client"
+
+
 @sock.route("/echo")
 def echo(ws: WebSocket) -> None:
     for message in ws:
