@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.setups import EVERYWHERE
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / ".cache"
@@ -127,7 +128,7 @@ GEVENT = (
     "WSGIServer(('127.0.0.1', {port}), app).serve_forever()",
 )
 
-SERVERS = (
+SERVERS: tuple[Server, ...] = (
     Server("werkzeug", ("-m", "flask", "--app", "echo_app", "run", "--port", "{port}")),
     Server(
         "gunicorn-threads",
@@ -151,6 +152,15 @@ SERVERS = (
     Server("gevent", script("from gevent import monkey", "monkey.patch_all()", *GEVENT)),
     Server("gevent-unpatched", script(*GEVENT)),
 )
+UVICORN = ("-m", "uvicorn", "--port", "{port}", "--ws", "websockets-sansio", "echo_asgi:asgi")
+if EVERYWHERE:
+    # The frames are the server's; the messages and the ends of connections are ours.
+    SERVERS = (
+        *SERVERS,
+        Server("uvicorn", UVICORN),
+        Server("uvicorn-view", UVICORN, path="/view"),
+        Server("uvicorn-async", UVICORN, path="/async"),
+    )
 
 
 def pyenv_versions() -> Path | None:

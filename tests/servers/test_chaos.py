@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from tests.support.asgi_setups import HYPERCORN, UVICORN
 from tests.support.chaos import Crowd
 from tests.support.redis import RedisServer
-from tests.support.setups import OurSetup
+from tests.support.setups import EVERYWHERE, SETUPS, OurSetup
 
 from flask_ws.testing.suite.base import Launch
 from flask_ws.testing.suite.process import Server, wait_until
@@ -55,6 +56,8 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @on_main
 class TestChaos(OurServers):
+    setups = (*SETUPS, UVICORN, HYPERCORN) if EVERYWHERE else SETUPS
+
     @pytest.mark.timeout(2 * SECONDS + 180)
     def test_nothing_is_lost_and_nothing_is_left_after_chaos(
         self, launch: Launch, setup: OurSetup, redis_server: RedisServer

@@ -114,47 +114,6 @@ UWSGI = OurSetup(
     capabilities=Capabilities(tls=False, keep_alive=False, few_workers=True),
     main=True,
 )
-#: It waits for handlers for as long as they run, by default.
-ASGI = Capabilities(access_log=False, few_workers=True, stop_seconds=math.inf)
-UVICORN = OurSetup(
-    name="uvicorn",
-    command="python asgi.py uvicorn {app} asgi_wrapped:asgi --port {port} --no-access-log"
-    " --ws websockets-sansio",
-    plugin="flask_ws_asgi",
-    capabilities=ASGI,
-    main=True,
-)
-#: The first runs in CI; the others where all is run.
-ASGI_SETUPS: tuple[OurSetup, ...] = (
-    UVICORN,
-    *(
-        (
-            replace(
-                UVICORN,
-                name="uvicorn-tls",
-                command=f"{UVICORN.command} --ssl-certfile {{cert}} --ssl-keyfile {{key}}",
-                tls=True,
-                main=False,
-            ),
-            replace(
-                UVICORN,
-                name="uvicorn-unix",
-                command=UVICORN.command.replace("--port {port}", "--uds {socket}"),
-                unix=True,
-                main=False,
-            ),
-            replace(
-                UVICORN,
-                name="uvicorn-wsproto",
-                command=UVICORN.command.replace("websockets-sansio", "wsproto"),
-                main=False,
-            ),
-            replace(UVICORN, name="uvicorn-async", handlers="async", main=False),
-        )
-        if EVERYWHERE
-        else ()
-    ),
-)
 
 SETUPS: tuple[OurSetup, ...] = (
     WERKZEUG,

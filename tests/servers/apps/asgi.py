@@ -1,12 +1,6 @@
-"""Runs a server of ASGI: its name, the app under test, and the arguments for the server."""
+"""The app under test, for an ASGI server."""
 
-from __future__ import annotations
+from flask_ws.testing.suite.live import app
+from flask_ws_asgi import ASGI
 
-import os
-import sys
-from importlib import import_module
-
-server, os.environ["LIVE_APP"], *arguments = sys.argv[1:]
-sys.argv = [server, *arguments]
-if server == "uvicorn":
-    import_module("uvicorn").main()
+asgi = ASGI(app)

@@ -10,7 +10,7 @@ import pytest
 from .base import Subject
 from .process import Server
 from .raw import BINARY, PING, PONG, encode_frame
-from .setups import on_main, on_threads, on_tls
+from .setups import on_close_codes, on_frames, on_losses, on_main, on_threads, on_tls
 from .split_tls import SplitTLS
 
 #: Seconds that a client may wait for a pong while the handler is busy.
@@ -30,6 +30,7 @@ class Busy(Subject):
         expect_pong(server, "/compute")
 
     @on_main
+    @on_close_codes
     def test_close_is_answered_while_the_handler_is_busy(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/busy", tag=tag) as peer:
@@ -43,6 +44,7 @@ class Busy(Subject):
         assert (awake["connected"], awake["close_code"]) == (False, 4000)
 
     @on_main
+    @on_close_codes
     def test_connected_turns_false_at_a_close(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/until-lost", tag=tag) as peer:
@@ -52,6 +54,7 @@ class Busy(Subject):
 
     @on_main
     @pytest.mark.parametrize("end", ["fin", "rst"])
+    @on_losses
     def test_connected_turns_false_at_a_loss(self, server: Server, end: str) -> None:
         tag = server.tag()
         peer = server.connect("/until-lost", tag=tag)
@@ -74,6 +77,7 @@ class Busy(Subject):
             peer.close()
 
     @on_main
+    @on_close_codes
     def test_messages_before_a_close_are_still_received(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/busy", tag=tag) as peer:
@@ -86,6 +90,7 @@ class Busy(Subject):
         assert (end["error"], end["code"]) == ("ConnectionClosed", 4000)
 
     @on_main
+    @on_frames
     def test_busy_handlers_connection_is_kept_alive(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/busy-pinged", tag=tag) as peer:
@@ -100,6 +105,7 @@ class Busy(Subject):
             peer.close()
 
     @on_main
+    @on_frames
     def test_busy_handlers_full_queue_is_no_loss(self, server: Server) -> None:
         """While the queue is full no pongs are read: that must not count as a lost peer."""
         tag = server.tag()
@@ -134,6 +140,7 @@ class Busy(Subject):
                 peer.sock.close()
 
     @on_main
+    @on_frames
     def test_peer_that_stops_reading_is_no_business_of_others(self, server: Server) -> None:
         stuck = server.connect("/push", receive_buffer=4096)
         try:

@@ -11,7 +11,7 @@ from .base import Subject
 from .messages import connect_websockets
 from .process import Server, wait_until
 from .raw import Peer
-from .setups import on_main_or_unpatched, on_one_process
+from .setups import on_compression, on_main_or_unpatched, on_one_process
 
 #: More subscribers than one batch of a broadcast.
 MANY = 20
@@ -64,6 +64,7 @@ class Channels(Subject):
         other.send(b"from the other")
         assert [one.read(), third.read()] == [b"from the other"] * 2
 
+    @on_compression
     def test_compressed_publications_can_be_read(
         self, server: Server, peers: list[Peer], channel: str
     ) -> None:

@@ -7,6 +7,7 @@ import time
 from .base import Subject, tracebacks
 from .process import Server
 from .raw import CLOSE, PING, PONG, End, encode_close, encode_message
+from .setups import on_close_codes, on_close_reasons, on_frames, on_losses
 
 #: Seconds: longer than a delivery on loopback, shorter than any timeout of a server.
 AT_ONCE = 1.0
@@ -19,6 +20,7 @@ class Closing(Subject):
         with server.connect() as peer:
             assert peer.close(4000, "enough").close_code == 4000
 
+    @on_close_reasons
     def test_handler_learns_the_clients_code_and_reason(self, server: Server) -> None:
         tag = server.tag()
         with server.connect(tag=tag) as peer:
@@ -26,6 +28,7 @@ class Closing(Subject):
         end = server.log.event("end", tag)
         assert (end["error"], end["code"], end["reason"]) == ("ConnectionClosed", 4000, "enough 🧦")
 
+    @on_close_codes
     def test_close_without_a_code_is_1005_to_the_handler(self, server: Server) -> None:
         tag = server.tag()
         with server.connect(tag=tag) as peer:
@@ -65,6 +68,7 @@ class Closing(Subject):
             assert (tail.data, tail.end) == (b"", End.FIN)
             assert tail.seconds < AT_ONCE
 
+    @on_frames
     def test_messages_before_the_close_are_answered_first(self, server: Server) -> None:
         with server.connect() as peer:
             peer.send_bytes(encode_message("one") + encode_message("two") + encode_close(1000))
@@ -88,12 +92,14 @@ class Closing(Subject):
             peer.send_close(4000)
             peer.expect_end()
 
+    @on_losses
     def test_fin_without_a_close_frame_is_1006_to_the_handler(self, server: Server) -> None:
         tag = server.tag()
         with server.connect(tag=tag) as peer:
             assert peer.echo("hello") == "hello"
         assert server.log.event("end", tag)["code"] == 1006
 
+    @on_losses
     def test_half_closed_tcp_is_1006_and_ended_at_once(self, server: Server) -> None:
         tag = server.tag()
         with server.connect(tag=tag) as peer:
@@ -103,6 +109,7 @@ class Closing(Subject):
             assert tail.seconds < AT_ONCE
         assert server.log.event("end", tag)["code"] == 1006
 
+    @on_losses
     def test_rst_is_1006_to_the_handler(self, server: Server) -> None:
         tag = server.tag()
         peer = server.connect(tag=tag)
@@ -123,6 +130,7 @@ class Closing(Subject):
             assert peer.echo("hello") == "hello"
             peer.close()
 
+    @on_frames
     def test_unmasked_frame_is_1002(self, server: Server) -> None:
         with server.connect() as peer:
             peer.send_bytes(b"\x81\x05hello")
@@ -130,6 +138,7 @@ class Closing(Subject):
             peer.send_close(1002)
             peer.expect_end()
 
+    @on_frames
     def test_text_that_is_not_utf8_is_1007(self, server: Server) -> None:
         with server.connect() as peer:
             peer.send_frame(0x1, b"\xff\xfe")

@@ -14,7 +14,7 @@ import pytest
 from .base import SharedServer, Subject, tracebacks
 from .process import Server
 from .raw import LostConnection, Peer, build_request, handshake_headers, make_key
-from .setups import Setup, on_keep_alive, on_pipelining
+from .setups import Setup, on_frames, on_keep_alive, on_pipelining
 
 #: Handshakes that are checked: a slow machine does not delay all of them.
 HANDSHAKES = 3
@@ -55,15 +55,18 @@ class Contract(Subject):
     def test_hook_leaves_the_environ_as_it_is(self, hook: list[Facts], setup: Setup) -> None:
         assert find_faults(hook, "environ") == []
 
+    @on_frames
     def test_hook_leaves_the_timeout_of_the_socket_as_it_is(
         self, hook: list[Facts], setup: Setup
     ) -> None:
         """It would apply to the next request on a kept-alive connection."""
         assert find_faults(hook, "timeout") == []
 
+    @on_frames
     def test_hook_gives_the_servers_own_socket(self, hook: list[Facts], setup: Setup) -> None:
         assert find_faults(hook, "own") == []
 
+    @on_frames
     def test_hook_gives_the_connection_of_the_client(self, hook: list[Facts], setup: Setup) -> None:
         assert find_faults(hook, "connection") == []
 
@@ -95,6 +98,7 @@ class Contract(Subject):
         """A wrong capability leaves out tests the server could pass, or runs those it cannot."""
         declared, found = setup.capabilities, hook[0]
         told = {
+            "frames": found["frames"],
             "few_workers": found["detach"],
             "detaching": found["detachable"],
             # In a monkey-patched process, greenlets look like threads.
@@ -106,6 +110,7 @@ class Contract(Subject):
         assert told == {name: getattr(declared, name) for name in told}
 
     @tracebacks(0, most=1)
+    @on_frames
     def test_request_in_the_segment_of_the_handshake_never_reaches_the_app(
         self, server: Server
     ) -> None:
@@ -128,6 +133,7 @@ class Contract(Subject):
         assert f'"event": "smuggled", "tag": "{tag}"' not in server.log.read()
 
     @on_pipelining
+    @on_frames
     def test_nothing_is_taken_for_a_handshake_that_is_refused(self, server: Server) -> None:
         """The bytes after it in the same segment are the next request."""
         with server.dial() as peer:
@@ -136,6 +142,7 @@ class Contract(Subject):
             assert peer.read_response().text == "http"
 
     @on_keep_alive
+    @on_frames
     def test_slow_request_after_a_handshake_that_is_refused_is_answered(
         self, server: Server
     ) -> None:

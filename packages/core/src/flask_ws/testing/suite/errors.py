@@ -6,13 +6,14 @@ import pytest
 
 from .base import Launch, Subject
 from .process import Server
-from .setups import on_main
+from .setups import on_close_codes, on_losses, on_main
 
 
 class Errors(Subject):
     """What a handler sees when a connection is lost."""
 
     @on_main
+    @on_losses
     def test_send_blocked_on_a_peer_that_resets_raises_connection_closed(
         self, server: Server
     ) -> None:
@@ -24,6 +25,7 @@ class Errors(Subject):
         assert (ended["error"], ended["code"]) == ("ConnectionClosed", 1006)
 
     @on_main
+    @on_close_codes
     def test_close_code_of_the_peer_is_found_by_a_failing_send(self, server: Server) -> None:
         """The close frame was not read yet when the send failed."""
         tag = server.tag()

@@ -12,7 +12,19 @@ from .base import Launch, Subject, tracebacks
 from .messages import connect_websockets
 from .process import Server, wait_until
 from .raw import BINARY, PING, PONG, TEXT, End, Peer, encode_frame, encode_message
-from .setups import on_blocking, on_main, on_one_process, on_queued_sends, on_reactor
+from .setups import (
+    on_blocking,
+    on_close_codes,
+    on_close_reasons,
+    on_compression,
+    on_early_frames,
+    on_frames,
+    on_losses,
+    on_main,
+    on_one_process,
+    on_queued_sends,
+    on_reactor,
+)
 
 #: Seconds for delays of a loaded machine.
 SLACK = 2.0
@@ -61,6 +73,7 @@ class EventViews(Subject):
             assert peer.echo(data) == data
             peer.close()
 
+    @on_compression
     def test_compressed_messages_come_back(self, server: Server) -> None:
         text = "compressible " * 1000
         with connect_websockets(server, "/events/echo") as client:
@@ -70,6 +83,7 @@ class EventViews(Subject):
                 client.send(f"{number} {text}")
                 assert client.recv(timeout=5) == f"{number} {text}"
 
+    @on_early_frames
     def test_frames_in_the_segment_of_the_handshake_are_served(self, server: Server) -> None:
         early = encode_message("one") + encode_message("two")
         with server.connect("/events/echo", early=early) as peer:
@@ -156,6 +170,7 @@ class EventViews(Subject):
 
     # The end: on_close is called once, with the code that tells how
 
+    @on_close_reasons
     def test_close_from_the_client(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/echo", tag=tag) as peer:
@@ -172,6 +187,7 @@ class EventViews(Subject):
             assert (frame.close_code, frame.close_reason) == (4001, "so")
         assert ended(server, tag) == 4001
 
+    @on_frames
     def test_close_that_the_client_does_not_answer(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/close/4001", tag=tag) as peer:
@@ -192,6 +208,7 @@ class EventViews(Subject):
         server.log.find(f"failed on purpose {tag}")
 
     @tracebacks(1)
+    @on_close_codes
     def test_exception_in_on_close_is_logged(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/raise/on_close", tag=tag) as peer:
@@ -199,12 +216,14 @@ class EventViews(Subject):
         assert ended(server, tag) == 4000
         server.log.find(f"failed on purpose {tag}")
 
+    @on_losses
     def test_fin_is_1006(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/echo", tag=tag) as peer:
             assert peer.echo("hello") == "hello"
         assert ended(server, tag) == 1006
 
+    @on_losses
     def test_half_closed_tcp_is_1006(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/echo", tag=tag) as peer:
@@ -212,6 +231,7 @@ class EventViews(Subject):
             peer.read_until_eof()
         assert ended(server, tag) == 1006
 
+    @on_losses
     def test_rst_is_1006(self, server: Server) -> None:
         tag = server.tag()
         peer = server.connect("/events/echo", tag=tag)
@@ -227,6 +247,7 @@ class EventViews(Subject):
             pytest.param(encode_frame(BINARY, bytes(1001)), 1009, id="1009"),
         ],
     )
+    @on_frames
     def test_violation_has_its_code(self, server: Server, frame: bytes, code: int) -> None:
         tag = server.tag()
         with server.connect("/events/small", tag=tag) as peer:
@@ -236,6 +257,7 @@ class EventViews(Subject):
         assert ended(server, tag) == code
 
     @on_main
+    @on_frames
     def test_ping_without_an_answer_is_1006(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/pinged", tag=tag) as peer:
@@ -244,6 +266,7 @@ class EventViews(Subject):
             assert peer.read_until_eof().end in End
 
     @on_main
+    @on_frames
     def test_views_peer_that_answers_pings_is_kept(self, server: Server) -> None:
         with server.connect("/events/pinged") as peer:
             deadline = time.monotonic() + 1.2
@@ -332,6 +355,7 @@ class EventViews(Subject):
 
     @on_main
     @on_one_process
+    @on_close_codes
     def test_close_is_seen_while_a_method_blocks(self, server: Server, peers: list[Peer]) -> None:
         tag = server.tag()
         blocked = server.connect("/events/block", tag=tag)
@@ -361,6 +385,7 @@ class EventViews(Subject):
     # Kept in the server's worker
 
     @on_main
+    @on_close_codes
     def test_view_that_is_kept_in_the_worker_behaves_the_same(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/kept", tag=tag) as peer:

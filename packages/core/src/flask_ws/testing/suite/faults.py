@@ -24,7 +24,7 @@ from .raw import (
     encode_message,
     handshake_headers,
 )
-from .setups import on_access_log, on_main, on_tls
+from .setups import on_access_log, on_early_frames, on_frames, on_losses, on_main, on_tls
 
 
 def unread(sock: socket.socket) -> int:
@@ -136,6 +136,7 @@ class Faults(Subject):
 
     @on_main
     @pytest.mark.parametrize("end", ["fin", "rst", "close"])
+    @on_losses
     def test_07_send_raises_nothing_but_connection_closed(self, server: Server, end: str) -> None:
         tag = server.tag()
         peer = server.connect("/send-after/0.1", tag=tag)
@@ -152,6 +153,7 @@ class Faults(Subject):
 
     @on_main
     @pytest.mark.parametrize("end", ["ping-timeout", "fin", "rst"])
+    @on_frames
     def test_08_lost_connection_is_1006(self, server: Server, end: str) -> None:
         tag = server.tag()
         with server.connect("/pinged", tag=tag) as peer:
@@ -162,6 +164,7 @@ class Faults(Subject):
             assert server.log.event("end", tag)["code"] == 1006
 
     @on_main
+    @on_frames
     def test_09_peer_that_ignores_the_close_leaks_nothing(self, server: Server) -> None:
         """The handler has returned; the peer neither answers the close nor closes."""
         with server.connect("/return-to-a-stone") as peer:
@@ -184,6 +187,7 @@ class Faults(Subject):
 
     @on_main
     @pytest.mark.parametrize("path", ["/busy", "/events/block"])
+    @on_losses
     def test_10_client_that_pushes_a_gigabyte_is_pushed_back(
         self, server: Server, path: str
     ) -> None:
@@ -223,6 +227,7 @@ class Faults(Subject):
             pytest.param(KEY, None, 426, id="no-version"),
         ],
     )
+    @on_frames
     def test_12_wrong_handshake_is_refused(
         self, server: Server, key: str | None, version: str | None, status: int
     ) -> None:
@@ -240,6 +245,7 @@ class Faults(Subject):
                 peer.close()
         assert [server.await_access_line(tag) for tag in tags] == [101] * 3
 
+    @on_early_frames
     def test_20_frames_in_the_segment_of_the_handshake_are_answered(self, server: Server) -> None:
         early = encode_message("one") + encode_message(b"two")
         with server.connect(early=early) as peer:

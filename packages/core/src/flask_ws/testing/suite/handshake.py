@@ -18,7 +18,7 @@ from .raw import (
     handshake_headers,
     make_accept,
 )
-from .setups import on_keep_alive
+from .setups import on_denials, on_early_frames, on_frames, on_keep_alive
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -42,6 +42,7 @@ def ask(
 class Handshake(Subject):
     """The opening handshake, and its refusals."""
 
+    @on_early_frames
     def test_half_a_frame_in_the_segment_of_the_handshake_is_kept(self, server: Server) -> None:
         frame = encode_frame(BINARY, bytes(range(256)))
         with server.connect(early=frame[:100]) as peer:
@@ -49,6 +50,7 @@ class Handshake(Subject):
             assert peer.read() == bytes(range(256))
             peer.close()
 
+    @on_early_frames
     def test_much_data_in_the_segment_of_the_handshake_is_kept(self, server: Server) -> None:
         # More than a server's buffer for the request head.
         messages = [bytes([number]) * 3000 for number in range(20)]
@@ -84,6 +86,7 @@ class Handshake(Subject):
             peer.close()
 
     @on_keep_alive
+    @on_frames
     def test_connection_lives_on_after_a_refusal(self, server: Server) -> None:
         with server.dial() as peer:
             peer.send_request("/echo", headers=handshake_headers(KEY, version="8"))
@@ -149,14 +152,17 @@ class Handshake(Subject):
             assert peer.echo("hello") == "hello"
             peer.close()
 
+    @on_frames
     def test_post_is_refused(self, server: Server) -> None:
         headers = [*handshake_headers(KEY), ("Content-Length", "0")]
         assert ask(server, headers, method="POST").status in (400, 405)
 
+    @on_frames
     def test_handshake_with_a_body_is_refused(self, server: Server) -> None:
         headers = [*handshake_headers(KEY), ("Content-Length", "4")]
         assert ask(server, headers, body=b"body").status == 400
 
+    @on_frames
     def test_handshake_with_a_chunked_body_is_refused(self, server: Server) -> None:
         headers = [*handshake_headers(KEY), ("Transfer-Encoding", "chunked")]
         assert ask(server, headers, body=b"4\r\nbody\r\n0\r\n\r\n").status == 400
@@ -168,9 +174,11 @@ class Handshake(Subject):
         headers = handshake_headers(KEY, extra=[("Origin", "https://evil.example")])
         assert ask(server, headers).status == 403
 
+    @on_denials
     def test_abort_in_before_request_is_an_http_response(self, server: Server) -> None:
         assert ask(server, handshake_headers(KEY), target="/forbidden").status == 401
 
+    @on_denials
     def test_unknown_path_is_not_found(self, server: Server) -> None:
         assert ask(server, handshake_headers(KEY), target="/nowhere").status == 404
 

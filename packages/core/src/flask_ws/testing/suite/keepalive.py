@@ -7,7 +7,7 @@ import time
 from .base import Subject
 from .process import Server
 from .raw import PING, PONG, Peer
-from .setups import on_main
+from .setups import on_frames, on_main
 
 # The options of the route /pinged, in seconds.
 PING_INTERVAL, PING_TIMEOUT = 0.2, 0.4
@@ -29,6 +29,7 @@ def answer_pings(peer: Peer, seconds: float) -> int:
 class Keepalive(Subject):
     """Quiet peers are pinged, connections to dead peers are closed."""
 
+    @on_frames
     def test_quiet_peer_is_pinged(self, server: Server) -> None:
         with server.connect("/pinged") as peer:
             started = time.monotonic()
@@ -36,6 +37,7 @@ class Keepalive(Subject):
             assert PING_INTERVAL / 2 < time.monotonic() - started < PING_INTERVAL + SLACK
             peer.close()
 
+    @on_frames
     def test_peer_that_answers_pings_is_kept(self, server: Server) -> None:
         with server.connect("/pinged") as peer:
             assert answer_pings(peer, 1.2) > 2
@@ -53,6 +55,7 @@ class Keepalive(Subject):
                 time.sleep(0.05)
             peer.close()
 
+    @on_frames
     def test_any_pong_counts_as_life(self, server: Server) -> None:
         with server.connect("/pinged") as peer:
             deadline = time.monotonic() + 1.2
@@ -65,6 +68,7 @@ class Keepalive(Subject):
             assert frame.payload == b"hello"
             peer.close()
 
+    @on_frames
     def test_receive_raises_1006_when_pings_are_not_answered(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/pinged", tag=tag):
@@ -72,6 +76,7 @@ class Keepalive(Subject):
         assert (end["error"], end["code"]) == ("ConnectionClosed", 1006)
         assert end["seconds"] < PING_INTERVAL + PING_TIMEOUT + SLACK
 
+    @on_frames
     def test_blocked_send_raises_1006_when_pings_are_not_answered(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/push", tag=tag, receive_buffer=4096):
@@ -85,6 +90,7 @@ class Keepalive(Subject):
             peer.expect_silence(0.6)
             peer.close()
 
+    @on_frames
     def test_ping_of_the_handler_has_its_payload(self, server: Server) -> None:
         with server.connect("/pong") as peer:
             assert peer.read_opcode(PING).payload == b"are you there"

@@ -6,7 +6,7 @@ from .base import Subject
 from .event_views import ended
 from .process import Server, wait_until
 from .raw import Peer
-from .setups import on_main, on_one_process
+from .setups import on_frames, on_main, on_one_process
 
 
 @on_main
@@ -25,6 +25,7 @@ class Leaks(Subject):
         wait_until(lambda: server.usage().fds <= fds, what="descriptors to be freed")
         wait_until(lambda: server.threads() <= threads, what="threads to end")
 
+    @on_frames
     def test_connections_given_up_are_closed(self, server: Server) -> None:
         with server.connect("/pinged") as peer:
             # What the first connection of a process opens for all of them is no leak.

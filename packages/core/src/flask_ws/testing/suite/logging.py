@@ -9,7 +9,7 @@ import pytest
 from .base import Subject
 from .process import Server, wait_until
 from .raw import handshake_headers, make_key
-from .setups import on_main
+from .setups import on_close_codes, on_denials, on_frames, on_main
 
 
 def await_lines(server: Server, path: str, number: int) -> list[str]:
@@ -42,6 +42,7 @@ class Logging(Subject):
         assert len(found) == 2
         assert all(line.startswith("DEBUG") for line in found)
 
+    @on_close_codes
     def test_line_at_close_has_the_code_and_the_counts(self, server: Server, path: str) -> None:
         with server.connect(path) as peer:
             for _ in range(3):
@@ -53,6 +54,7 @@ class Logging(Subject):
         if not server.setup.unix:
             assert "127.0.0.1" in closed
 
+    @on_frames
     def test_refusal_is_one_warning(self, server: Server, path: str) -> None:
         with server.dial() as peer:
             peer.send_request(path, headers=handshake_headers(make_key(), version="8"))
@@ -72,6 +74,7 @@ class Logging(Subject):
         assert "https://evil.example" in line
         assert "SOCK_ALLOWED_ORIGINS" in line
 
+    @on_frames
     def test_protocol_violation_is_a_warning(self, server: Server, path: str) -> None:
         with server.connect(path) as peer:
             peer.send_bytes(b"\x81\x05hello")
@@ -89,6 +92,7 @@ class Logging(Subject):
         found = await_lines(server, path, 2)
         assert all(line.startswith("DEBUG") for line in found)
 
+    @on_denials
     def test_url_that_no_route_has_is_one_warning(self, server: Server, path: str) -> None:
         with server.dial() as peer:
             peer.send_request(f"/nowhere{path}", headers=handshake_headers(make_key()))

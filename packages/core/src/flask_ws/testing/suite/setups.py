@@ -15,6 +15,9 @@ __all__ = ["Capabilities", "Need", "Setup", "on_main"]
 
 T = TypeVar("T")
 
+#: The status of a handshake that is accepted.
+ACCEPTED = 101
+
 #: The attribute of a test with what it needs of a setup.
 NEEDS = "flask_ws_needs"
 
@@ -58,6 +61,22 @@ class Capabilities:
     stop_seconds: float = 2.0
     #: How many processes serve at once.
     processes: int = 1
+    #: flask-ws reads and writes the frames of a WebSocket, on the server's socket. If it is False,
+    #: the server does so and gives it messages (``ServerSocket.messages``), as under ASGI: then
+    #: pings, the check of a handshake and of each frame, and the closing handshake are its own.
+    frames: bool = True
+    #: Frames that come together with the handshake are kept.
+    early_frames: bool = True
+    #: The extension permessage-deflate can be agreed on.
+    compression: bool = True
+    #: A refused handshake is answered as the app answers it. If it is False, by 403 in any case.
+    denials: bool = True
+    #: A handler learns the code of the client's close frame.
+    close_codes: bool = True
+    #: And the reason in it.
+    close_reasons: bool = True
+    #: A connection that is lost without a close frame is 1006 to the handler.
+    losses: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +103,8 @@ class Setup:
     :param stop_signal: the signal by which its users stop it in an orderly way.
     :param stop_group: whether SIGINT goes to its whole process group, as Ctrl-C in a terminal does.
     :param access_line: a regular expression for an access line, in which ``{target}`` stands for
-        the request's target. Its first group is the status.
+        the request's target. Its first group is the status; if that is no number, it stands for
+        101.
     """
 
     name: str
@@ -114,7 +134,7 @@ class Setup:
     def find_access_lines(self, log: str, target: str) -> list[int]:
         """The statuses of the access lines for a target, given as a regular expression."""
         found = re.findall(self.access_line.replace("{target}", target), log)
-        return [int(status) for status in found]
+        return [int(status) if status.isdecimal() else ACCEPTED for status in found]
 
 
 @dataclass(frozen=True)
@@ -176,4 +196,19 @@ on_one_process = Need(lambda setup: setup.capabilities.processes == 1, "needs a 
 on_reactor = Need(
     lambda setup: setup.capabilities.detaching and setup.capabilities.threads and not setup.tls,
     "needs connections that outlive their request, without TLS, beside threads",
+)
+on_frames = Need(lambda setup: setup.capabilities.frames, "is about frames that flask-ws reads")
+on_early_frames = Need(
+    lambda setup: setup.capabilities.early_frames, "needs frames kept that came early"
+)
+on_compression = Need(lambda setup: setup.capabilities.compression, "needs permessage-deflate")
+on_denials = Need(lambda setup: setup.capabilities.denials, "needs refusals other than 403")
+on_close_codes = Need(
+    lambda setup: setup.capabilities.close_codes, "needs the code of the client's close"
+)
+on_close_reasons = Need(
+    lambda setup: setup.capabilities.close_reasons, "needs the reason of the client's close"
+)
+on_losses = Need(
+    lambda setup: setup.capabilities.losses, "needs lost connections told from closed ones"
 )

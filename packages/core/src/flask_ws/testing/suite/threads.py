@@ -7,7 +7,7 @@ import json
 from .base import Subject
 from .process import Server
 from .raw import PING, PONG
-from .setups import on_main
+from .setups import on_frames, on_main
 
 
 class Threads(Subject):
@@ -22,6 +22,7 @@ class Threads(Subject):
             assert peer.echo("hello") == "hello"
             peer.close()
 
+    @on_frames
     def test_another_thread_pings_while_the_handler_receives(self, server: Server) -> None:
         with server.connect("/other-thread/ping") as peer:
             peer.send("go")

@@ -157,6 +157,7 @@ def look_at(server_socket: ServerSocket, faults: dict[str, str]) -> dict[str, An
         faults["concurrency"] = fault
     return {
         "is_stopping_seconds": seconds,
+        "frames": server_socket.messages is None,
         "detach": server_socket.detach,
         "detachable": server_socket.detach or server_socket.detachable,
         "green": server_socket.concurrency.green,

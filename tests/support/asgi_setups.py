@@ -1,0 +1,83 @@
+"""The ASGI servers under test, each with the command by which a user starts it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flask_ws.testing import Capabilities
+
+from .setups import OurSetup
+
+#: What holds on each: handlers leave the threads of handshakes, and frames are the server's.
+ASGI = Capabilities(frames=False, early_frames=False, few_workers=True)
+
+UVICORN = OurSetup(
+    name="uvicorn",
+    command="uvicorn --port {port} --ws websockets-sansio --timeout-graceful-shutdown 5 asgi:asgi",
+    plugin="flask_ws_asgi",
+    capabilities=replace(ASGI, losses=False),
+    access_line=r'"(?:GET|WebSocket) {target}(?: HTTP/1\.[01])?" (\d+|\[accepted\])',
+    main=True,
+)
+HYPERCORN = OurSetup(
+    name="hypercorn",
+    command="hypercorn --bind {bind} --graceful-timeout 2 --access-logfile -"
+    " --access-logformat '%(m)s %(Uq)s %(s)s' asgi:asgi",
+    plugin="flask_ws_asgi",
+    # Its workers hear of a stop when all connections have ended.
+    capabilities=replace(ASGI, close_codes=False, close_reasons=False, graceful_stop=False),
+    access_line=r"GET {target} (\d+)",
+    main=True,
+)
+GRANIAN = OurSetup(
+    name="granian",
+    command="granian --interface asgi --port {port} --access-log"
+    " --access-log-fmt '\"%(method)s %(path)s?%(query_string)s %(protocol)s\" %(status)d'"
+    " asgi:asgi",
+    plugin="flask_ws_asgi",
+    capabilities=replace(
+        ASGI, early_frames=True, compression=False, close_reasons=False, losses=False
+    ),
+    # It has no method for WebSockets.
+    access_line=r'"(?:GET|-) {target} HTTP/1\.1" (\d+)',
+    main=True,
+)
+GUNICORN = OurSetup(
+    name="gunicorn-asgi",
+    command="gunicorn --worker-class asgi -b {bind} --no-control-socket --graceful-timeout 5"
+    " asgi:asgi",
+    plugin="flask_ws_asgi",
+    # It has an access log, of HTTP requests alone.
+    capabilities=replace(
+        ASGI, access_log=False, compression=False, denials=False, close_reasons=False
+    ),
+    main=True,
+)
+
+ASGI_SETUPS = (
+    UVICORN,
+    replace(
+        UVICORN,
+        name="uvicorn-tls",
+        command=UVICORN.command.replace(
+            " asgi:", " --loop asyncio --ssl-certfile {cert} --ssl-keyfile {key} asgi:"
+        ),
+        tls=True,
+        main=False,
+    ),
+    replace(
+        UVICORN,
+        name="uvicorn-unix",
+        command=UVICORN.command.replace("--port {port}", "--uds {socket}"),
+        unix=True,
+        main=False,
+    ),
+    replace(
+        UVICORN,
+        name="uvicorn-wsproto",
+        command=UVICORN.command.replace("websockets-sansio", "wsproto --loop asyncio"),
+    ),
+    HYPERCORN,
+    GRANIAN,
+    GUNICORN,
+)
