@@ -29,8 +29,11 @@ CAPTION = re.compile(r"^:caption: *(.+)$", re.MULTILINE)
 TABLE_COMMAND = re.compile(
     r"^\|.*`((?:flask|gunicorn|waitress-serve|uwsgi) [^`]+)` *\|$", re.MULTILINE
 )
-#: Those that start a server with the app of `app.py`.
-START_COMMAND = re.compile(r"flask .*\brun\b|(gunicorn|waitress-serve|uwsgi) .*\bapp:app\b")
+#: Those that start a server with the app of `app.py`, or with what `asgi.py` makes of it.
+START_COMMAND = re.compile(
+    r"flask .*\brun\b|(gunicorn|waitress-serve|uwsgi) .*\bapp:app\b"
+    r"|(uvicorn|hypercorn|granian|gunicorn) .*\basgi:asgi\b"
+)
 
 
 def name(page: Path) -> str:
@@ -58,6 +61,11 @@ class Block:
             and self.page not in PROJECTS
             and "from app import app" in self.code
         )
+
+    @property
+    def is_served(self) -> bool:
+        """Is it a file that a server's command names?"""
+        return self.is_script and "flask_ws_asgi" in self.code
 
     @property
     def commands(self) -> list[str]:

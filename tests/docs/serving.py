@@ -147,7 +147,9 @@ def serve(
     program, *arguments = shlex.split(replace_port(command, port))
     if program == "flask":
         arguments += ["--port", str(port)]
-    elif program == "gunicorn" and "-b" not in arguments:
+    elif program in ("uvicorn", "granian") and not {"--port", "--uds"} & {*arguments}:
+        arguments[:0] = ["--port", str(port)]
+    elif program in ("gunicorn", "hypercorn") and "-b" not in arguments:
         arguments[:0] = ["-b", f"127.0.0.1:{port}"]
     variables = {
         key: value

@@ -15,6 +15,7 @@ import jwt
 import pytest
 from flask import Flask
 from prometheus_client import REGISTRY
+from tests.support.setups import EVERYWHERE
 
 from flask_ws.testing import HandshakeRefused, connect
 
@@ -37,7 +38,11 @@ def echo(ws):
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 #: Where several pages have the same, the first.
-SCRIPTS = {block.code: block for block in reversed(BLOCKS) if block.is_script}
+SCRIPTS = {
+    block.code: block for block in reversed(BLOCKS) if block.is_script and not block.is_served
+}
+#: What the commands of ASGI servers name.
+(ASGI,) = (block for block in BLOCKS if block.is_served and block.caption == "asgi.py")
 #: The option of a server that says where it listens, unless that is a Unix socket.
 ADDRESS = re.compile(r" (-b|--port|--listen)[ =](\S*:)?\d+")
 CODE = {
@@ -54,13 +59,15 @@ CODE = {
 }
 #: The others go on with the app of the quickstart.
 INTRODUCTIONS = [page for page in CODE if page.name in {"README.md", "index.md", "quickstart.md"}]
+#: ASGI servers that are tested where it is asked for.
+ELSEWHERE = re.compile(r"(hypercorn|granian|gunicorn) .*asgi:asgi")
 #: Where several pages have the same but for the address, which is ours in any case, the first.
 COMMANDS = {
     ADDRESS.sub("", command): pytest.param(command, id=f"{name(page)}: {command}")
     for page in reversed(PAGES)
     if page not in PROJECTS
     for command in reversed(read_start_commands(page))
-    if "examples/" not in command
+    if "examples/" not in command and (EVERYWHERE or not ELSEWHERE.match(command))
 }
 
 
@@ -163,6 +170,7 @@ def test_authentications_token_ends_the_connection_with_itself(module: types.Mod
 @pytest.mark.parametrize("command", COMMANDS.values())
 def test_the_command_serves_websockets(command: str, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "asgi.py").write_text(ASGI.code)
     with serve(command, folder=tmp_path) as served:
         served.await_response()
         with served.connect() as client:

@@ -17,8 +17,8 @@ __all__ = ["ADVICE", "SERVED", "find_wrapper", "wrapped"]
 SERVED = "flask_ws.asgi"
 
 ADVICE = (
-    "Flask is WSGI: serve the app with a WSGI server that flask-ws has a plugin for, such as "
-    "gunicorn --threads 100"
+    'To serve its WebSockets too, give the server asgi = ASGI(app): "from flask_ws_asgi import '
+    'ASGI", which pip install "flask-ws[asgi]" brings'
 )
 
 #: The modules that call a WSGI app for an ASGI server, and what their users call them.

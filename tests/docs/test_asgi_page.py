@@ -1,0 +1,33 @@
+"""The page "ASGI servers": its table says what the suite is told."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.asgi_setups import GRANIAN, GUNICORN, HYPERCORN, UVICORN
+from tests.support.setups import OurSetup
+
+from .markdown import ROOT
+
+TEXT = (ROOT / "docs" / "asgi.md").read_text()
+#: How the rows of the table begin, in its order.
+ROWS = {
+    "A refusal has": "denials",
+    "permessage-deflate": "compression",
+    "A handler learns the code": "close_codes",
+    "and its reason": "close_reasons",
+    "A lost connection": "losses",
+    "Messages that are sent along": "early_frames",
+    "Clients are told 1001": "graceful_stop",
+}
+COLUMNS = {"Uvicorn": UVICORN, "Hypercorn": HYPERCORN, "Granian": GRANIAN, "Gunicorn": GUNICORN}
+
+
+@pytest.mark.parametrize(("number", "setup"), [*enumerate(COLUMNS.values(), 1)], ids=COLUMNS)
+def test_the_table_says_what_the_suite_is_told(number: int, setup: OurSetup) -> None:
+    lines = TEXT.partition(f"| | {' | '.join(COLUMNS)} |\n")[2].partition("\n\n")[0].splitlines()
+    told = [line.strip("| ").split(" | ") for line in lines[1:]]
+    said = {cells[0]: cells[number] for cells in told}
+    assert len(said) == len(ROWS)
+    for (text, word), (start, capability) in zip(said.items(), ROWS.items(), strict=True):
+        assert text.startswith(start)
+        assert word == ("yes" if getattr(setup.capabilities, capability) else "no"), text
