@@ -41,7 +41,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         "py:.*",
-        r"(blinker|datetime|flask|werkzeug|pluggy|io|logging|math|signal|socket|subprocess|threading|typing|_typeshed)(\..*)?",
+        r"(asyncio|blinker|datetime|flask|werkzeug|pluggy|io|logging|math|signal|socket|subprocess|threading|typing|_typeshed)(\..*)?",
     ),
     ("py:.*", r".*collections\.abc\..*"),
     ("py:class", r"(bool|bytes|bytearray|dict|float|int|list|memoryview|object|str|tuple|None)"),
