@@ -13,7 +13,7 @@ from tests.support.histories import Open, subscribe
 from tests.support.postgresql import PostgresServer, count, execute
 from tests.support.waiting import until
 
-from flask_ws import BrokerError, Retention
+from flask_ws import BrokerError, Lease, Retention
 from flask_ws_postgresql.tables import TABLES
 
 # They share a server.
@@ -55,7 +55,7 @@ def test_else_it_is_said_that_they_are_missing_and_what_to_do(
 def test_the_tables_and_permissions_of_the_docs_suffice(
     server: PostgresServer, root: Path, open_: Open, open_process: OpenProcess
 ) -> None:
-    """To publish, keep, read, use once and delete; and the tables are the ones that we make."""
+    """For all that needs one; and the tables are the ones that we make."""
     page = (root / "docs/postgresql.md").read_text()
     tables, grants = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     assert tables == TABLES
@@ -74,6 +74,10 @@ def test_the_tables_and_permissions_of_the_docs_suffice(
     broker: Any = open_process(url).broker
     assert broker.use_once("allowed", 60)
     assert broker.publish_kept("allowed", b"", PLENTY).offset == 1
+    broker.renew_lease(Lease("lease", 1), 60, [])
+    assert broker.change_members("present", Lease("lease", 1), {"lease.1": b""}, ["lease.0"])
+    broker.expire_members({"present": None})
+    assert broker.read_members("present").members == {"lease.1": b""}
     (link,) = broker._pool._idle
     for table in broker._tables.due:
         broker._tables.prune(link, table)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from flask_ws import BrokerError, History, ListeningBroker, Position, Retention
+from flask_ws import BrokerError, History, Lease, ListeningBroker, Members, Position, Retention
 
-from . import history, survey, used
+from . import history, presence, survey, used
 from .link import Link, RefusedError
 from .listener import Listener
 from .pool import Pool
@@ -35,6 +35,7 @@ class PostgresBroker(ListeningBroker):
 
     keeps_history = True
     uses_once = True
+    tracks_presence = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -98,6 +99,64 @@ class PostgresBroker(ListeningBroker):
         return self._call(
             self._tables.using(lambda link: used.use(link, key, seconds), "flask_ws_used")
         )
+
+    def change_members(
+        self, channel: str, lease: Lease, put: Mapping[str, bytes], dropped: Collection[str]
+    ) -> bool:
+        """Put members of this process into a channel, and drop others.
+
+        :param channel: the channel.
+        :param lease: that of this process.
+        :param put: the data of members, by their ids.
+        :param dropped: the ids of members to drop.
+        :return: whether the lease is held.
+        :raises BrokerError: PostgreSQL cannot be reached.
+        """
+        return self._call(
+            self._tables.using(
+                lambda link: presence.change(link, channel, lease, put, dropped),
+                *("flask_ws_members", "flask_ws_channels"),
+            )
+        )
+
+    def read_members(self, channel: str) -> Members:
+        """Read the members, and the position.
+
+        :param channel: the channel.
+        :raises BrokerError: PostgreSQL cannot be reached.
+        """
+        return self._call(self._tables.using(lambda link: presence.read(link, channel)))
+
+    def renew_lease(
+        self, lease: Lease, seconds: float, channels: Collection[str]
+    ) -> Collection[str] | None:
+        """Hold a lease from now on, in all channels.
+
+        :param lease: that of this process.
+        :param seconds: for how long.
+        :param channels: is of no interest here.
+        :return: ``None`` if it was not held before.
+        :raises BrokerError: PostgreSQL cannot be reached.
+        """
+        was_held = self._call(
+            self._tables.using(lambda link: presence.renew(link, lease, seconds), "flask_ws_leases")
+        )
+        return () if was_held else None
+
+    def expire_members(self, leases: Mapping[str, Collection[str] | None]) -> None:
+        """Drop the members whose leases nobody holds any more.
+
+        :param leases: the names of leases, by channel; ``None`` for all.
+        :raises BrokerError: PostgreSQL cannot be reached.
+        """
+        for channel, names in leases.items():
+            self._call(
+                self._tables.using(
+                    lambda link, channel=channel, names=names: (  # type: ignore[misc]
+                        presence.expire(link, channel, names)
+                    )
+                )
+            )
 
     def channels(self, prefix: str) -> dict[str, int]:
         """Ask the processes that listen for their channels.

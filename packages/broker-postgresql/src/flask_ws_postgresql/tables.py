@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from . import channels, history, used
+from . import channels, history, presence, used
 from .link import Link, RefusedError, Statement
 
 __all__ = ["TABLES", "Tables"]
@@ -16,7 +16,7 @@ __all__ = ["TABLES", "Tables"]
 T = TypeVar("T")
 
 #: All of them.
-TABLES = channels.TABLES + history.TABLES + used.TABLES
+TABLES = channels.TABLES + history.TABLES + used.TABLES + presence.TABLES
 
 #: Several processes may do it at once.
 CREATE = f"SELECT pg_advisory_xact_lock(7302134911);{TABLES}".encode()
@@ -45,6 +45,13 @@ PRUNINGS = {
     "flask_ws_channels": Pruning(3600.0),
     "flask_ws_messages": Pruning(60.0),
     "flask_ws_used": Pruning(60.0),
+    "flask_ws_members": Pruning(
+        3600.0,
+        "NOT EXISTS (SELECT FROM flask_ws_channels AS channel"
+        " WHERE channel.epoch = flask_ws_members.epoch)",
+    ),
+    # Its term is known for a while, so that what comes late is found to be late.
+    "flask_ws_leases": Pruning(3600.0, "expires < now() - interval '1 hour'"),
 }
 STATEMENTS = {
     table: Statement(
