@@ -449,21 +449,21 @@ async def test_slow_client_makes_its_own_handler_wait_and_nobody_else(
 
     @site.sock.route("/pushing-blocking")
     def pushing(ws: WebSocket) -> None:
+        ws.receive()
         for number in range(20):
             ws.send(block)
             sent.append(number)
 
     @site.sock.route("/pushing-async")
     async def pushing_async(ws: AsyncWebSocket) -> None:
+        await ws.receive()
         for number in range(20):
             await ws.send(block)
             sent.append(number)
 
-    driver = site.open(f"/pushing-{kind}")
-    await driver.accepted()
+    driver = await site.connect(f"/pushing-{kind}")
     driver.writable.clear()
-    while len(driver._sent._queue) + len(sent) and not sent:  # type: ignore[attr-defined]
-        await asyncio.sleep(0.01)
+    driver.say("go")
     other = await site.connect(f"/{kind}")
     other.say("hello")
     assert await other.message() == "hello"
@@ -550,6 +550,30 @@ async def test_subscribers_of_all_kinds_get_the_same_object(site: Site) -> None:
     for driver in drivers:
         driver.leave(1000)
         await driver.ended()
+
+
+@on_loop
+async def test_publication_goes_out_behind_a_send_that_waits(site: Site) -> None:
+    begun = asyncio.Event()
+
+    @site.sock.route("/waiting")
+    async def waiting(ws: AsyncWebSocket) -> None:
+        await ws.subscribe("news")
+        await ws.receive()
+        begun.set()
+        await ws.send("first")
+        await ws.send("third")
+
+    driver = await site.connect("/waiting")
+    driver.writable.clear()
+    driver.say("go")
+    await asyncio.wait_for(begun.wait(), PATIENCE)
+    with site.app.app_context():
+        site.sock.publish("news", "second")
+    driver.writable.set()
+    assert [await driver.message() for _ in range(3)] == ["first", "second", "third"]
+    assert (await driver.closed())[0] == 1000
+    await driver.ended()
 
 
 # What a server does itself

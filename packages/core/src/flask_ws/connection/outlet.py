@@ -44,7 +44,16 @@ class Outlet:
     :param server: the server's side of it.
     """
 
-    __slots__ = ("_connection", "_is_full", "_is_open", "_queue", "_server", "_size", "_task")
+    __slots__ = (
+        "_connection",
+        "_is_full",
+        "_is_lent",
+        "_is_open",
+        "_queue",
+        "_server",
+        "_size",
+        "_task",
+    )
 
     def __init__(self, connection: Sending, server: ServerMessages) -> None:
         self._connection = connection
@@ -53,6 +62,8 @@ class Outlet:
         self._size = 0
         # Whether senders are to wait; and whether the handshake is answered.
         self._is_full = self._is_open = False
+        # Whether a task of somebody else's gives the server a message.
+        self._is_lent = False
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -60,6 +71,31 @@ class Outlet:
         self._is_open = True
         if self._queue:
             self._start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, and nobody sends."""
+        return self._is_open and self._queue is None and self._task is None and not self._is_lent
+
+    async def send(self, message: str | bytes) -> None:
+        """Give the server a message in the caller's own task, while :attr:`is_idle`.
+
+        That is quicker than a task for it, and others queue meanwhile. The caller, when it is
+        cancelled, may have sent the message or not.
+        """
+        self._is_lent = True
+        size = size_of(message)
+        self._size += size
+        try:
+            await self._server.send(message)
+        except Exception:
+            self.clear()
+            self._connection.lose_while_sending()
+        finally:
+            self._is_lent = False
+            self._size = max(0, self._size - size)
+            if self._queue is not None:
+                self._start()
 
     def write(self, message: Outgoing) -> None:
         """Send a message, after those that wait."""
@@ -70,7 +106,7 @@ class Outlet:
         if self._size >= HIGH and not self._is_full:
             self._is_full = True
             self._connection.pause_writing()
-        if self._is_open and self._task is None:
+        if self._is_open and self._task is None and not self._is_lent:
             self._start()
 
     def _start(self) -> None:
