@@ -65,16 +65,16 @@ class WSAPoll:
     """Windows' WSAPoll()."""
 
     POLLRDNORM = 0x0100
-    #: Linux's flags, and Windows'.
-    MEANINGS = (
-        (select.POLLIN, POLLRDNORM),
-        (select.POLLHUP, 0x0002),
-        (select.POLLERR, 0x0001),
-        (select.POLLNVAL, 0x0004),
-    )
     argtypes: Any = ()
 
     def __call__(self, array: Any, number: int, milliseconds: int) -> int:
+        # Linux's flags, and Windows', whose module has none of them.
+        meanings = (
+            (select.POLLIN, self.POLLRDNORM),
+            (select.POLLHUP, 0x0002),
+            (select.POLLERR, 0x0001),
+            (select.POLLNVAL, 0x0004),
+        )
         poller = poll()
         for index in range(number):
             assert array[index].events == self.POLLRDNORM
@@ -82,7 +82,7 @@ class WSAPoll:
         found = dict(poller.poll(milliseconds))
         for index in range(number):
             event = found.get(array[index].fd, 0)
-            array[index].revents = sum(value for flag, value in self.MEANINGS if event & flag)
+            array[index].revents = sum(value for flag, value in meanings if event & flag)
         return len(found)
 
 
