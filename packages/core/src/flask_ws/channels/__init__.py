@@ -10,6 +10,7 @@
 - ``overflow``: sending to those who read too slowly for all of them.
 - ``kept``, ``items``, ``source``: the same for a channel with history.
 - ``sequence``: its messages in the order of positions, once, or with a gap.
+- ``starts``: where those begin who subscribe to it.
 - ``joins``: those who have subscribed to it and are not as far as the others.
 - ``attendance``, ``watchers``: who is there, and telling those who want to know.
 - ``in_memory``: publishing on a channel with history where there are no other

@@ -21,13 +21,13 @@ from ..protocol.frames import CLOSE as CLOSE_FRAME
 from ..protocol.shared import SharedMessage
 from .attendance import Attendance, refuse_more
 from .hooks import Hooks, wrap
-from .kept import ALL
 from .listening import Listening, Mailbox
 from .opening import Opened, open_channels
 from .overflow import CLOSE, make_lossy
 from .publishing import publish
 from .results import NOT_TAKEN, Published, Subscription
 from .settings import IDENTITY, PRESENCE, RESERVED, check_name, read_broker
+from .starts import ALL
 from .subscriptions import Subscriptions
 from .wrapping import Wrapped, ready
 

@@ -23,15 +23,13 @@ from .publication import read_origin
 from .results import Subscription
 from .sequence import Arrival, Sequence
 from .source import Source
+from .starts import find_start
 from .subscribers import Own, Subscribers, Told
 from .wrapping import Wrapped
 
-__all__ = ["ALL", "KeptSubscribers"]
+__all__ = ["KeptSubscribers"]
 
 logger = logging.getLogger("flask_ws")
-
-#: Of no history: all that is kept comes after it.
-ALL = Position("", 0)
 
 #: Numbers of publications that were sent without the broker and may arrive late.
 MANY_EARLY = 1000
@@ -81,7 +79,7 @@ class KeptSubscribers(Subscribers):
         """Send a connection what it has missed, and then what comes.
 
         :param connection: the connection, which was added.
-        :param since: the position up to which it has the messages; :data:`ALL` for none of what
+        :param since: the position up to which it has the messages; ``ALL`` for none of what
             is kept, and ``None`` for all.
         :param gap: what it is sent where messages are missing.
         :param wrapped: tells it between the two that it is subscribed.
@@ -129,41 +127,27 @@ class KeptSubscribers(Subscribers):
         :param history: what was read after ``since``, if it was.
         :param is_current: whether nothing came after ``since`` a moment ago.
         """
-        place = self._sequence.place
-        # What is passed on meanwhile is sent as far as it comes after this.
-        after, upto = place, place
-        recovered = since is None or is_current
+        start = find_start(self._sequence.place, since, history, is_current=is_current)
         items: list[Item] = []
         numbers: set[int] = set()
-        if history is not None and place is not None and history.position.epoch == place.epoch:
-            after, upto = history.position, max(place, history.position)
-            recovered = since is ALL or _is_whole(history, since)
+        if history is not None and start.from_history:
             items = [
-                Item(Position(place.epoch, offset), (), payload=payload)
+                Item(Position(history.position.epoch, offset), (), payload=payload)
                 for offset, payload in history.messages
             ]
             numbers = self._exclude_from_own(connection, history)
-        elif since is not None and place is not None and since.epoch == place.epoch:
-            if since >= place:
-                # All that comes after it comes to all others as well.
-                after = upto = since
-                recovered = True
-            elif is_current:
-                after = since
-        ahead = None if upto == place else upto
-        if history is None and since is not None and recovered is False:
-            # It may be of a history that this process has not heard of yet.
-            ahead = since
         catch_up = self._joins.begin(
             connection,
             items,
             numbers,
-            after,
-            ahead,
+            start.after,
+            start.ahead,
             gap,
-            says_gap=not recovered,
+            says_gap=not start.recovered,
         )
-        subscription = Subscription(None if upto is None else str(upto), recovered=recovered)
+        subscription = Subscription(
+            None if start.upto is None else str(start.upto), recovered=start.recovered
+        )
         if catch_up is not None:
             if wrapped is not None and wrapped.tell is not None:
                 catch_up.last = wrapped.tell(subscription)
@@ -410,14 +394,6 @@ class KeptSubscribers(Subscribers):
             self.gaps += max(0, len(self) - len(self._joins.pending))
         for connection, message in told:
             send_alone(connection, self._sender_of(connection), [message], later)
-
-
-def _is_whole(history: History, since: Position | None) -> bool:
-    """Tell whether nothing is missing between a position and what was read after it."""
-    if since is None or since.epoch != history.position.epoch:
-        return False
-    first = history.messages[0][0] if history.messages else history.position.offset + 1
-    return since.offset + 1 == first
 
 
 def _warn(name: str) -> None:
