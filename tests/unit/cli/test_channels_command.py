@@ -1,4 +1,4 @@
-"""``flask ws publish``, ``flask ws channels`` and ``flask ws disconnect``."""
+"""``flask ws publish``, ``channels``, ``presence`` and ``disconnect``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
-from flask_ws import Broker, BrokerError, Sock, hookimpl
+from flask_ws import Broker, BrokerError, Members, Position, Sock, hookimpl
 from flask_ws.channels import opening as opening_module
 from flask_ws.channels.settings import IDENTITY
 from flask_ws.cli import ws
@@ -19,10 +19,13 @@ from flask_ws.plugin.manager import Plugins
 class NotingBroker(Broker):
     """Notes what it is to publish."""
 
+    tracks_presence = True
+
     def __init__(self) -> None:
         super().__init__()
         self.published: list[tuple[str, bytes]] = []
         self.found: dict[str, int] | None = {}
+        self.members: dict[str, bytes] = {}
         self.error: BrokerError | None = None
 
     def start(self, deliver: Callable[[str, bytes], object]) -> None:
@@ -37,6 +40,12 @@ class NotingBroker(Broker):
         if self.error is not None:
             raise self.error
         return self.found
+
+    def read_members(self, channel: str) -> Members:
+        if self.error is not None:
+            raise self.error
+        assert channel == "flask_ws:\x1fpresence:room"
+        return Members(Position("epoch", 2), self.members)
 
     def close(self) -> None:
         pass
@@ -80,7 +89,8 @@ def test_to_publish_fails_where_the_broker_is_away(app: Flask, broker: NotingBro
 
 
 @pytest.mark.parametrize(
-    "command", [["channels"], ["publish", "news", "hello"], ["disconnect", "ada"]]
+    "command",
+    [["channels"], ["publish", "news", "hello"], ["disconnect", "ada"], ["presence", "room"]],
 )
 def test_one_thing_is_said_of_a_broker_that_is_away(
     app: Flask, broker: NotingBroker, caplog: pytest.LogCaptureFixture, command: list[str]
@@ -179,3 +189,34 @@ def test_whom_and_with_what_is_checked(
     assert result.exit_code == 1
     assert "Error: " in result.output
     assert broker.published == []
+
+
+def test_who_is_there_is_shown(app: Flask, broker: NotingBroker) -> None:
+    assert run(app, "presence", "room").output == "Nobody is there.\n"
+    broker.members = {
+        "a.1": b'"8" {"name":"Bob"}',
+        "b.1": b'"7" {"name":"Ada"}',
+        "b.2": b'"8" {"away":true}',
+    }
+    lines = run(app, "presence", "room").output.splitlines()
+    assert [line.split() for line in lines if "---" not in line] == [
+        ["Key", "Infos"],
+        ["7", '{"name":', '"Ada"}'],
+        ["8", '{"away":', "true},", '{"name":', '"Bob"}'],
+    ]
+
+
+def test_a_broker_that_cannot_tell_who_is_there_is_named(
+    app: Flask, broker: NotingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NotingBroker, "tracks_presence", False)
+    result = run(app, "presence", "room")
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: This broker cannot tell who is there.\n",
+    )
+
+
+def test_a_channel_that_cannot_be_one_is_refused_there(app: Flask, broker: NotingBroker) -> None:
+    result = run(app, "presence", "")
+    assert (result.exit_code, result.output) == (1, "Error: A channel's name must not be empty.\n")

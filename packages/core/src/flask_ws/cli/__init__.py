@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .channels import disconnect, list_channels, publish
+from .channels import disconnect, list_channels, publish, show_presence
 from .connect import connect
 from .drain import drain_server
 from .listing import list_routes, list_servers
@@ -26,6 +26,7 @@ ws.add_command(connect)
 ws.add_command(list_channels)
 ws.add_command(publish)
 ws.add_command(disconnect)
+ws.add_command(show_presence)
 ws.add_command(show_stats)
 ws.add_command(drain_server)
 ws.add_command(load_test)

@@ -1,8 +1,9 @@
-"""``flask ws publish``, ``flask ws channels`` and ``flask ws disconnect``."""
+"""``flask ws publish``, ``channels``, ``presence`` and ``disconnect``."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ from flask_ws.routes.state import AppState
 from .conversation import read_input
 from .tables import show
 
-__all__ = ["disconnect", "list_channels", "publish"]
+__all__ = ["disconnect", "list_channels", "publish", "show_presence"]
 
 #: Each command runs in its own process.
 ALONE = (
@@ -100,6 +101,34 @@ def list_channels() -> None:
         click.echo("Nobody is subscribed to a channel.")
     else:
         show(["Channel", "Processes"], [[name, str(found[name])] for name in sorted(found)])
+
+
+@click.command("presence")
+@click.argument("channel")
+@with_appcontext
+def show_presence(channel: str) -> None:
+    """Show who is there: the members of CHANNEL, in every process.
+
+    The broker (SOCK_BROKER_URL) is asked. Each key is there once, with what is known of its
+    connections.
+    """
+    state = AppState.of(flask.current_app)
+    _check_broker()
+    with _quiet_log():
+        try:
+            broker = state.channels.attendance.open().broker
+            found = json.loads(state.channels.attendance.read(channel))
+        except BrokerError as error:
+            raise click.ClickException(f"The broker is away: {error}") from error
+        except (FlaskWSError, ValueError) as error:
+            raise click.ClickException(str(error)) from error
+    if not broker.tracks_presence:
+        raise click.ClickException("This broker cannot tell who is there.")
+    if not found:
+        click.echo("Nobody is there.")
+    else:
+        rows = [[key, ", ".join(map(json.dumps, found[key]))] for key in sorted(found)]
+        show(["Key", "Infos"], rows)
 
 
 def _check_broker() -> None:
