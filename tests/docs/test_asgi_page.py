@@ -15,7 +15,7 @@ ROWS = {
     "permessage-deflate": "compression",
     "A handler learns the code": "close_codes",
     "and its reason": "close_reasons",
-    "A lost connection": "losses",
+    "A close without a code": "empty_closes",
     "Messages that are sent along": "early_frames",
     "Clients are told 1001": "graceful_stop",
 }

@@ -109,9 +109,10 @@ class Driver:
         key = "text" if isinstance(message, str) else "bytes"
         self._events.put_nowait({"type": "websocket.receive", key: message})
 
-    def leave(self, code: int = 1006, reason: str = "") -> None:
-        """Tell the app that the connection has ended."""
-        self._events.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+    def leave(self, code: int = 1006, reason: str | None = "") -> None:
+        """Tell the app that the connection has ended; ``None`` leaves the reason out."""
+        event: dict[str, Any] = {"type": "websocket.disconnect", "code": code}
+        self._events.put_nowait(event if reason is None else {**event, "reason": reason})
 
     async def ended(self) -> None:
         """Await the end of the app's task, which raises what that has raised."""

@@ -15,7 +15,7 @@ UVICORN = OurSetup(
     name="uvicorn",
     command="uvicorn --port {port} --ws websockets-sansio --timeout-graceful-shutdown 5 asgi:asgi",
     plugin="flask_ws_asgi",
-    capabilities=replace(ASGI, losses=False),
+    capabilities=ASGI,
     access_line=r'"(?:GET|WebSocket) {target}(?: HTTP/1\.[01])?" (\d+|\[accepted\])',
     main=True,
 )
@@ -25,7 +25,9 @@ HYPERCORN = OurSetup(
     " --access-logformat '%(m)s %(Uq)s %(s)s' asgi:asgi",
     plugin="flask_ws_asgi",
     # Its workers hear of a stop when all connections have ended.
-    capabilities=replace(ASGI, close_codes=False, close_reasons=False, graceful_stop=False),
+    capabilities=replace(
+        ASGI, close_codes=False, close_reasons=False, empty_closes=False, graceful_stop=False
+    ),
     access_line=r"GET {target} (\d+)",
     main=True,
 )
@@ -36,7 +38,7 @@ GRANIAN = OurSetup(
     " asgi:asgi",
     plugin="flask_ws_asgi",
     capabilities=replace(
-        ASGI, early_frames=True, compression=False, close_reasons=False, losses=False
+        ASGI, early_frames=True, compression=False, close_reasons=False, empty_closes=False
     ),
     # It has no method for WebSockets.
     access_line=r'"(?:GET|-) {target} HTTP/1\.1" (\d+)',
@@ -49,7 +51,12 @@ GUNICORN = OurSetup(
     plugin="flask_ws_asgi",
     # It has an access log, of HTTP requests alone.
     capabilities=replace(
-        ASGI, access_log=False, compression=False, denials=False, close_reasons=False
+        ASGI,
+        access_log=False,
+        compression=False,
+        denials=False,
+        close_reasons=False,
+        empty_closes=False,
     ),
     main=True,
 )

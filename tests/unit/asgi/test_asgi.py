@@ -243,6 +243,19 @@ async def test_handler_is_told_the_clients_close_code(site: Site, kind: str) -> 
     assert site.seen.ends == [(4001, "bye")]
 
 
+@pytest.mark.parametrize(
+    ("reason", "code"), [(None, 1006), ("", 1005)], ids=["no reason", "an empty one"]
+)
+@on_loop
+async def test_end_without_a_status_is_a_loss_unless_it_has_a_reason(
+    site: Site, reason: str | None, code: int
+) -> None:
+    driver = await site.connect("/blocking")
+    driver.leave(1005, reason)
+    await driver.ended()
+    assert [end[0] for end in site.seen.ends] == [code]
+
+
 @every_kind
 @on_loop
 async def test_messages_before_the_end_are_received(site: Site, kind: str) -> None:

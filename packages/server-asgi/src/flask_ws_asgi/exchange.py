@@ -28,7 +28,7 @@ Headers = list[tuple[str, str]]
 
 #: The extension by which a refusal can be any HTTP response.
 DENIAL = "websocket.http.response"
-NO_STATUS = 1005
+NO_STATUS, ABNORMAL = 1005, 1006
 FORBIDDEN = 403
 #: Headers that belong to the server.
 HOP_BY_HOP = frozenset({"connection", "upgrade", "transfer-encoding", "keep-alive"})
@@ -181,8 +181,12 @@ class Exchange:
                 return text
             data: bytes = event["bytes"]
             return data
-        code = event.get("code")
-        raise ConnectionClosed(NO_STATUS if code is None else code, event.get("reason") or "")
+        code, reason = event.get("code"), event.get("reason")
+        if code is None or (code == NO_STATUS and reason is None):
+            # With a close frame there would be a reason, an empty one at least: so Uvicorn tells of
+            # a connection that was lost.
+            code = ABNORMAL
+        raise ConnectionClosed(code, reason or "")
 
     async def send(self, message: str | bytes) -> None:
         """Send a message."""

@@ -10,7 +10,7 @@ import pytest
 from .base import Subject
 from .process import Server
 from .raw import BINARY, PING, PONG, encode_frame
-from .setups import on_close_codes, on_frames, on_losses, on_main, on_threads, on_tls
+from .setups import on_close_codes, on_frames, on_main, on_threads, on_tls
 from .split_tls import SplitTLS
 
 #: Seconds that a client may wait for a pong while the handler is busy.
@@ -54,7 +54,6 @@ class Busy(Subject):
 
     @on_main
     @pytest.mark.parametrize("end", ["fin", "rst"])
-    @on_losses
     def test_connected_turns_false_at_a_loss(self, server: Server, end: str) -> None:
         tag = server.tag()
         peer = server.connect("/until-lost", tag=tag)

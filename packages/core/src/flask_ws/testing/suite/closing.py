@@ -7,7 +7,7 @@ import time
 from .base import Subject, tracebacks
 from .process import Server
 from .raw import CLOSE, PING, PONG, End, encode_close, encode_message
-from .setups import on_close_codes, on_close_reasons, on_frames, on_losses
+from .setups import on_close_reasons, on_empty_closes, on_frames
 
 #: Seconds: longer than a delivery on loopback, shorter than any timeout of a server.
 AT_ONCE = 1.0
@@ -28,7 +28,7 @@ class Closing(Subject):
         end = server.log.event("end", tag)
         assert (end["error"], end["code"], end["reason"]) == ("ConnectionClosed", 4000, "enough 🧦")
 
-    @on_close_codes
+    @on_empty_closes
     def test_close_without_a_code_is_1005_to_the_handler(self, server: Server) -> None:
         tag = server.tag()
         with server.connect(tag=tag) as peer:
@@ -92,14 +92,12 @@ class Closing(Subject):
             peer.send_close(4000)
             peer.expect_end()
 
-    @on_losses
     def test_fin_without_a_close_frame_is_1006_to_the_handler(self, server: Server) -> None:
         tag = server.tag()
         with server.connect(tag=tag) as peer:
             assert peer.echo("hello") == "hello"
         assert server.log.event("end", tag)["code"] == 1006
 
-    @on_losses
     def test_half_closed_tcp_is_1006_and_ended_at_once(self, server: Server) -> None:
         tag = server.tag()
         with server.connect(tag=tag) as peer:
@@ -109,7 +107,6 @@ class Closing(Subject):
             assert tail.seconds < AT_ONCE
         assert server.log.event("end", tag)["code"] == 1006
 
-    @on_losses
     def test_rst_is_1006_to_the_handler(self, server: Server) -> None:
         tag = server.tag()
         peer = server.connect(tag=tag)

@@ -6,14 +6,13 @@ import pytest
 
 from .base import Launch, Subject
 from .process import Server
-from .setups import on_close_codes, on_losses, on_main
+from .setups import on_close_codes, on_main
 
 
 class Errors(Subject):
     """What a handler sees when a connection is lost."""
 
     @on_main
-    @on_losses
     def test_send_blocked_on_a_peer_that_resets_raises_connection_closed(
         self, server: Server
     ) -> None:

@@ -19,7 +19,6 @@ from .setups import (
     on_compression,
     on_early_frames,
     on_frames,
-    on_losses,
     on_main,
     on_one_process,
     on_queued_sends,
@@ -216,14 +215,12 @@ class EventViews(Subject):
         assert ended(server, tag) == 4000
         server.log.find(f"failed on purpose {tag}")
 
-    @on_losses
     def test_fin_is_1006(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/echo", tag=tag) as peer:
             assert peer.echo("hello") == "hello"
         assert ended(server, tag) == 1006
 
-    @on_losses
     def test_half_closed_tcp_is_1006(self, server: Server) -> None:
         tag = server.tag()
         with server.connect("/events/echo", tag=tag) as peer:
@@ -231,7 +228,6 @@ class EventViews(Subject):
             peer.read_until_eof()
         assert ended(server, tag) == 1006
 
-    @on_losses
     def test_rst_is_1006(self, server: Server) -> None:
         tag = server.tag()
         peer = server.connect("/events/echo", tag=tag)

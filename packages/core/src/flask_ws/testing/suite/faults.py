@@ -24,7 +24,7 @@ from .raw import (
     encode_message,
     handshake_headers,
 )
-from .setups import on_access_log, on_early_frames, on_frames, on_losses, on_main, on_tls
+from .setups import on_access_log, on_early_frames, on_frames, on_main, on_tls
 
 
 def unread(sock: socket.socket) -> int:
@@ -136,7 +136,6 @@ class Faults(Subject):
 
     @on_main
     @pytest.mark.parametrize("end", ["fin", "rst", "close"])
-    @on_losses
     def test_07_send_raises_nothing_but_connection_closed(self, server: Server, end: str) -> None:
         tag = server.tag()
         peer = server.connect("/send-after/0.1", tag=tag)
@@ -187,7 +186,6 @@ class Faults(Subject):
 
     @on_main
     @pytest.mark.parametrize("path", ["/busy", "/events/block"])
-    @on_losses
     def test_10_client_that_pushes_a_gigabyte_is_pushed_back(
         self, server: Server, path: str
     ) -> None:

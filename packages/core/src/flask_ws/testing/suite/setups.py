@@ -75,8 +75,8 @@ class Capabilities:
     close_codes: bool = True
     #: And the reason in it.
     close_reasons: bool = True
-    #: A connection that is lost without a close frame is 1006 to the handler.
-    losses: bool = True
+    #: A close frame without a code is 1005 to the handler, not 1006 as a connection that is lost.
+    empty_closes: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +209,6 @@ on_close_codes = Need(
 on_close_reasons = Need(
     lambda setup: setup.capabilities.close_reasons, "needs the reason of the client's close"
 )
-on_losses = Need(
-    lambda setup: setup.capabilities.losses, "needs lost connections told from closed ones"
+on_empty_closes = Need(
+    lambda setup: setup.capabilities.empty_closes, "needs a close without a code told from a loss"
 )
