@@ -138,7 +138,9 @@ def index(tmp_path: Path) -> dict[str, str]:
     if uv is None:
         pytest.skip("uv is not installed")
     core = tmp_path / "core"
-    shutil.copytree(ROOT / "packages" / "core", core)
+    # Into which other tests' processes write meanwhile.
+    bytecode = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "packages" / "core", core, ignore=bytecode)
     project = (core / "pyproject.toml").read_text()
     # Of a version that no registry has.
     project, number = re.subn(

@@ -123,7 +123,7 @@ def test_a_wheel_holds_the_modules_and_the_license_and_nothing_else(dist: Path, 
     assert files == {
         path.relative_to(source).as_posix()
         for path in source.rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.parent.name != "__pycache__"
     }
 
 

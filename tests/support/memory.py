@@ -164,7 +164,7 @@ class MemoryServer:
         client_sock, server_sock = pair or socket.socketpair()
         made[SOCKET_KEY] = ServerSocket(server_sock, **server_socket)
         made.update(environ or {})
-        call = Call(Peer(client_sock), server_sock, key)
+        call = Call(Peer(client_sock, timeout=PATIENCE), server_sock, key)
         self.calls.append(call)
         call.ended = in_thread(call.serve, app, made)
         return call

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 __all__ = ["PATIENCE", "until"]
 
-#: More than anything in memory takes: what takes longer hangs.
-PATIENCE = 10.0
+#: More than anything in memory takes, on a busy machine too: what takes longer hangs.
+PATIENCE = 30.0
 #: Seconds between two looks.
 PAUSE = 0.002
 

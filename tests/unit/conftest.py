@@ -129,7 +129,7 @@ class Ends:
         **options: Any,
     ) -> None:
         client_sock, self.sock = pair
-        self.peer = Peer(client_sock)
+        self.peer = Peer(client_sock, timeout=PATIENCE)
         self.transport = WatchedTransport(self.sock, concurrency, self.sock.close)
         self.connection = Connection(
             self.transport,

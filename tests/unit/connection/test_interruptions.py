@@ -120,7 +120,7 @@ class Other:
         concurrency: Concurrency = threads,
         protocol: Protocol | None = None,
     ) -> None:
-        self.peer = Peer(pair[0])
+        self.peer = Peer(pair[0], timeout=PATIENCE)
         sock = pair[1]
         make = TLSTransport if hasattr(sock, "_sslobj") else PlainTransport
         self.connection = Connection(

@@ -565,7 +565,7 @@ def test_an_async_view_waits_for_the_broker_beside_its_loop(
         method = getattr(Channels, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            threads.add(threading.current_thread().name.partition("_0")[0])
+            threads.add(threading.current_thread().name.rpartition("_")[0])
             return method(*args, **kwargs)
 
         return call
