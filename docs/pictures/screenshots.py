@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 from urllib.request import urlopen
 
 from selenium import webdriver
@@ -18,7 +19,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs/_static"
@@ -65,31 +67,44 @@ def run_browser() -> Iterator[WebDriver]:
         browser.quit()
 
 
-def say(browser: WebDriver, name: str, text: str) -> None:
+@contextmanager
+def enter(name: str) -> Iterator[ClientConnection]:
+    """Be somebody else in the room."""
+    url = f"ws://127.0.0.1:{PORT}/chat/python?secret={quote(name)}"
+    with connect(url, subprotocols=[Subprotocol("flask-ws.v1")], proxy=None) as client:
+        ask(client, "join", info={"name": name})
+        yield client
+
+
+def ask(client: ClientConnection, kind: str, **more: object) -> None:
+    client.send(json.dumps({"type": kind, "id": 1, "channel": "chat:python", **more}))
+
+
+def say(browser: WebDriver, others: dict[str, ClientConnection], name: str, text: str) -> None:
     if name == ME:
         browser.find_element(By.ID, "text").send_keys(f"{text}\n")
     else:
-        with connect(f"ws://127.0.0.1:{PORT}/chat/python", proxy=None) as client:
-            client.send(json.dumps({"name": name, "text": text}))
-            # Its own message comes back when it has been said.
-            while text not in str(client.recv(timeout=5)):
-                pass
+        ask(others[name], "publish", data={"id": text, "name": name, "text": text})
     messages = (By.ID, "messages")
     WebDriverWait(browser, 10).until(lambda _: text in browser.find_element(*messages).text)
 
 
 def main() -> None:
-    with run_chat(), run_browser() as browser:
+    with run_chat(), run_browser() as browser, enter("Ada") as ada, enter("Charles") as charles:
+        others = {"Ada": ada, "Charles": charles}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", SIZE)
         browser.get(PAGE)
-        browser.execute_script(f"document.getElementById('name').value = '{ME}'")
+        name_box = browser.find_element(By.ID, "name")
+        name_box.clear()
+        name_box.send_keys(f"{ME}\t")
+        names = (By.ID, "names")
         WebDriverWait(browser, 10).until(
-            lambda _: browser.execute_script("return !button.disabled")
+            lambda _: browser.find_element(*names).text == "Ada, Charles, Grace"
         )
         for name, text in TALK:
-            say(browser, name, text)
-        # As it looks when nobody is typing; and with those who have spoken.
-        browser.execute_script("document.activeElement.blur(); receive({people: 3})")
+            say(browser, others, name, text)
+        # As it looks when nobody is typing.
+        browser.execute_script("document.activeElement.blur()")
         for theme in ("light", "dark"):
             feature = {"name": "prefers-color-scheme", "value": theme}
             browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from examples.chat.app import ROOMS, app, people
+from examples.chat.app import app
 
 from flask_ws.testing import ClientWebSocket, HandshakeRefused, connect
 
 V1 = "flask-ws.v1"
 
 
-@pytest.fixture(autouse=True)
-def _nobody_is_left() -> Iterator[None]:
-    yield
-    assert not any(people.count(room) for room in ROOMS)
-
-
 def enter(ws: ClientWebSocket, room: str = "tea", since: str | None = "all") -> ClientWebSocket:
     """Subscribe as the page does."""
-    for number, kind in enumerate(("chat", "people")):
-        request = {"type": "subscribe", "id": number, "channel": f"{kind}:{room}"}
-        ws.send_json(request | {"since": since})
-        while since is None and ws.receive_json()["type"] != "subscribed":
-            pass
+    ws.send_json({"type": "subscribe", "id": 0, "channel": f"chat:{room}", "since": since})
+    while since is None and ws.receive_json()["type"] != "subscribed":
+        pass
     return ws
+
+
+def join(ws: ClientWebSocket, info: Any, room: str = "tea") -> None:
+    ws.send_json({"type": "join", "id": 9, "channel": f"chat:{room}", "info": info})
 
 
 def say(ws: ClientWebSocket, data: Any, room: str = "tea") -> None:
@@ -74,13 +69,39 @@ def test_a_newcomer_is_shown_what_was_said_in_the_room() -> None:
         assert receive(enter(grace, "python"), "chat:python")["text"] == "Snakes!"
 
 
-def test_a_room_is_told_how_many_are_there() -> None:
-    with connect(app, "/chat/tea", subprotocols=V1) as ada:
-        enter(ada)
-        assert receive(ada, "people:tea") == 1
-        with connect(app, "/chat/tea", subprotocols=V1):
-            assert receive(ada, "people:tea") == 2
-        assert receive(ada, "people:tea") == 1
+def test_a_room_is_told_who_is_there() -> None:
+    """Two pages of one person are there once, and others cannot come in as that person."""
+
+    def receive_presence(ws: ClientWebSocket) -> Any:
+        while (message := ws.receive_json())["type"] != "presence":
+            pass
+        return message
+
+    with (
+        connect(app, "/chat/tea?secret=a", subprotocols=V1) as ada,
+        connect(app, "/chat/tea?secret=a", subprotocols=V1) as tab,
+    ):
+        join(ada, {"name": " Ada "})
+        key = answer(ada)["key"]
+        assert receive_presence(ada)["members"] == {key: [{"name": "Ada"}]}
+        join(tab, {"name": "Ada"})
+        assert answer(tab)["key"] == key
+        with connect(app, f"/chat/tea?secret={key}", subprotocols=V1) as grace:
+            join(grace, {"name": "Grace", "more": "ignored"})
+            other = answer(grace)["key"]
+            assert other != key
+            told = receive_presence(ada)
+            assert (told["key"], told["infos"]) == (other, [{"name": "Grace"}])
+            assert receive_presence(grace)["members"].keys() == {key, other}
+
+
+@pytest.mark.parametrize("info", [None, {}, {"name": " "}, {"name": 7}])
+def test_who_is_there_has_a_name(info: Any) -> None:
+    with connect(app, "/chat/tea", subprotocols=V1) as ws:
+        join(ws, info)
+        assert answer(ws)["reason"] == "Who is here has a name."
+        join(ws, {"name": "Ada"}, "lobby")
+        assert answer(ws)["code"] == "forbidden"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +121,7 @@ def test_what_is_no_message_is_refused(data: Any) -> None:
         assert answer(ws)["reason"] == "A message has an id, a name and a text."
 
 
-@pytest.mark.parametrize("channel", ["chat:lobby", "people:lobby", "people:tea"])
+@pytest.mark.parametrize("channel", ["chat:lobby", "people:tea"])
 def test_a_person_publishes_in_their_room_only(channel: str) -> None:
     with connect(app, "/chat/tea", subprotocols=V1) as ws:
         data = {"id": "1", "name": "Ada", "text": "a"}

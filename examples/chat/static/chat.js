@@ -2,26 +2,41 @@ import { Live } from "flask-ws";
 
 const list = document.getElementById("messages");
 const people = document.getElementById("people");
+const names = document.getElementById("names");
 const status = document.getElementById("status");
 const form = document.getElementById("form");
 const nameBox = document.getElementById("name");
 const textBox = document.getElementById("text");
 const { url, room } = document.body.dataset;
 
-const live = new Live(url);
+// A tab is somebody, and keeps its name; also when it is reloaded. Another tab is somebody else.
+const random = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+sessionStorage.secret ??= random();
+nameBox.value = sessionStorage.name ?? `Guest ${Math.floor(100 + Math.random() * 900)}`;
+nameBox.addEventListener("change", () => {
+  sessionStorage.name = nameBox.value;
+  join();
+});
+
+const live = new Live(`${url}?secret=${sessionStorage.secret}`);
 const chat = live.subscribe(`chat:${room}`, { since: "all" });
-const count = live.subscribe(`people:${room}`, { since: "all" });
+join();
+
+async function join() {
+  const name = nameBox.value.trim();
+  if (name) {
+    try {
+      await chat.join({ name });
+    } catch (error) {
+      status.textContent = error.message;
+    }
+  }
+}
 
 // Is the end of the list in sight? Then it stays there.
 let atEnd = true;
 // What is shown, by id: what was sent again can come twice.
 const shown = new Set();
-
-// A tab keeps its name when it is reloaded; another tab has its own.
-nameBox.value = sessionStorage.getItem("name") || `Guest ${Math.floor(100 + Math.random() * 900)}`;
-nameBox.addEventListener("change", () => {
-  sessionStorage.setItem("name", nameBox.value);
-});
 
 live.onstate = (state, seconds) => {
   status.dataset.state = state === "open" || state === "connecting" ? state : "closed";
@@ -31,12 +46,13 @@ live.onstate = (state, seconds) => {
     waiting: `Disconnected. Next try in ${seconds} s`,
   }[state] ?? "Closed";
   if (state !== "open") {
-    people.textContent = "";
+    people.textContent = names.textContent = "";
   }
 };
 
-count.onmessage = (number) => {
-  people.textContent = number === 1 ? "1 person" : `${number} people`;
+chat.onpresence = (members) => {
+  people.textContent = members.size === 1 ? "1 person" : `${members.size} people`;
+  names.textContent = [...members.values()].map(([info]) => info.name).sort().join(", ");
 };
 
 chat.onmessage = (message) => {
@@ -122,9 +138,8 @@ form.addEventListener("submit", (event) => {
   if (!name || !text) {
     return;
   }
-  const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2)}`;
   // Without a connection it waits for the next one.
-  say({ id, name, text });
+  say({ id: random().slice(0, 40), name, text });
   textBox.value = "";
   textBox.focus();
 });
