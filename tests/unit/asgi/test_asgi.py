@@ -493,6 +493,30 @@ async def test_slow_client_makes_its_own_handler_wait_and_nobody_else(
 
 
 @on_loop
+async def test_method_that_blocks_holds_up_no_message_that_came_with_its_own(site: Site) -> None:
+    seen = site.seen
+
+    @site.sock.route("/held-view")
+    class Held(View):
+        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+            seen.free.wait(PATIENCE)
+
+    held = await site.connect("/held-view")
+    others = [await site.connect("/view") for _ in range(3)]
+    # In one turn of the loop, so that one thread finds all of them.
+    held.say("block")
+    for other in others:
+        other.say("hello")
+    for other in others:
+        assert await other.message() == "hello"
+    assert not seen.free.is_set()
+    seen.free.set()
+    for driver in (held, *others):
+        driver.leave(1000)
+        await driver.ended()
+
+
+@on_loop
 async def test_event_view_that_sends_too_much_to_a_slow_client_is_closed(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:

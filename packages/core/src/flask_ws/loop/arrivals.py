@@ -8,9 +8,6 @@ from ..process import after_fork
 
 __all__ = ["Arrivals", "arrivals"]
 
-#: The most connections that are reported at once.
-MOST = 64
-
 
 class Arrivals:
     """A poller for connections of messages, by numbers of their own.
@@ -55,18 +52,18 @@ class Arrivals:
         self.tell(fd)
 
     def wait(self, timeout: float) -> list[int]:
-        """Return some for which something has come; none after ``timeout`` seconds."""
-        found: list[int] = []
+        """Return one for which something has come; none after ``timeout`` seconds.
+
+        Not several: a method of the first may block the thread, and nobody would be told of the
+        others again.
+        """
         try:
-            while len(found) < MOST:
-                number = self._arrived.get(block=not found and timeout > 0, timeout=timeout or None)
-                # Before it is served: what comes from now on is told again.
-                self._told.discard(number)
-                if number in self._registered and number not in self._masked:
-                    found.append(number)
+            number = self._arrived.get(block=timeout > 0, timeout=timeout or None)
         except Empty:
-            pass
-        return found
+            return []
+        # Before it is served: what comes from now on is told again.
+        self._told.discard(number)
+        return [number] if number in self._registered and number not in self._masked else []
 
 
 #: Those of this process.

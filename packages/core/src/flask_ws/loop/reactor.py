@@ -218,13 +218,14 @@ class Reactor:
             at_hand = self._take_at_hand() if self._at_hand else []
             self._waiting.add(me)
             patience = LULL if self._active else min(PATIENCE, LONGEST_WAIT)
-            readable = self._poller.wait(0 if at_hand else patience)
+            readable = self._poller.wait(0 if at_hand or self._ready else patience)
             self._waiting.discard(me)
             if not self._poller.sees_aborts:
                 at_hand += self._find_aborted()
             if at_hand:
                 readable = list(dict.fromkeys([*readable, *at_hand]))
-            if readable:
+            # Also what another thread has found, and cannot serve since a method blocks it.
+            if readable or self._ready:
                 if not self._active:
                     self._active = True
                     self._alarm.set()
