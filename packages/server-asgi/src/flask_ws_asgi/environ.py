@@ -70,6 +70,8 @@ def make_environ(scope: Mapping[str, Any]) -> dict[str, Any]:
         environ[key] = text
     for key, text in HANDSHAKE.items():
         environ.setdefault(key, text)
+    if scope.get("subprotocols"):
+        environ.setdefault("HTTP_SEC_WEBSOCKET_PROTOCOL", ", ".join(scope["subprotocols"]))
     if "HTTP_HOST" not in environ:
         environ["HTTP_HOST"] = host if port is None else f"{host}:{port}"
     return environ
