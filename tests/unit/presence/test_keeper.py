@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.support.presence import Person, World
 
 from flask_ws import BrokerError, ConnectionClosed, Position
+from flask_ws.channels.watchers import Watchers
 
 LEASE = 15.0
 GRACE = 3.0
@@ -319,6 +322,24 @@ def test_one_who_begins_to_watch_is_told_all_once(world: World) -> None:
     later = process.watch()
     assert watcher.take() == [("state", {"7": [{}]}), ("join", "8")]
     assert later.take() == [("state", {"7": [{}], "8": [{}]})]
+
+
+def test_who_comes_in_the_middle_gets_the_state_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When its message is made, and before those are found who are sent it."""
+    process = world.start()
+    process.watch()
+    late, group = Person(), Watchers._group
+
+    def come(watchers: Watchers) -> Any:
+        monkeypatch.setattr(Watchers, "_group", group)
+        watchers.add(late)  # type: ignore[arg-type]
+        return group(watchers)
+
+    monkeypatch.setattr(Watchers, "_group", come)
+    process.join(Person("7"))
+    assert late.take() == []
 
 
 def test_one_who_watches_no_more_is_told_nothing(world: World) -> None:

@@ -69,6 +69,45 @@ class Watched:
         self.patience = patience
 
 
+class StateMessage(SharedMessage):
+    """All who are there: what one who begins to watch is sent first."""
+
+    __slots__ = ()
+
+
+class Gate:
+    """Sends one who watches the changes, but none before the state.
+
+    :param sender: sends the messages.
+    """
+
+    __slots__ = ("_is_open", "_sender")
+
+    def __init__(self, sender: Any) -> None:
+        self._sender = sender
+        self._is_open = False
+
+    def _lets(self, message: SharedMessage) -> bool:
+        if type(message) is StateMessage:
+            self._is_open = True
+        return self._is_open
+
+    def send_shared(self, message: SharedMessage) -> bool:
+        """Send a message without waiting; must be called in the home thread.
+
+        :return: ``False`` if :meth:`overflow` must follow.
+        """
+        return not self._lets(message) or bool(self._sender.send_shared(message))
+
+    def queue_shared(self, message: SharedMessage) -> bool:
+        """Send a message with the next that are flushed; otherwise the same."""
+        return not self._lets(message) or bool(self._sender.queue_shared(message))
+
+    def overflow(self) -> None:
+        """End the connection: its client reads too slowly."""
+        self._sender.overflow()
+
+
 class Watchers(Subscribers):
     """The connections in this process that watch the members of a channel.
 
@@ -82,7 +121,6 @@ class Watchers(Subscribers):
         "_reads",
         "_roster",
         "_state",
-        "_untold",
         "_wait_until",
         "_waiting_for_state",
         "_watched",
@@ -91,8 +129,6 @@ class Watchers(Subscribers):
     def __init__(self, watched: Watched) -> None:
         super().__init__()
         self._watched = watched
-        # Those that have not been sent the members yet: they get no changes.
-        self._untold: set[AnyConnection] = set()
         # The rest is changed under the lock of the publications of this process.
         self._waiting_for_state: dict[AnyConnection, None] = {}
         self._roster = Roster(watched.channel)
@@ -120,14 +156,12 @@ class Watchers(Subscribers):
 
     def add(self, connection: AnyConnection, sender: Any = None) -> None:
         """Add a connection that is not here yet; it gets nothing before :meth:`begin`."""
-        self._untold.add(connection)
-        super().add(connection, sender)
+        super().add(connection, Gate(sender or connection.sender))
         self._watched.keeper.views.add(self)
 
     def remove(self, connection: AnyConnection) -> None:
         """Remove a connection that is here."""
         super().remove(connection)
-        self._untold.discard(connection)
         with self._owning:
             self._waiting_for_state.pop(connection, None)
         if not self:
@@ -150,7 +184,7 @@ class Watchers(Subscribers):
 
     def _tell_state(self, connection: AnyConnection) -> None:
         if self._state is None:
-            self._state = _make_message(self._roster.state())
+            self._state = _make_message(self._roster.state(), StateMessage)
         self._waiting.append(State(connection, self._sender_of(connection), self._state))
 
     # What the broker brings
@@ -267,15 +301,11 @@ class Watchers(Subscribers):
 
     def _send_one(self, item: Any, later: list[Callable[[], object]]) -> None:
         if type(item) is State:
-            self._untold.discard(item.connection)
             if item.connection not in self._connections:
                 return
             item = Told(item.connection, item.sender, item.message)
-        elif type(item) is not Told:
-            message, excluded = item
-            item = message, self._untold.union(excluded)
         super()._send_one(item, later)
 
 
-def _make_message(text: str) -> SharedMessage:
-    return ready(SharedMessage(TEXT, text.encode(), is_json=True))
+def _make_message(text: str, kind: type[SharedMessage] = SharedMessage) -> SharedMessage:
+    return ready(kind(TEXT, text.encode(), is_json=True))
