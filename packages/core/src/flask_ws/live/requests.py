@@ -25,6 +25,9 @@ __all__ = ["respond", "run_plain"]
 AnyWebSocket: TypeAlias = WebSocket | AsyncWebSocket
 T = TypeVar("T")
 
+#: What nobody awaits.
+JSON_TYPES = frozenset({bool, dict, float, int, list, str, type(None)})
+
 
 class View(Protocol):
     """What decides about requests: its methods are plain, or async."""
@@ -193,7 +196,8 @@ async def _ask(ws: AnyWebSocket, method: Callable[..., Any], *args: Any) -> Any:
     :raises TypeError: it returns what is to be awaited, and nothing else here is async.
     """
     result = method(ws, *args)
-    if not inspect.isawaitable(result):
+    # The former is quick to find out, and nearly always so.
+    if type(result) in JSON_TYPES or not inspect.isawaitable(result):
         return result
     if isinstance(ws, AsyncWebSocket):
         return await result

@@ -38,6 +38,15 @@ CONSTANTS = ("NaN", "Infinity")
 REMEMBERED = 4096
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"JSON has no {constant}")
+
+
+#: Made once: json.loads() and json.dumps() make one for each call that has options.
+READER = json.JSONDecoder(parse_constant=_refuse)
+WRITER = json.JSONEncoder(separators=(",", ":"))
+
+
 class Violation(Exception):
     """What a client has sent is no request; the text says why, to complete a sentence."""
 
@@ -65,7 +74,7 @@ def read_request(message: str | bytes) -> Request:
     if not isinstance(message, str):
         raise Violation("a message is text")
     try:
-        found = json.loads(message, parse_constant=_refuse)
+        found = READER.decode(message)
     except (ValueError, RecursionError):
         # The latter where it is nested too deeply.
         raise Violation("a message is JSON") from None
@@ -100,7 +109,7 @@ def refusal(request: Request, code: str, reason: str) -> str:
 
 def write(value: object) -> str:
     """Write a value as JSON, for any client to read."""
-    return json.dumps(value, separators=(",", ":"))
+    return WRITER.encode(value)
 
 
 def is_json(text: str) -> bool:
@@ -108,7 +117,7 @@ def is_json(text: str) -> bool:
     if not any(constant in text for constant in CONSTANTS):
         return True
     try:
-        json.loads(text, parse_constant=_refuse)
+        READER.decode(text)
     except ValueError:
         return False
     return True
@@ -178,7 +187,3 @@ def _write_data(message: SharedMessage) -> str:
     if not (message.is_json and is_json(value)):
         value = write(value)
     return f'"data":{value}'
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"JSON has no {constant}")
