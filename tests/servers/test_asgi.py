@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import ClassVar
 
-from tests.support.asgi_setups import ASGI_SETUPS, GRANIAN, GUNICORN, UVICORN
+from tests.support.asgi_setups import ASGI_SETUPS, GUNICORN, UVICORN
 from tests.support.setups import EVERYWHERE
 
 from flask_ws.testing import ServerSuite
 from flask_ws.testing.suite.base import Launch
 from flask_ws.testing.suite.messages import Messages
-from flask_ws.testing.suite.raw import Peer
+from flask_ws.testing.suite.raw import PING, Peer
 from flask_ws.testing.suite.stopping import Stopping
 
 from .ours import OurServers
@@ -20,6 +20,7 @@ from .ours import OurServers
 CLIENTS = 1000
 WITHOUT_END = "test_handler_without_end_holds_up_the_stop_no_longer_than_declared"
 CANCELLED = "it logs a traceback of what it cancels"
+ABRUPT = "it closes before it tells of the end"
 LATE = "it answers a close frame when the handler has ended"
 #: Seconds: one until all are told, and more for a busy machine.
 TOLD = 1.0 + 4.0
@@ -44,13 +45,13 @@ if EVERYWHERE:
                 for setup in ASGI_SETUPS
                 if "uvicorn" in setup.name
             },
-            "test_server_that_stops_gracefully_declares_it": "it closes before it tells of the end",
+            "test_server_that_stops_gracefully_declares_it[hypercorn]": ABRUPT,
             "test_messages_before_a_close_are_still_received[granian]": LATE,
             "test_close_is_answered_while_the_handler_is_busy[granian]": LATE,
         }
 
     class TestManyClients(OurServers):
-        setups = (UVICORN, GRANIAN, GUNICORN)
+        setups = (UVICORN, GUNICORN)
 
         def test_a_thousand_clients_are_told_at_once_that_the_server_stops(
             self, launch: Launch, peers: list[Peer]
@@ -58,12 +59,13 @@ if EVERYWHERE:
             server = launch()
             for number in range(CLIENTS):
                 peers.append(server.connect(("/echo", "/events/echo")[number % 2]))
-            for peer in peers[::100]:
-                assert peer.echo("hello") == "hello"
             began = time.monotonic()
             server.signal(server.setup.stop_signal)
             for peer in peers:
-                assert peer.read_close().close_code == 1001
+                # Uvicorn may have pinged the first while the others were connecting.
+                while (frame := peer.read_frame()).opcode == PING:
+                    pass
+                assert frame.close_code == 1001
                 peer.send_close(1001)
             assert time.monotonic() - began < TOLD
             for peer in peers:

@@ -37,8 +37,14 @@ GRANIAN = OurSetup(
     " --access-log-fmt '\"%(method)s %(path)s?%(query_string)s %(protocol)s\" %(status)d'"
     " asgi:asgi",
     plugin="flask_ws_asgi",
+    # It drops its connections when it stops.
     capabilities=replace(
-        ASGI, early_frames=True, compression=False, close_reasons=False, empty_closes=False
+        ASGI,
+        early_frames=True,
+        compression=False,
+        close_reasons=False,
+        empty_closes=False,
+        graceful_stop=False,
     ),
     # It has no method for WebSockets.
     access_line=r'"(?:GET|-) {target} HTTP/1\.1" (\d+)',
