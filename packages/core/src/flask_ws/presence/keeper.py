@@ -278,7 +278,9 @@ class Keeper:
 
     def _fail(self, error: BrokerError) -> float:
         self._steady_since = None
-        self._none_leaves_before = due = time.monotonic() + self._grace
+        # Others may take longer to come back to the broker.
+        grace = max(self._grace, self.seconds * STEADY) if self._grace else 0.0
+        self._none_leaves_before = due = time.monotonic() + grace
         with self._lock:
             for member in list(self._changed):
                 member.settle()
