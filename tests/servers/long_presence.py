@@ -94,12 +94,15 @@ class Watcher:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.began = time.monotonic()
-        self.is_open = True
+        self.began, self.ended = time.monotonic(), float("inf")
         self.present: set[str] | None = None
         self.joined: list[tuple[float, str]] = []
         self.left: list[tuple[float, str]] = []
         self.faults: list[str] = []
+
+    @property
+    def is_open(self) -> bool:
+        return self.ended == float("inf")
 
     def take(self, event: dict[str, Any]) -> None:
         now, kind, key = time.monotonic(), event["event"], event.get("key")
@@ -254,7 +257,7 @@ class Run:
                     while True:
                         watcher.take(json.loads(await self.read(wire)))
             if watcher is not None:
-                watcher.is_open = False
+                watcher.ended = time.monotonic()
             await asyncio.sleep(0.5)
 
     async def ask(self) -> dict[str, Any]:
@@ -285,20 +288,18 @@ class Run:
         """Find those who were away for long, and of whom that was not said once."""
         found = []
         for watcher in self.watchers:
-            if not watcher.is_open or watcher.began > self.began + 10:
-                continue
             for user in self.users:
                 for went, came in user.absences():
                     told = [
                         when for when, key in watcher.left if key == user.key and went < when < came
                     ]
                     due = went + GRACE + 2 * LATE
-                    is_due = due < min(came, self.ended) and not any(
+                    is_due = due < min(came, watcher.ended, self.ended) and not any(
                         start < due and went < end for start, end in self.troubles
                     )
                     if went > watcher.began and (len(told) > 1 or (is_due and not told)):
                         found.append(f"{user.key} was away from {went:.2f} to {came:.2f}: {told}")
-                    self.counts["leaves that were due"] += is_due
+                    self.counts["leaves that were due"] += is_due and went > watcher.began
         return found
 
 
@@ -342,3 +343,4 @@ def test_all_agree_on_who_is_there(broker: RedisServer, tmp_path: Path) -> None:
         assert watcher.present == run.there
     assert not flaps, (len(flaps), flaps[:20])
     assert not untold, (len(untold), untold[:20])
+    assert run.counts["leaves that were due"]
