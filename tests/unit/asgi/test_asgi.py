@@ -96,7 +96,7 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
+def site(counted_from_nothing: None) -> Iterator[Site]:
     yield Site()
     until(lambda: count_connections() == 0)
     until(lambda: len(thread_pool()) == 0)

@@ -49,7 +49,8 @@ with warnings.catch_warnings():
     from flask_ws_eventlet.greenlets import greenlets as eventlet_greenlets
 
 #: Where threads wait for sockets.
-concurrency_file = inspect.getfile(Concurrency)
+#: Where a thread stands that waits for a socket.
+waiting_files = {inspect.getfile(each) for each in (Concurrency, PlainTransport)}
 #: Enough to be stuck in.
 MOMENT = 0.05
 
@@ -87,7 +88,7 @@ def interrupted(
     def watch() -> None:
         seen = 0
         while seen < 5 and not ended.wait(MOMENT / 5):
-            is_waiting = sys._current_frames()[main].f_code.co_filename == concurrency_file
+            is_waiting = sys._current_frames()[main].f_code.co_filename in waiting_files
             seen = seen + 1 if is_waiting and stuck() else 0
         if not ended.is_set():
             signal.pthread_kill(main, signal.SIGALRM)
