@@ -6,9 +6,11 @@ development mode, and its threads are switched all the time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support.asgi_setups import HYPERCORN, UVICORN
@@ -19,6 +21,7 @@ from tests.support.setups import EVERYWHERE, SETUPS, OurSetup
 from flask_ws.testing.suite.base import Launch
 from flask_ws.testing.suite.process import Server, wait_until
 from flask_ws.testing.suite.setups import on_main
+from flask_ws.testing.suite.waiting import Timeout
 
 from .ours import OurServers
 
@@ -46,6 +49,17 @@ def descriptors(server: Server, redis: RedisServer | None) -> int:
     sockets = [each for process in server.processes() for each in process.net_connections("tcp")]
     brokers = sum(bool(each.raddr) and each.raddr.port == port for each in sockets)
     return server.usage().fds - brokers
+
+
+def links(server: Server) -> list[str]:
+    """What its descriptors are, to be shown."""
+    found = []
+    for process in server.processes():
+        for link in Path(f"/proc/{process.pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                found.append(str(link.readlink()))
+        found += [str(each[3:]) for each in process.net_connections()]
+    return sorted(found)
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +102,10 @@ class TestChaos(OurServers):
         assert crowd.counts["messages"] > 100
         assert crowd.counts["requests"] >= 3
         settle(server)
-        wait_until(
-            lambda: descriptors(server, redis) <= held, timeout=15, what="descriptors to be freed"
-        )
+        try:
+            wait_until(lambda: descriptors(server, redis) <= held, timeout=15)
+        except Timeout:
+            pytest.fail(f"{descriptors(server, redis)} descriptors, {held} before: {links(server)}")
         # The reactor's look for something to do every five seconds.
         wait_until(lambda: server.threads() <= threads, timeout=15, what="threads to end")
         wait_until(lambda: server.greenlets() <= greenlets, timeout=15, what="greenlets to end")
