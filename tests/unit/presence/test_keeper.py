@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +13,9 @@ from tests.support.presence import Person, World
 
 from flask_ws import BrokerError, ConnectionClosed, Position
 from flask_ws.channels.watchers import Watchers
+from flask_ws.plugin.memory import MemoryBroker
+from flask_ws.presence.entries import make_entry
+from flask_ws.presence.keeper import Keeper
 
 LEASE = 15.0
 GRACE = 3.0
@@ -308,6 +315,66 @@ def test_who_waits_for_nothing_needs_no_thread(world: World) -> None:
     assert process.keeper._has_work()
     process.end(watcher)
     assert not process.keeper._has_work()
+
+
+@pytest.mark.parametrize("rooms", [1, 30])
+def test_members_stay_while_others_come_and_go_all_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, rooms: int
+) -> None:
+    """One after the other, and many at once: more than can be told in the time of the lease."""
+    process, other = world.start(), world.start()
+    watcher = other.watch()
+    process.join(Person("7"))
+    world.run(LEASE)
+    change, end = process.broker.change_members, world.now + 2 * LEASE
+
+    def come(number: int) -> None:
+        process.channels.attendance.join(
+            Person(),  # type: ignore[arg-type]
+            f"lobby {number}",
+            make_entry("8", None, json.dumps, 1000),
+            limit=9,
+        )
+
+    def change_slowly(*args: Any) -> bool:
+        world.now += 1
+        assert world.now < end + LEASE, "It is told for ever."
+        other.turn()
+        if rooms == 1 and world.now < end:
+            come(1)
+        return change(*args)
+
+    monkeypatch.setattr(process.broker, "change_members", change_slowly)
+    for number in range(rooms):
+        come(number)
+    process.turn()
+    assert world.now >= end
+    world.heal()
+    assert watcher.take() == [("state", {}), ("join", "7")]
+
+
+def test_in_memory_who_joins_while_the_thread_works_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when it has just looked for the last time."""
+    monkeypatch.setattr("flask_ws.presence.keeper.Worker.start", lambda _: None)
+    broker = MemoryBroker()
+    broker.start(lambda *_: None)
+    keeper = Keeper(broker, "", "lease:1", grace=GRACE, seconds=math.inf)
+    gone: Any = Person()
+    come: Any = Person()
+    keeper.join(gone, "room", b"gone", 9)
+    keeper.forget(gone)
+    now = time.monotonic() + 2 * GRACE
+
+    def join_once_told() -> float:
+        if come not in keeper._own and not broker.read_members("room").members:
+            keeper.join(come, "room", b"here", 9)
+        return now
+
+    monkeypatch.setattr("flask_ws.presence.keeper.time", SimpleNamespace(monotonic=join_once_told))
+    keeper.turn()
+    assert list(broker.read_members("room").members.values()) == [b"here"]
 
 
 # Those who watch

@@ -248,15 +248,11 @@ class Keeper:
         :return: the seconds after which there may be more.
         """
         with self._working:
-            self._worker_id = threading.get_ident()
             if self._is_closed:
                 return 0.0
-            self._end_graces()
+            self._worker_id = threading.get_ident()
             try:
-                while self._changed:
-                    self._tell()
-                if not self._is_local and time.monotonic() >= self._next_round:
-                    self._look_after()
+                self._do_all()
             except BrokerError as error:
                 return self._fail(error)
             finally:
@@ -265,8 +261,22 @@ class Keeper:
             due = math.inf if self._is_local else self._next_round
             if self._ended:
                 due = min(due, max(self._ended[0][0], self._none_leaves_before))
-            # An event cannot wait for ever.
-            return max(0.0, min(due - time.monotonic(), 3600.0))
+        if self._is_local:
+            # Who changed something meanwhile has left it to this thread.
+            self._tell_now()
+        # An event cannot wait for ever.
+        return max(0.0, min(due - time.monotonic(), 3600.0))
+
+    def _do_all(self) -> None:
+        while True:
+            self._end_graces()
+            if self._changed:
+                self._tell()
+            # Each time: where many come and go, there is always more to tell.
+            if not self._is_local and time.monotonic() >= self._next_round:
+                self._look_after()
+            if not self._changed:
+                return
 
     def _end_graces(self) -> None:
         now = time.monotonic()
@@ -293,12 +303,14 @@ class Keeper:
         return pause * chance.uniform(0.5, 1)
 
     def _tell(self) -> None:
-        """Tell the broker what has changed.
+        """Tell the broker what has changed; some of it later, if that takes long.
 
         :raises BrokerError: it cannot be reached.
         """
         with self._lock:
             changed, self._changed = self._changed, {}
+        # The lease has to be renewed in between.
+        end = time.monotonic() + self.seconds * ROUND
         by_channel: dict[str, list[Membership]] = {}
         for member in changed:
             by_channel.setdefault(member.channel, []).append(member)
@@ -313,6 +325,8 @@ class Keeper:
                     self._change(channel, members[:MANY])
                     del members[:MANY]
                 del by_channel[channel]
+                if time.monotonic() >= end:
+                    return
         finally:
             if by_channel:
                 left = [member for members in by_channel.values() for member in members]
