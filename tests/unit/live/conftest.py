@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from flask import Flask
 
-from flask_ws import AsyncChannelView, ChannelView
-from flask_ws.testing import ClientWebSocket
+from flask_ws import AsyncChannelView, ChannelView, Sock
+from flask_ws.testing import ClientWebSocket, connect
 
 V1 = "flask-ws.v1"
 
@@ -60,3 +62,18 @@ class Client:
         assert isinstance(answer, dict)
         assert answer.pop("id") == number
         return answer
+
+
+Open = Callable[..., Client]
+
+
+@pytest.fixture
+def open_(app: Flask, sock: Sock) -> Iterator[Open]:
+    """Connect, as a user or as nobody."""
+    with ExitStack() as stack, app.app_context():
+
+        def open_(user: str = "") -> Client:
+            path = f"/live?user={user}" if user else "/live"
+            return Client(stack.enter_context(connect(app, path, subprotocols=V1)))
+
+        yield open_

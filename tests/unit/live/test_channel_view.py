@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ from flask_ws.channels.channels import Channels
 from flask_ws.channels.results import NOT_TAKEN
 from flask_ws.testing import HandshakeRefused, connect
 
-from .conftest import V1, Client, OfKind, make_async
+from .conftest import V1, Client, OfKind, Open, make_async
 
 
 @pytest.fixture
@@ -58,21 +57,6 @@ def sock(app: Flask, of_kind: OfKind) -> Sock:
 
     sock.route("/live")(of_kind(Live))
     return sock
-
-
-Open = Callable[..., Client]
-
-
-@pytest.fixture
-def open_(app: Flask, sock: Sock) -> Iterator[Open]:
-    """Connect, as a user or as nobody."""
-    with ExitStack() as stack, app.app_context():
-
-        def open_(user: str = "") -> Client:
-            path = f"/live?user={user}" if user else "/live"
-            return Client(stack.enter_context(connect(app, path, subprotocols=V1)))
-
-        yield open_
 
 
 def ask_only(app: Flask, path: str, kind: str) -> None:

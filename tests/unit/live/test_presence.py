@@ -5,8 +5,6 @@ By views with plain methods and with async ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from flask import Flask, abort, request
 from flask_ws import ChannelView, Sock, WebSocket
 from flask_ws.testing import connect
 
-from .conftest import V1, Client, OfKind
+from .conftest import V1, Client, OfKind, Open
 
 
 @pytest.fixture
@@ -47,21 +45,6 @@ def sock(app: Flask, of_kind: OfKind) -> Sock:
 
     sock.route("/live")(of_kind(Live))
     return sock
-
-
-Open = Callable[..., Client]
-
-
-@pytest.fixture
-def open_(app: Flask, sock: Sock) -> Iterator[Open]:
-    """Connect, as a user or as nobody."""
-    with ExitStack() as stack, app.app_context():
-
-        def open_(user: str = "") -> Client:
-            path = f"/live?user={user}" if user else "/live"
-            return Client(stack.enter_context(connect(app, path, subprotocols=V1)))
-
-        yield open_
 
 
 def join(client: Client, channel: str = "chat:1", info: Any = None) -> tuple[str, Any]:
