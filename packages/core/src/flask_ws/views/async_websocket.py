@@ -256,7 +256,7 @@ class AsyncWebSocket(AsyncPresence, Standing):
             self._connection,
             channel,
             limit=self._max_subscriptions,
-            alone=not self.environ.get("wsgi.multiprocess"),
+            alone=self._is_alone,
             since=since,
             gap=gap,
             overflow=overflow,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["AsyncPresence", "Presence"]
 
 
-class Presence:
-    """The part of :class:`WebSocket` about who is there."""
+class PresenceBase:
+    """What both kinds need for it."""
 
     if not TYPE_CHECKING:
         __slots__ = ()
@@ -32,6 +32,21 @@ class Presence:
         _max_subscriptions: int
         _provider: JSONProvider
         environ: WSGIEnvironment
+
+    def _make_data(self, key: object, info: Any) -> bytes:
+        """Return what a broker keeps of a member."""
+        return make_entry(read_key(key, self._identity), info, self._provider.dumps, self._max_info)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the server runs no other processes."""
+        return not self.environ.get("wsgi.multiprocess")
+
+
+class Presence(PresenceBase):
+    """The part of :class:`WebSocket` about who is there."""
+
+    __slots__ = ()
 
     def join(self, channel: str, key: str | int | None = None, info: Any = None) -> None:
         """Be a member of a channel, until :meth:`leave` or the end of the connection.
@@ -60,7 +75,7 @@ class Presence:
             lone surrogate; the info has more than ``SOCK_PRESENCE_MAX_INFO`` bytes; or the
             channel's name cannot be one.
         """
-        connection, data = connection_of(self), make_data(self, key, info)
+        connection, data = connection_of(self), self._make_data(key, info)
         # Set before it is a member, so that its end is never missed.
         connection.when_released = self._channels.forget
         self._channels.attendance.join(
@@ -68,7 +83,7 @@ class Presence:
             channel,
             data,
             limit=self._max_joins,
-            alone=not self.environ.get("wsgi.multiprocess"),
+            alone=self._is_alone,
         )
 
     def leave(self, channel: str) -> None:
@@ -106,7 +121,7 @@ class Presence:
             connection,
             channel,
             limit=self._max_subscriptions,
-            alone=not self.environ.get("wsgi.multiprocess"),
+            alone=self._is_alone,
         )
 
     def unsubscribe_presence(self, channel: str) -> None:
@@ -118,20 +133,12 @@ class Presence:
         self._channels.unwatch(connection_of(self), channel)
 
 
-class AsyncPresence:
+class AsyncPresence(PresenceBase):
     """The part of :class:`AsyncWebSocket` about who is there."""
 
-    if not TYPE_CHECKING:
-        __slots__ = ()
-    else:
-        # Of the classes that derive from it.
-        _channels: Channels
-        _identity: str | None
-        _max_info: int
-        _max_joins: int
-        _max_subscriptions: int
-        _provider: JSONProvider
-        environ: WSGIEnvironment
+    __slots__ = ()
+
+    if TYPE_CHECKING:
 
         async def _beside(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any: ...
 
@@ -149,9 +156,9 @@ class AsyncPresence:
             self._channels.attendance.join,
             connection_of(self),
             channel,
-            make_data(self, key, info),
+            self._make_data(key, info),
             limit=self._max_joins,
-            alone=not self.environ.get("wsgi.multiprocess"),
+            alone=self._is_alone,
         )
 
     async def leave(self, channel: str) -> None:
@@ -175,7 +182,7 @@ class AsyncPresence:
             connection_of(self),
             channel,
             limit=self._max_subscriptions,
-            alone=not self.environ.get("wsgi.multiprocess"),
+            alone=self._is_alone,
         )
 
     async def unsubscribe_presence(self, channel: str) -> None:
@@ -185,8 +192,3 @@ class AsyncPresence:
         :raises ValueError: it cannot be one.
         """
         await self._beside(self._channels.unwatch, connection_of(self), channel)
-
-
-def make_data(ws: Presence | AsyncPresence, key: object, info: Any) -> bytes:
-    """Return what a broker keeps of a member."""
-    return make_entry(read_key(key, ws._identity), info, ws._provider.dumps, ws._max_info)

@@ -160,12 +160,11 @@ class WebSocket(Presence, Standing, Endpoint):
         connection = self._connection
         # Set before the subscription exists, so that its end is never missed.
         connection.when_released = self._channels.forget
-        alone = not self.environ.get("wsgi.multiprocess")
         return self._channels.subscribe(
             connection,
             channel,
             limit=self._max_subscriptions,
-            alone=alone,
+            alone=self._is_alone,
             since=since,
             gap=gap,
             overflow=overflow,
