@@ -82,8 +82,9 @@ class HallBroker(Broker):
         self.subscribed: set[str] = set()
         self.calls: list[str] = []
         self.is_cut = self.is_deaf_now = False
-        # Whether what is put arrives, and its answer does not; and what has not arrived yet.
-        self.loses_answers = self.delays_puts = False
+        # Whether what is put arrives, and its answer does not; the same of renewals; and what has
+        # not arrived yet.
+        self.loses_answers = self.loses_renewals = self.delays_puts = False
         self.late: list[Callable[[], object]] = []
 
     def start(self, deliver: Callable[..., object]) -> None:
@@ -114,7 +115,10 @@ class HallBroker(Broker):
     def renew_lease(
         self, lease: Lease, seconds: float, channels: Collection[str]
     ) -> Collection[str] | None:
-        return self._call("renew").renew(lease, seconds)
+        answer = self._call("renew").renew(lease, seconds)
+        if self.loses_renewals:
+            raise BrokerError("no answer")
+        return answer
 
     def expire_members(self, leases: Mapping[str, Collection[str] | None]) -> None:
         self._call("expire").expire(leases)

@@ -285,6 +285,19 @@ def test_a_broker_that_has_lost_everything_is_told_again(world: World) -> None:
     assert watcher.take() == []
 
 
+def test_what_an_answer_that_did_not_come_called_lost_is_told_again(world: World) -> None:
+    """The next one says that the lease is held."""
+    process, other = world.start(), world.start()
+    process.join(Person("7"))
+    world.run(1)
+    world.hall.table.close()
+    process.broker.loses_renewals = True
+    world.run(LEASE / 4)
+    process.broker.loses_renewals = False
+    world.run(LEASE)
+    assert other.read() == {"7": [{}]}
+
+
 def test_a_channel_that_the_broker_has_lost_alone_is_told_again(world: World) -> None:
     process = world.start()
     process.join(Person("7"))

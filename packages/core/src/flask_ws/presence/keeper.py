@@ -100,6 +100,8 @@ class Keeper:
         self._worker_id: int | None = None
         # Whether a put may still arrive at the broker that was not answered.
         self._is_unsure = False
+        # Whether the last renewal was answered.
+        self._is_answered = True
         self._pause = FIRST_PAUSE
         self._next_round = 0.0
         # After the broker was away: who came back in another process may not be known there yet.
@@ -373,7 +375,12 @@ class Keeper:
     def _renew(self, names: Collection[str]) -> None:
         """Renew the lease; what may have been lost with it is to be put, and read, again."""
         seconds = self.seconds if self._is_local else self.seconds * HELD
+        was_answered, self._is_answered = self._is_answered, False
         lost = self.broker.renew_lease(self._lease, seconds, names)
+        self._is_answered = True
+        if not was_answered:
+            # It may have held the lease again, and only that answer have said what was lost.
+            lost = None
         number = 0
         with self._lock:
             for channel, members in self._members.items():
