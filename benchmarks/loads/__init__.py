@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.machine import Usage
+from benchmarks.machine import Meter, Usage
 from benchmarks.wire import WrongReply
 
 
@@ -62,6 +64,39 @@ class Poller:
         """What the run has used; of this process, the part in which it had something to do."""
         busy = max(0.0, usage.client_cpu - self.unused / usage.seconds)
         return {**usage.as_result(), "client_cpu": busy}
+
+
+def measure(
+    target: Target,
+    poller: Poller,
+    drive: Callable[[float], object],
+    times: list[float],
+    *notes: list[Any],
+    seconds: float,
+    warm_up: float,
+    each: int = 1,
+) -> Result:
+    """Run a load for a while, then measure it.
+
+    :param drive: runs it until a time of :func:`time.perf_counter`.
+    :param times: where it notes the seconds that each exchange took.
+    :param notes: what else it notes; emptied after the warm-up, as `times` is.
+    :param each: how many messages an exchange stands for.
+    """
+    drive(time.perf_counter() + warm_up)
+    for noted in (times, *notes):
+        noted.clear()
+    poller.unused = 0.0
+    meter = Meter(target.pid)
+    drive(time.perf_counter() + seconds)
+    usage = meter.stop()
+    times.sort()
+    return {
+        "value": len(times) * each / usage.seconds,
+        "p50": percentile(times, 50),
+        "p99": percentile(times, 99),
+        **poller.shares(usage),
+    }
 
 
 def percentile(sorted_values: list[float], percent: float) -> float:

@@ -11,8 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.loads import Poller, Result, Target, percentile
-from benchmarks.machine import Meter
+from benchmarks.loads import Poller, Result, Target, measure
 from benchmarks.wire import TEXT, Connection, WrongReply, client_frame, connect, parse_server_frame
 
 OFFER = "permessage-deflate; client_max_window_bits"  # what browsers offer
@@ -150,11 +149,10 @@ def run(
         poller.register(fd, select.EPOLLIN)
 
     latencies: list[float] = []
-    compressed = 0
+    compressed: list[bool] = []
     clock = time.perf_counter
 
     def drive(until: float) -> None:
-        nonlocal compressed
         now = clock()
         while now < until:
             ready = poller.wait()
@@ -163,28 +161,13 @@ def run(
                 each = exchanges[fd]
                 got = each.receive()
                 if got:
-                    compressed += got == 2
+                    compressed.append(got == 2)
                     latencies.append(now - each.sent_at)
                     each.start(now)
 
     for each in exchanges.values():
         each.start(clock())
-    drive(clock() + warm_up)
-    latencies.clear()
-    compressed = 0
-    poller.unused = 0.0
-    meter = Meter(target.pid)
-    drive(clock() + seconds)
-    usage = meter.stop()
-
-    count = len(latencies)
-    latencies.sort()
+    result = measure(target, poller, drive, latencies, compressed, seconds=seconds, warm_up=warm_up)
     for each in exchanges.values():
         each.sock.close()
-    return {
-        "value": count / usage.seconds,
-        "p50": percentile(latencies, 50),
-        "p99": percentile(latencies, 99),
-        "compressed": compressed / count,
-        **poller.shares(usage),
-    }
+    return {**result, "compressed": sum(compressed) / len(compressed)}

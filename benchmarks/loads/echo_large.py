@@ -6,8 +6,7 @@ import random
 import select
 import time
 
-from benchmarks.loads import Poller, Result, Target, percentile
-from benchmarks.machine import Meter
+from benchmarks.loads import Poller, Result, Target, measure
 from benchmarks.wire import BINARY, WrongReply, client_frame, connect, server_frame
 
 
@@ -97,19 +96,7 @@ def run(
     for fd in exchanges:
         poller.register(fd, select.EPOLLIN)
         send(fd, False)
-    drive(clock() + warm_up)
-    latencies.clear()
-    poller.unused = 0.0
-    meter = Meter(target.pid)
-    drive(clock() + seconds)
-    usage = meter.stop()
-
-    latencies.sort()
+    result = measure(target, poller, drive, latencies, seconds=seconds, warm_up=warm_up)
     for each in exchanges.values():
         each.connection.close()
-    return {
-        "value": len(latencies) / usage.seconds,
-        "p50": percentile(latencies, 50),
-        "p99": percentile(latencies, 99),
-        **poller.shares(usage),
-    }
+    return result

@@ -7,8 +7,7 @@ import random
 import select
 import time
 
-from benchmarks.loads import Poller, Result, Target, percentile
-from benchmarks.machine import Meter
+from benchmarks.loads import Poller, Result, Target, measure
 from benchmarks.wire import BINARY, WrongReply, client_frame, connect, server_frame
 
 
@@ -81,20 +80,9 @@ def run(
         request, expected[fd] = next(turns[fd])
         sent_at[fd] = start
         send[fd](request)
-    drive(start + warm_up)
-    latencies.clear()
-    poller.unused = 0.0
-    meter = Meter(target.pid)
-    drive(clock() + seconds)
-    usage = meter.stop()
-
-    count = len(latencies) * in_flight
-    latencies.sort()
+    result = measure(
+        target, poller, drive, latencies, seconds=seconds, warm_up=warm_up, each=in_flight
+    )
     for each in opened:
         each.close()
-    return {
-        "value": count / usage.seconds,
-        "p50": percentile(latencies, 50),
-        "p99": percentile(latencies, 99),
-        **poller.shares(usage),
-    }
+    return result

@@ -12,8 +12,7 @@ import select
 import socket
 import time
 
-from benchmarks.loads import Poller, Result, Target, percentile
-from benchmarks.machine import Meter
+from benchmarks.loads import Poller, Result, Target, measure
 from benchmarks.wire import (
     BINARY,
     TEXT,
@@ -116,18 +115,9 @@ def run(
             for request, expected in pairs:
                 deliver(request, expected)
 
-    drive(clock() + warm_up)
-    times.clear()
-    poller.unused = 0.0
-    meter = Meter(target.pid)
-    drive(clock() + seconds)
-    usage = meter.stop()
-    times.sort()
+    result = measure(
+        target, poller, drive, times, seconds=seconds, warm_up=warm_up, each=batch * receivers
+    )
     for each in [*opened, *silent, sender]:
         each.close()
-    return {
-        "value": len(times) * batch * receivers / usage.seconds,
-        "p50": percentile(times, 50),
-        "p99": percentile(times, 99),
-        **poller.shares(usage),
-    }
+    return result

@@ -10,9 +10,8 @@ import time
 import zlib
 from collections import deque
 
-from benchmarks.loads import Poller, Result, Target, percentile
+from benchmarks.loads import Poller, Result, Target, measure
 from benchmarks.loads.echo_compressed import OFFER, TAIL, json_texts
-from benchmarks.machine import Meter
 from benchmarks.wire import (
     TEXT,
     Connection,
@@ -112,11 +111,10 @@ def run(
     batches = [texts[start : start + batch] for start in range(0, len(texts), batch)]
     requests = [b"".join(client_frame(TEXT, text) for text in each) for each in batches]
     times: list[float] = []
-    compressed = 0
+    compressed: list[int] = []
     clock = time.perf_counter
 
     def deliver(request: bytes, messages: list[bytes]) -> None:
-        nonlocal compressed
         start = clock()
         sender.sock.sendall(request)
         expected = {fd: deque(messages) for fd in opened}
@@ -125,7 +123,7 @@ def run(
             for fd, _ in poller.wait():
                 count, inflated = opened[fd].receive(expected[fd])
                 waiting -= count
-                compressed += inflated
+                compressed.append(inflated)
         times.append(clock() - start)
 
     def drive(until: float) -> None:
@@ -134,22 +132,11 @@ def run(
             deliver(requests[turn % len(batches)], batches[turn % len(batches)])
             turn += 1
 
-    drive(clock() + warm_up)
-    times.clear()
-    compressed = 0
-    poller.unused = 0.0
-    meter = Meter(target.pid)
-    drive(clock() + seconds)
-    usage = meter.stop()
-    times.sort()
+    deliveries = batch * receivers
+    result = measure(
+        target, poller, drive, times, compressed, seconds=seconds, warm_up=warm_up, each=deliveries
+    )
     for each in opened.values():
         each.sock.close()
     sender.close()
-    deliveries = len(times) * batch * receivers
-    return {
-        "value": deliveries / usage.seconds,
-        "p50": percentile(times, 50),
-        "p99": percentile(times, 99),
-        "compressed": compressed / deliveries,
-        **poller.shares(usage),
-    }
+    return {**result, "compressed": sum(compressed) / (len(times) * deliveries)}

@@ -9,8 +9,7 @@ import select
 import socket
 import time
 
-from benchmarks.loads import STALLED, Poller, Result, Target, percentile
-from benchmarks.machine import Meter
+from benchmarks.loads import STALLED, Poller, Result, Target, measure
 from benchmarks.wire import (
     BINARY,
     CLOSE,
@@ -113,20 +112,7 @@ def run(
 
     for _ in range(concurrency):
         begin()
-    drive(clock() + warm_up)
-    latencies.clear()
-    ended_well.clear()
-    poller.unused = 0.0
-    meter = Meter(target.pid)
-    drive(clock() + seconds)
-    usage = meter.stop()
+    result = measure(target, poller, drive, latencies, ended_well, seconds=seconds, warm_up=warm_up)
     for visit in visits.values():
         visit.sock.close()
-    latencies.sort()
-    return {
-        "value": len(latencies) / usage.seconds,
-        "p50": percentile(latencies, 50),
-        "p99": percentile(latencies, 99),
-        "ended_well": sum(ended_well) / len(ended_well),
-        **poller.shares(usage),
-    }
+    return {**result, "ended_well": sum(ended_well) / len(ended_well)}

@@ -6,8 +6,7 @@ import select
 import socket
 import time
 
-from benchmarks.loads import STALLED, Poller, Result, Target, percentile
-from benchmarks.machine import Meter
+from benchmarks.loads import STALLED, Poller, Result, Target, measure
 from benchmarks.wire import HOST, WrongReply
 
 BODY = b"hello, client"
@@ -51,20 +50,7 @@ def run(
     for fd, sock in opened.items():
         sent_at[fd] = clock()
         sock.send(request)
-    drive(clock() + warm_up)
-    latencies.clear()
-    poller.unused = 0.0
-    meter = Meter(target.pid)
-    drive(clock() + seconds)
-    usage = meter.stop()
-
-    count = len(latencies)
-    latencies.sort()
+    result = measure(target, poller, drive, latencies, seconds=seconds, warm_up=warm_up)
     for sock in opened.values():
         sock.close()
-    return {
-        "value": count / usage.seconds,
-        "p50": percentile(latencies, 50),
-        "p99": percentile(latencies, 99),
-        **poller.shares(usage),
-    }
+    return result
