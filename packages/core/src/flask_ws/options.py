@@ -274,61 +274,63 @@ def _origins(value: Any) -> Any:
     return origins
 
 
-CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "ping_interval": (
-        _number(0, strict=True, optional=True),
-        "a number of seconds above 0, or None",
-    ),
-    "ping_timeout": (
-        _number(0, strict=True, optional=True),
-        "a number of seconds above 0, or None",
-    ),
+Check = tuple[Callable[[Any], Any], str]
+
+_FLAG: Check = (_boolean, "True or False")
+_NUMBER: Check = (_count(1), "a whole number of at least 1")
+_NUMBER_OR_NONE: Check = (_count(1, optional=True), "a whole number of at least 1, or None")
+_BYTES: Check = (_count(1), "a number of bytes of at least 1")
+_BYTES_OR_NONE: Check = (_count(1, optional=True), "a number of bytes of at least 1, or None")
+_SECONDS: Check = (
+    _number(0, strict=False, optional=False),
+    "a number of seconds of at least 0",
+)
+_SECONDS_OR_NONE: Check = (
+    _number(0, strict=True, optional=True),
+    "a number of seconds above 0, or None",
+)
+
+#: What each option is checked by, and in words what it may be.
+CHECKS: dict[str, Check] = {
+    "ping_interval": _SECONDS_OR_NONE,
+    "ping_timeout": _SECONDS_OR_NONE,
     "close_timeout": (_number(0, strict=True, optional=False), "a number of seconds above 0"),
-    "max_message_size": (_count(1, optional=True), "a number of bytes of at least 1, or None"),
-    "message_timeout": (
-        _number(0, strict=True, optional=True),
-        "a number of seconds above 0, or None",
-    ),
-    "max_queue": (_count(1), "a whole number of at least 1"),
-    "max_queue_bytes": (_count(1), "a number of bytes of at least 1"),
-    "compression": (_boolean, "True or False"),
+    "max_message_size": _BYTES_OR_NONE,
+    "message_timeout": _SECONDS_OR_NONE,
+    "max_queue": _NUMBER,
+    "max_queue_bytes": _BYTES,
+    "compression": _FLAG,
     "subprotocols": (_names, "a list of names"),
     "allowed_origins": (
         _origins,
         'None, "*", or a list of origins such as "https://example.com"',
     ),
-    "max_outbox": (_count(1), "a number of bytes of at least 1"),
-    "max_subscriptions": (_count(1), "a whole number of at least 1"),
-    "presence_max_joins": (_count(1), "a whole number of at least 1"),
+    "max_outbox": _BYTES,
+    "max_subscriptions": _NUMBER,
+    "presence_max_joins": _NUMBER,
     "presence_max_info": (_count(2), "a number of bytes of at least 2"),
-    "max_handshake_size": (_count(1), "a number of bytes of at least 1"),
-    "max_per_client": (_count(1, optional=True), "a whole number of at least 1, or None"),
+    "max_handshake_size": _BYTES,
+    "max_per_client": _NUMBER_OR_NONE,
     "rate": (_rate, 'a rate such as "20/s" or "100/min", or None'),
-    "rate_burst": (_count(1, optional=True), "a whole number of at least 1, or None"),
+    "rate_burst": _NUMBER_OR_NONE,
     "rate_action": (
         lambda value: value if value in ("slow", "drop", "close") else _WRONG,
         '"slow", "drop" or "close"',
     ),
     "client_key": (_function, "a function, or None"),
-    "detach": (_boolean, "True or False"),
-    "cancel_on_close": (_boolean, "True or False"),
-    "max_threads": (_count(1), "a whole number of at least 1"),
-    "max_connections": (_count(1), "a whole number of at least 1"),
-    "max_buffered": (_count(1, optional=True), "a number of bytes of at least 1, or None"),
-    "workers": (_count(1), "a whole number of at least 1"),
-    "drain": (_number(0, strict=False, optional=False), "a number of seconds of at least 0"),
-    "presence_grace": (
-        _number(0, strict=False, optional=False),
-        "a number of seconds of at least 0",
-    ),
+    "detach": _FLAG,
+    "cancel_on_close": _FLAG,
+    "max_threads": _NUMBER,
+    "max_connections": _NUMBER,
+    "max_buffered": _BYTES_OR_NONE,
+    "workers": _NUMBER,
+    "drain": _SECONDS,
+    "presence_grace": _SECONDS,
     "presence_lease": (
         _number(1, strict=False, optional=False),
         "a number of seconds of at least 1",
     ),
     "handshake_rate": (_number(0, strict=True, optional=True), "a number above 0, or None"),
-    "blocked_after": (
-        _number(0, strict=True, optional=True),
-        "a number of seconds above 0, or None",
-    ),
-    "uvloop": (_boolean, "True or False"),
+    "blocked_after": _SECONDS_OR_NONE,
+    "uvloop": _FLAG,
 }
