@@ -22,6 +22,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 import pytest
+from tests.support import brokers
 from tests.support.chaos import LOST, Crowd
 from tests.support.chaos import Client as Wire
 from tests.support.postgresql import PostgresServer
@@ -29,11 +30,10 @@ from tests.support.redis import RedisServer
 from tests.support.setups import GUNICORN
 
 from flask_ws.testing import Setup
-from flask_ws.testing.suite.base import make_certificate
-from flask_ws.testing.suite.process import Server, start
+from flask_ws.testing.suite.process import Server
 from flask_ws.testing.suite.raw import TEXT, encode_close, encode_frame
 
-from .ours import APPS
+from .ours import APPS, running
 
 SECONDS = float(os.environ.get("FLASK_WS_HISTORY_SECONDS", "60"))
 
@@ -53,17 +53,13 @@ SETUP = Setup(
 Place = tuple[str, int]
 
 
-class BrokerServer(Protocol):
-    """A broker's server."""
+class BrokerServer(brokers.Server, Protocol):
+    """One that can be stopped for a while, too."""
 
     @property
     def url(self) -> str: ...
 
-    def start(self) -> None: ...
-
     def signal(self, number: signal.Signals) -> None: ...
-
-    def kill(self) -> None: ...
 
     def remove(self) -> None: ...
 
@@ -178,7 +174,7 @@ class Run:
         is_begun = False
         while self.is_over or time.monotonic() < ends:
             try:
-                frame = await asyncio.wait_for(wire._read_frame(), 1)
+                frame = await asyncio.wait_for(wire.next_frame(), 1)
             except (asyncio.TimeoutError, TimeoutError):
                 continue
             if frame.opcode != TEXT:
@@ -213,15 +209,8 @@ class Run:
             self.ends[channel] = place
 
     async def post(self, channel: str, text: str) -> Place | None:
-        async with self.crowd.dial() as wire:
-            head = (
-                f"POST /publish/{channel} HTTP/1.1\r\nHost: {self.server.host}\r\n"
-                f"Content-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}"
-            )
-            await wire.send(head.encode())
-            answer = await asyncio.wait_for(wire.reader.read(), 20)
-        assert answer.startswith(b"HTTP/1.1 200"), answer
-        return read_place(answer.rpartition(b"\r\n\r\n")[2].decode())
+        answer = await self.crowd.ask(f"/publish/{channel}", "POST", text.encode())
+        return read_place(answer.decode())
 
     async def send(self, channel: str, text: str) -> Place | None:
         async with self.crowd.connect("/publish") as wire:
@@ -265,18 +254,9 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerSer
 
 def test_nothing_is_lost_doubled_or_reordered(broker: BrokerServer, tmp_path: Path) -> None:
     """And every gap is told."""
-    server = start(
-        SETUP,
-        folder=tmp_path / "server",
-        certificate=make_certificate(tmp_path / "certificate"),
-        cwd=APPS,
-        environ={"BROKER_URL": broker.url},
-    )
-    try:
+    with running(SETUP, tmp_path, broker.url) as server:
         run = Run(server, broker)
         asyncio.run(run.run())
-    finally:
-        server.stop()
     counts: Counter[str] = sum((account.counts for account in run.accounts), Counter())
     print(dict(counts), dict(run.published))
     faults = [fault for account in run.accounts for fault in account.faults]

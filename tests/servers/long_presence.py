@@ -28,11 +28,10 @@ from tests.support.redis import RedisServer
 from tests.support.setups import GUNICORN
 
 from flask_ws.testing import Setup
-from flask_ws.testing.suite.base import make_certificate
-from flask_ws.testing.suite.process import Server, start
+from flask_ws.testing.suite.process import Server
 from flask_ws.testing.suite.raw import PING, PONG, TEXT, encode_close, encode_frame
 
-from .ours import APPS
+from .ours import running
 
 SECONDS = float(os.environ.get("FLASK_WS_PRESENCE_SECONDS", "120"))
 
@@ -237,7 +236,7 @@ class Run:
     async def read(self, wire: Wire) -> str:
         """Read the next message, and answer pings."""
         while True:
-            frame = await wire._read_frame()
+            frame = await wire.next_frame()
             if frame.opcode == PING:
                 await wire.send(encode_frame(PONG, frame.payload))
             elif frame.opcode == TEXT:
@@ -261,14 +260,7 @@ class Run:
             await asyncio.sleep(0.5)
 
     async def ask(self) -> dict[str, Any]:
-        async with self.crowd.dial() as wire:
-            head = (
-                f"GET /presence HTTP/1.1\r\nHost: {self.server.host}\r\nConnection: close\r\n\r\n"
-            )
-            await wire.send(head.encode())
-            answer = await asyncio.wait_for(wire.reader.read(), 20)
-        assert answer.startswith(b"HTTP/1.1 200"), answer
-        found: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+        found: dict[str, Any] = json.loads(await self.crowd.ask("/presence"))
         return found
 
     # What came of it
@@ -311,18 +303,9 @@ def broker(tmp_path: Path) -> Iterator[RedisServer]:
 
 def test_all_agree_on_who_is_there(broker: RedisServer, tmp_path: Path) -> None:
     """Nobody flaps who refreshes a page, and every leave is told once."""
-    server = start(
-        SETUP,
-        folder=tmp_path / "server",
-        certificate=make_certificate(tmp_path / "certificate"),
-        cwd=APPS,
-        environ={"BROKER_URL": broker.url},
-    )
-    try:
+    with running(SETUP, tmp_path, broker.url) as server:
         run = Run(server, broker)
         asyncio.run(run.run())
-    finally:
-        server.stop()
     last = [watcher for watcher in run.watchers if watcher.is_open]
     faults = [fault for watcher in run.watchers for fault in watcher.faults]
     flaps, untold = run.find_flaps(), run.find_untold()

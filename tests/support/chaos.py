@@ -56,9 +56,10 @@ class Client:
     writer: asyncio.StreamWriter
 
     async def read_frame(self) -> Frame:
-        return await asyncio.wait_for(self._read_frame(), PATIENCE)
+        return await asyncio.wait_for(self.next_frame(), PATIENCE)
 
-    async def _read_frame(self) -> Frame:
+    async def next_frame(self) -> Frame:
+        """Read one, for however long it takes."""
         first, second = await self.reader.readexactly(2)
         size: int = second & 0x7F
         if size == 126:
@@ -180,6 +181,22 @@ class Crowd:
             assert make_accept(key).encode() in head, head
             yield client
 
+    async def ask(self, path: str, method: str = "GET", body: bytes = b"") -> bytes:
+        """Ask by HTTP; the body of an answer with the status 200."""
+        headers = [("Connection", "close")]
+        if body:
+            headers.append(("Content-Length", str(len(body))))
+        async with self.dial() as client:
+            await client.send(
+                build_request(
+                    path, method=method, host=self.server.host, headers=headers, body=body
+                )
+            )
+            answer = await asyncio.wait_for(client.reader.read(), PATIENCE)
+        assert answer.startswith(b"HTTP/1."), answer[:200]
+        assert b" 200 " in answer[:20], answer[:200]
+        return answer.partition(b"\r\n\r\n")[2]
+
     # The well-behaved
 
     async def echo(self, chance: random.Random) -> None:
@@ -228,15 +245,8 @@ class Crowd:
         """Requests beside all that: each must succeed."""
         while not self.over:
             try:
-                async with self.dial() as client:
-                    request = build_request(
-                        "/http", host=self.server.host, headers=[("Connection", "close")]
-                    )
-                    await client.send(request)
-                    response = await asyncio.wait_for(client.reader.read(), PATIENCE)
-                if not (response.startswith(b"HTTP/1.") and b" 200 " in response[:20]):
-                    self.faults.append(f"HTTP failed: {response[:200]!r}")
-            except LOST as error:
+                await self.ask("/http")
+            except (*LOST, AssertionError) as error:
                 self.faults.append(f"HTTP failed: {error!r}")
             self.counts["requests"] += 1
             await asyncio.sleep(chance.uniform(0.02, 0.1))
