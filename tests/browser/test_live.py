@@ -66,15 +66,13 @@ class App:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("live")
-    redis = RedisServer(folder)
-    redis.start()
-    app = App(f"redis://127.0.0.1:{redis.port}", folder / "log")
-    try:
-        app.start()
-        yield app
-    finally:
-        app.kill()
-        redis.kill()
+    with RedisServer(folder).running() as redis:
+        app = App(redis.url, folder / "log")
+        try:
+            app.start()
+            yield app
+        finally:
+            app.kill()
 
 
 @pytest.fixture

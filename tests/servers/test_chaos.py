@@ -78,7 +78,7 @@ class TestChaos(OurServers):
     ) -> None:
         # Environments of their own have no broker.
         redis = redis_server if setup.environment is None else None
-        url = f"redis://127.0.0.1:{redis.port}" if redis else "memory://"
+        url = redis.url if redis else "memory://"
         environ = {"LIVE_CONFIG": json.dumps({"SOCK_BROKER_URL": url})}
         if os.environ.get("FLASK_WS_CHAOS_DEV") == "1":
             environ |= DEV

@@ -51,7 +51,7 @@ def starting(
 ) -> Iterator[list[Server]]:
     """Start servers, of whom no log has a traceback in the end."""
     certificate = make_certificate(folder / "certificate")
-    environ = {"BROKER_URL": f"redis://127.0.0.1:{redis_server.port}"}
+    environ = {"BROKER_URL": redis_server.url}
     servers: list[Server] = []
     with ExitStack() as stack:
         for number in range(count):

@@ -379,8 +379,7 @@ class Crowd:
         assert self.redis is not None
         while not self.over:
             for number in (signal.SIGSTOP, signal.SIGCONT):
-                assert self.redis.process is not None
-                self.redis.process.send_signal(number)
+                self.redis.signal(number)
                 await asyncio.sleep(chance.uniform(0.1, 0.6))
             self.counts["stops of Redis"] += 1
 

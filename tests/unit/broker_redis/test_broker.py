@@ -231,7 +231,7 @@ def test_a_process_has_one_connection_to_listen_on(
     start_redis: StartRedis, open_process: OpenProcess
 ) -> None:
     server = start_redis()
-    open_process(f"redis://127.0.0.1:{server.port}", *"abcdef")
+    open_process(server.url, *"abcdef")
     with contextlib.closing(server.client()) as client:
         assert len(client.client_list(_type="pubsub")) == 1
 
@@ -240,7 +240,7 @@ def test_a_process_that_only_publishes_has_no_thread(
     shared: RedisServer, open_process: OpenProcess
 ) -> None:
     before = threading.active_count()
-    open_process(f"redis://127.0.0.1:{shared.port}").broker.publish("a", b"")
+    open_process(shared.url).broker.publish("a", b"")
     assert threading.active_count() == before
 
 
@@ -262,7 +262,7 @@ def test_nothing_is_left_open(
 
 def test_a_subscription_takes_little_memory(shared: RedisServer, open_process: OpenProcess) -> None:
     """Clients may make many, and wait for all of them to be confirmed."""
-    process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    process = open_process(shared.url, "a")
     names = [f"channel {number}" for number in range(1000)]
     tracemalloc.start()
     try:
@@ -283,7 +283,7 @@ def test_subscriptions_take_at_most_what_the_docs_say(shared: RedisServer) -> No
         def check_connected(self) -> None:
             pass
 
-    channels = Channels({"SOCK_BROKER_URL": f"redis://127.0.0.1:{shared.port}"})
+    channels = Channels({"SOCK_BROKER_URL": shared.url})
     channels.subscribe(Connection(), "first", limit=1)  # type: ignore[arg-type]
     connections = [Connection() for _ in range(4)]
     limit = Options().max_subscriptions
@@ -304,9 +304,9 @@ def test_subscriptions_take_at_most_what_the_docs_say(shared: RedisServer) -> No
 def test_a_large_message_is_awaited_to_its_end(
     shared: RedisServer, open_process: OpenProcess
 ) -> None:
-    receiver = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    receiver = open_process(shared.url, "a")
     payload = os.urandom(3_000_000)
-    open_process(f"redis://127.0.0.1:{shared.port}").broker.publish("a", payload)
+    open_process(shared.url).broker.publish("a", payload)
     receiver.await_payload(payload)
 
 
@@ -330,7 +330,7 @@ def test_a_name_that_has_no_utf8_costs_nobody_else_anything(
 def test_a_bad_name_costs_the_listener_that_name_only(
     shared: RedisServer, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
-    process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    process = open_process(shared.url, "a")
     wish = BrokerWish()
     process.broker._listener.subscribe("\ud800", wish)  # type: ignore[attr-defined]
     process.broker.subscribe("b")
@@ -435,7 +435,7 @@ def test_one_that_was_not_there_at_the_start_is_found(
 ) -> None:
     server = start_redis()
     server.kill()
-    url = f"redis://127.0.0.1:{server.port}"
+    url = server.url
     receiver, publisher = open_process(url, "a"), open_process(url)
     assert receiver.broker.is_away
     server.start()
@@ -451,15 +451,14 @@ def test_a_peer_that_is_silent_counts_as_gone(
     receiver = open_process(url, "a")
     publisher = open_process(url)
     publish_until_received(publisher, receiver, b"before")
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
+    server.signal(signal.SIGSTOP)
     began = time.monotonic()
     for _ in range(20):
         with pytest.raises(BrokerError):
             publisher.broker.publish("a", b"perhaps")
     assert time.monotonic() - began < 2
     wait_until(lambda: receiver.broker.is_away, timeout=PATIENCE, what="the listener to see it")
-    server.process.send_signal(signal.SIGCONT)
+    server.signal(signal.SIGCONT)
     publish_until_received(publisher, receiver, b"after")
 
 
@@ -468,16 +467,15 @@ def test_subscribers_of_a_hanging_redis_wait_together_for_a_moment(
 ) -> None:
     """And not one after the other, each as long: an event view's thread may be among them."""
     server = start_redis()
-    process = open_process(f"redis://127.0.0.1:{server.port}", "a")
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
+    process = open_process(server.url, "a")
+    server.signal(signal.SIGSTOP)
     began = time.monotonic()
     for number in range(12):
         process.broker.subscribe(f"joined {number}")
     process.broker.unsubscribe("a")
     # A confirmation is awaited for two seconds.
     assert time.monotonic() - began < 2 * BrokerWish.timeout
-    server.process.send_signal(signal.SIGCONT)
+    server.signal(signal.SIGCONT)
     wait_until(lambda: not process.broker.is_away, timeout=3 * PATIENCE, what="it back")
     process.broker.publish("joined 7", b"after")
     process.await_payload(b"after")
@@ -490,8 +488,7 @@ def test_while_it_hangs_who_publishes_leaves_the_waiting_to_the_listener(
     server = start_redis()
     process = open_process(f"redis://127.0.0.1:{server.port}?socket_timeout=0.3", "a")
     process.broker.publish("a", b"connects")
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
+    server.signal(signal.SIGSTOP)
     with pytest.raises(BrokerError):
         process.broker.publish("a", b"finds out")
     slowest = 0.0
@@ -504,7 +501,7 @@ def test_while_it_hangs_who_publishes_leaves_the_waiting_to_the_listener(
         slowest = max(slowest, time.monotonic() - began)
         time.sleep(0.01)
     assert slowest < 0.2
-    server.process.send_signal(signal.SIGCONT)
+    server.signal(signal.SIGCONT)
     publish_until_received(process, process, b"after")
 
 
@@ -570,7 +567,7 @@ def test_a_listener_that_is_there_says_so_when_publishing_has_failed(
     start_redis: StartRedis, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start_redis()
-    process = open_process(f"redis://127.0.0.1:{server.port}", "a")
+    process = open_process(server.url, "a")
     with contextlib.closing(server.client()) as client:
         # Refuses those that are not connected yet.
         client.config_set("maxclients", 2)
@@ -589,7 +586,7 @@ def test_a_listener_that_is_there_says_so_when_publishing_has_failed(
 def test_the_listener_survives_whatever_is_raised_in_its_thread(
     shared: RedisServer, open_process: OpenProcess, monkeypatch: pytest.MonkeyPatch, error: Any
 ) -> None:
-    process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    process = open_process(shared.url, "a")
     listener = process.broker._listener  # type: ignore[attr-defined]
     monkeypatch.setattr(listener, "send", _raise(error))
     process.broker.unsubscribe("b")
@@ -608,7 +605,7 @@ def _raise(error: type[BaseException]) -> Callable[[], object]:
 def test_a_delivery_that_fails_is_logged_and_the_next_one_made(
     shared: RedisServer, open_process: OpenProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
-    process = open_process(f"redis://127.0.0.1:{shared.port}", "a")
+    process = open_process(shared.url, "a")
     broker: Any = process.broker
     deliver = broker._listener._deliver
     broker._listener._deliver = lambda channel, payload: deliver(channel, payload.decode().encode())
@@ -627,7 +624,7 @@ def test_a_child_process_leaves_its_parents_connection_alone(
 ) -> None:
     """It closes what it has inherited, and can have a broker of its own."""
     server = start_redis()
-    url = f"redis://127.0.0.1:{server.port}"
+    url = server.url
     parent = open_process(url, "a")
     parent.broker.publish("a", b"connects")
     fd = parent.broker._listener._connection._sock.fileno()  # type: ignore[attr-defined]

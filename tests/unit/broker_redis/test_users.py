@@ -51,7 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def processes(server: RedisServer) -> Iterator[list[Channels]]:
-    url = f"redis://127.0.0.1:{server.port}"
+    url = server.url
     yield [Channels({"SOCK_BROKER_URL": url}) for _ in range(4)]
     close_brokers()
 
@@ -109,7 +109,7 @@ def test_without_redis_this_process_is_reached(server: RedisServer, tmp_path: An
     """And its caller is told that others are not, and that nobody can count."""
     server = RedisServer(tmp_path)
     server.start()
-    channels = Channels({"SOCK_BROKER_URL": f"redis://127.0.0.1:{server.port}"})
+    channels = Channels({"SOCK_BROKER_URL": server.url})
     try:
         guest = enter(channels, "ada")
         server.kill()
