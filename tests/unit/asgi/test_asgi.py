@@ -7,6 +7,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import flask
@@ -17,6 +18,8 @@ from tests.support.waiting import PATIENCE, until
 from flask_ws import AsyncWebSocket, AsyncWebSocketView, ConnectionClosed, Sock, WebSocket
 from flask_ws import WebSocketView as View
 from flask_ws.budget import budget
+from flask_ws.connection import threaded_connection
+from flask_ws.connection.threaded_connection import ThreadedConnection
 from flask_ws.loop.monitor import count_connections
 from flask_ws.loop.pool import thread_pool
 from flask_ws_asgi import ASGI
@@ -85,6 +88,33 @@ class Site:
 
             async def on_close(self, ws: AsyncWebSocket, code: int, reason: str) -> None:
                 seen.ends.append((code, reason))
+
+    def add_busy(self) -> None:
+        """Add handlers of each kind that receive when they are told to."""
+        sock, seen = self.sock, self.seen
+
+        @sock.route("/busy-blocking")
+        def busy(ws: WebSocket) -> None:
+            seen.free.wait(PATIENCE)
+            seen.received.extend(ws)
+
+        @sock.route("/busy-view")
+        class Busy(View):
+            def on_message(self, ws: WebSocket, message: str | bytes) -> None:
+                seen.free.wait(PATIENCE)
+                seen.received.append(message)
+
+        @sock.route("/busy-async")
+        async def busy_async(ws: AsyncWebSocket) -> None:
+            await asyncio.to_thread(seen.free.wait, PATIENCE)
+            async for message in ws:
+                seen.received.append(message)
+
+        @sock.route("/busy-async-view")
+        class BusyAsync(AsyncWebSocketView):
+            async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
+                await asyncio.to_thread(seen.free.wait, PATIENCE)
+                seen.received.append(message)
 
     def open(self, path: str, **scope: Any) -> Driver:
         return Driver(self.asgi, make_scope(path, **scope))
@@ -412,30 +442,7 @@ async def test_stop_of_the_server_is_told_clients_at_once(site: Site, kind: str)
 async def test_server_is_asked_for_no_more_than_the_queue_holds(site: Site, kind: str) -> None:
     site.app.config["SOCK_MAX_QUEUE"] = 4
     seen = site.seen
-
-    @site.sock.route("/busy-blocking")
-    def busy(ws: WebSocket) -> None:
-        seen.free.wait(PATIENCE)
-        seen.received.extend(ws)
-
-    @site.sock.route("/busy-view")
-    class Busy(View):
-        def on_message(self, ws: WebSocket, message: str | bytes) -> None:
-            seen.free.wait(PATIENCE)
-            seen.received.append(message)
-
-    @site.sock.route("/busy-async")
-    async def busy_async(ws: AsyncWebSocket) -> None:
-        await asyncio.to_thread(seen.free.wait, PATIENCE)
-        async for message in ws:
-            seen.received.append(message)
-
-    @site.sock.route("/busy-async-view")
-    class BusyAsync(AsyncWebSocketView):
-        async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
-            await asyncio.to_thread(seen.free.wait, PATIENCE)
-            seen.received.append(message)
-
+    site.add_busy()
     driver = await site.connect(f"/busy-{kind}")
     for number in range(50):
         driver.say(str(number))
@@ -547,6 +554,54 @@ async def test_message_that_is_too_big_closes_with_1009(site: Site, kind: str) -
     driver.say("\N{EURO SIGN}" * 334)
     assert (await driver.closed())[0] == 1009
     await driver.ended()
+
+
+@every_kind
+@on_loop
+async def test_client_that_makes_the_process_hold_too_much_is_closed(site: Site, kind: str) -> None:
+    site.app.config["SOCK_MAX_BUFFERED"] = 2**18
+    site.add_busy()
+    driver = await site.connect(f"/busy-{kind}")
+    for _ in range(4):
+        driver.say("x" * 100_000)
+    assert (await driver.closed())[0] == 1013
+    site.seen.free.set()
+    await driver.ended()
+
+
+@on_loop
+async def test_what_is_dropped_while_a_thread_takes_a_message_is_not_held(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, taken = asyncio.get_running_loop(), threading.Event()
+
+    def measure(message: str) -> int:
+        if threading.current_thread() is not threading.main_thread() and not taken.is_set():
+            taken.set()
+            dropped = threading.Event()
+            connections[0].dismiss(4000, "")
+            loop.call_soon_threadsafe(dropped.set)
+            dropped.wait(PATIENCE)
+        return len(message)
+
+    connections: list[ThreadedConnection] = []
+    held: list[int] = []
+
+    @site.sock.route("/dropping")
+    def dropping(ws: WebSocket) -> None:
+        connections.append(ws._connection)  # type: ignore[arg-type]
+        site.seen.free.wait(PATIENCE)
+        ws.receive()
+        held.append(connections[0]._count_received())
+
+    monkeypatch.setattr(threaded_connection, "sys", SimpleNamespace(getsizeof=measure))
+    driver = await site.connect("/dropping")
+    for _ in range(4):
+        driver.say("x" * 10_000)
+    await asyncio.to_thread(until, lambda: driver.asked == 1 + 5)
+    site.seen.free.set()
+    await driver.ended()
+    assert held == [0]
 
 
 # Channels

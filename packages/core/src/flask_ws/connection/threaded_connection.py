@@ -14,6 +14,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from ..budget import STEP
 from ..exceptions import ConnectionClosed
 from ..protocol.frames import BytesLike
 from ..protocol.messages import ServerMessages, size_of
@@ -70,8 +71,8 @@ class ThreadedConnection(MessageConnection):
         self.fd = next(_numbers)
         #: Where the handler is found, while one runs.
         self.work: Whereabouts | None = None
-        # Messages for the thread; None marks the end. What the loop has added and the thread has
-        # taken, in bytes of memory: each has one writer.
+        # Messages for the thread; None marks the end. What the loop has added, less what it has
+        # dropped, and what the thread has taken, in bytes of memory: each has one writer.
         self._inbox: SimpleQueue[str | bytes | None] = SimpleQueue()
         self._added = self._taken = 0
         self._in_receive = False
@@ -127,6 +128,9 @@ class ThreadedConnection(MessageConnection):
         self._inbox.put(message)
         if self.when_arrived is not None:
             self.when_arrived(self.fd)
+        if not self._counted and self._added - self._taken >= STEP:
+            # Not at once: the thread may be about to take it.
+            self._loop.call_soon(self._begin_to_count)
         if self._has_room(1):
             return False
         self._stop_reading()
@@ -136,6 +140,12 @@ class ThreadedConnection(MessageConnection):
 
     def _count_received(self) -> int:
         return self._added - self._taken
+
+    def _begin_to_count(self) -> None:
+        self._count()
+        if self._counted:
+            # The thread tells what it takes from here on; not what it took meanwhile.
+            self._count()
 
     def _set_closed(self, code: int, reason: str) -> None:
         super()._set_closed(code, reason)
@@ -151,10 +161,15 @@ class ThreadedConnection(MessageConnection):
         end = False
         try:
             while True:
-                end = self._take_out(self._inbox.get_nowait()) is None or end
+                message = self._inbox.get_nowait()
+                if message is None:
+                    end = True
+                else:
+                    self._added -= sys.getsizeof(message)
         except Empty:
             if end:
                 self._inbox.put(None)
+        self._take_turn()
         if self._counted:
             self._count()
 
