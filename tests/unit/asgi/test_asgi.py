@@ -261,6 +261,35 @@ async def test_server_that_gives_up_on_a_handshake_leaves_nothing_behind(site: S
     await asyncio.to_thread(until, lambda: len(thread_pool()) == 0)
 
 
+@pytest.mark.parametrize("kind", ["websocket", "http"])
+@on_loop
+async def test_header_whose_name_has_an_underscore_is_not_another_one(
+    site: Site, kind: str
+) -> None:
+    seen: list[str | None] = []
+
+    @site.app.before_request
+    def look() -> flask.Response:
+        seen.append(flask.request.headers.get("X-Forwarded-For"))
+        return flask.Response("seen", 401)
+
+    headers = [("X-Forwarded-For", "192.0.2.1"), ("X_Forwarded_For", "192.0.2.66")]
+    for sent in (headers, headers[::-1], headers[1:]):
+        scope = make_scope("/view", headers=sent, type=kind, method="GET", http_version="1.1")
+        events: list[dict[str, Any]] = [
+            {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request"}
+        ]
+
+        async def receive(events: list[dict[str, Any]] = events) -> dict[str, Any]:
+            return events.pop()
+
+        async def send(event: dict[str, Any]) -> None:
+            pass
+
+        await site.asgi(scope, receive, send)
+    assert seen == ["192.0.2.1", "192.0.2.1", None]
+
+
 # The end
 
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from a2wsgi import WSGIMiddleware
 
-from .environ import MESSAGES, make_environ
-from .exchange import Exchange
+from .environ import MESSAGES, drop_underscores, make_environ
+from .exchange import Exchange, Receive, Send
 from .stopping import Stopping
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["ASGI"]
-
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 #: The key of a scope whose WebSockets are served.
 SERVED = "flask_ws.asgi"
@@ -61,6 +57,7 @@ class ASGI:
         kind = scope["type"]
         # Else flask-ws would say that no WebSockets reach the app behind a2wsgi.
         scope[SERVED] = True
+        drop_underscores(scope)
         if kind == "http":
             await self._http(scope, receive, send)
         elif kind == "websocket":

@@ -6,10 +6,10 @@ import base64
 import io
 import multiprocessing
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-__all__ = ["MESSAGES", "make_environ"]
+__all__ = ["MESSAGES", "drop_underscores", "make_environ"]
 
 #: The environ key of the connection.
 MESSAGES = "flask_ws.asgi"
@@ -25,6 +25,18 @@ HANDSHAKE = {
 #: Headers that have names of their own in an environ.
 CGI_NAMES = {"HTTP_CONTENT_LENGTH": "CONTENT_LENGTH", "HTTP_CONTENT_TYPE": "CONTENT_TYPE"}
 SCHEMES = {"ws": "http", "wss": "https"}
+
+
+def drop_underscores(scope: MutableMapping[str, Any]) -> None:
+    """Leave out headers that an environ would take for others, as servers of WSGI do.
+
+    ``X_Real_IP`` has the key of ``X-Real-IP``, which a proxy may have set or removed.
+
+    :param scope: the ASGI scope of a request.
+    """
+    headers = scope.get("headers", ())
+    if any(b"_" in name for name, _ in headers):
+        scope["headers"] = [header for header in headers if b"_" not in header[0]]
 
 
 def make_environ(scope: Mapping[str, Any]) -> dict[str, Any]:
