@@ -7,6 +7,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,8 @@ from flask_ws.connection.threaded_connection import ThreadedConnection
 from flask_ws.loop.monitor import count_connections
 from flask_ws.loop.pool import thread_pool
 from flask_ws_asgi import ASGI
+from flask_ws_asgi.exchange import Exchange
+from flask_ws_asgi.stopping import Stopping
 
 KINDS = ("blocking", "view", "async", "async-view")
 
@@ -259,6 +262,40 @@ async def test_server_that_gives_up_on_a_handshake_leaves_nothing_behind(site: S
     driver.leave()
     free.set()
     await asyncio.to_thread(until, lambda: len(thread_pool()) == 0)
+
+
+@on_loop
+async def test_connection_whose_task_is_cancelled_as_it_is_accepted_is_served(
+    site: Site,
+) -> None:
+    served, called, free = asyncio.Event(), threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        served.set()
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        called.set()
+        free.wait(PATIENCE)
+        return []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(event: dict[str, Any]) -> None:
+        raise AssertionError(event)
+
+    loop = asyncio.get_running_loop()
+    exchange = Exchange(make_scope(), receive, send, Stopping())
+    with ThreadPoolExecutor(1) as executor:
+        task = loop.create_task(exchange.run(executor, app, {}))
+        await asyncio.to_thread(called.wait, PATIENCE)
+        exchange.begin(serve)
+        # In the same turn of the loop.
+        loop.call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        free.set()
+        await asyncio.wait_for(served.wait(), PATIENCE)
 
 
 @pytest.mark.parametrize("kind", ["websocket", "http"])

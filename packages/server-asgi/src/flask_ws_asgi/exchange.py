@@ -98,12 +98,20 @@ class Exchange:
         # What announces the handshake: "websocket.connect".
         await self._receive()
         response = Response()
-        self._accepted = self.loop.create_future()
+        accepted = self._accepted = self.loop.create_future()
         call = contextvars.copy_context().run
         work = self.loop.run_in_executor(executor, call, response.make, app, environ)
         work.add_done_callback(self._answered)
         del work, environ, call
-        serve = await self._accepted
+        try:
+            serve = await accepted
+        except asyncio.CancelledError:
+            if not (accepted.cancelled() or accepted.exception()):
+                # The app has answered it in the same turn of the loop.
+                serve = accepted.result()
+                if serve is not None:
+                    self._serve_orphan(serve)
+            raise
         scope, self._scope = self._scope, None
         if serve is None:
             assert scope is not None
@@ -156,7 +164,10 @@ class Exchange:
     def _accept(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._accepted is not None and not self._accepted.done():
             self._accepted.set_result(serve)
-            return
+        else:
+            self._serve_orphan(serve)
+
+    def _serve_orphan(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         # The server has given up on the handshake: this finds that the client has gone.
         task = self.loop.create_task(serve())
         _orphans.add(task)
