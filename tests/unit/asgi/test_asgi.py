@@ -16,7 +16,14 @@ import pytest
 from tests.support.asgi import Driver, make_scope
 from tests.support.waiting import PATIENCE, until
 
-from flask_ws import AsyncWebSocket, AsyncWebSocketView, ConnectionClosed, Sock, WebSocket
+from flask_ws import (
+    AsyncWebSocket,
+    AsyncWebSocketView,
+    ConnectionClosed,
+    Sock,
+    WebSocket,
+    notice_stop,
+)
 from flask_ws import WebSocketView as View
 from flask_ws.budget import budget
 from flask_ws.connection import threaded_connection
@@ -498,6 +505,25 @@ async def test_stop_of_the_server_is_told_clients_at_once(site: Site, kind: str)
     await driver.ended()
     assert await answers.get() == {"type": "lifespan.shutdown.complete"}
     await life
+
+
+@on_loop
+async def test_server_that_starts_again_tells_nobody_that_it_stops(site: Site) -> None:
+    for _ in range(2):
+        events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        life = asyncio.ensure_future(site.asgi({"type": "lifespan"}, events.get, answers.put))
+        events.put_nowait({"type": "lifespan.startup"})
+        assert await answers.get() == {"type": "lifespan.startup.complete"}
+        driver = await site.connect("/view")
+        for _ in range(20):
+            notice_stop()
+            driver.say("hello")
+            assert await driver.message() == "hello"
+        driver.leave(1000)
+        await driver.ended()
+        events.put_nowait({"type": "lifespan.shutdown"})
+        await life
 
 
 # Limits

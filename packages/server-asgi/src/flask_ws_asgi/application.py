@@ -86,6 +86,7 @@ class ASGI:
         while True:
             event = await receive()
             if event["type"] == "lifespan.startup":
+                self._stopping.start_anew()
                 self._stopping.watch(asyncio.get_running_loop())
                 await send({"type": "lifespan.startup.complete"})
             else:

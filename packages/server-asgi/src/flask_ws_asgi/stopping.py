@@ -39,6 +39,10 @@ class Stopping:
             self._begun = True
             notice_stop()
 
+    def start_anew(self) -> None:
+        """Note that it has started, perhaps after a stop in the same process, as tests do."""
+        self._begun = False
+
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to the signals that the server listens to; only the first call does so.
 
