@@ -10,6 +10,8 @@ from .setups import OurSetup
 
 #: What holds on each: handlers leave the threads of handshakes, and frames are the server's.
 ASGI = Capabilities(frames=False, early_frames=False, few_workers=True)
+#: The server tells of the client's close frame no more than the code, if that.
+NO_REASONS = replace(ASGI, close_reasons=False, empty_closes=False)
 
 UVICORN = OurSetup(
     name="uvicorn",
@@ -19,52 +21,33 @@ UVICORN = OurSetup(
     access_line=r'"(?:GET|WebSocket) {target}(?: HTTP/1\.[01])?" (\d+|\[accepted\])',
     main=True,
 )
-HYPERCORN = OurSetup(
+HYPERCORN = replace(
+    UVICORN,
     name="hypercorn",
     command="hypercorn --bind {bind} --graceful-timeout 2 --access-logfile -"
     " --access-logformat '%(m)s %(Uq)s %(s)s' asgi:asgi",
-    plugin="flask_ws_asgi",
     # Its workers hear of a stop when all connections have ended.
-    capabilities=replace(
-        ASGI, close_codes=False, close_reasons=False, empty_closes=False, graceful_stop=False
-    ),
+    capabilities=replace(NO_REASONS, close_codes=False, graceful_stop=False),
     access_line=r"GET {target} (\d+)",
-    main=True,
 )
-GRANIAN = OurSetup(
+GRANIAN = replace(
+    UVICORN,
     name="granian",
     command="granian --interface asgi --port {port} --access-log"
     " --access-log-fmt '\"%(method)s %(path)s?%(query_string)s %(protocol)s\" %(status)d'"
     " asgi:asgi",
-    plugin="flask_ws_asgi",
     # It drops its connections when it stops.
-    capabilities=replace(
-        ASGI,
-        early_frames=True,
-        compression=False,
-        close_reasons=False,
-        empty_closes=False,
-        graceful_stop=False,
-    ),
+    capabilities=replace(NO_REASONS, early_frames=True, compression=False, graceful_stop=False),
     # It has no method for WebSockets.
     access_line=r'"(?:GET|-) {target} HTTP/1\.1" (\d+)',
-    main=True,
 )
-GUNICORN = OurSetup(
+GUNICORN = replace(
+    UVICORN,
     name="gunicorn-asgi",
     command="gunicorn --worker-class asgi -b {bind} --no-control-socket --graceful-timeout 5"
     " asgi:asgi",
-    plugin="flask_ws_asgi",
     # It has an access log, of HTTP requests alone.
-    capabilities=replace(
-        ASGI,
-        access_log=False,
-        compression=False,
-        denials=False,
-        close_reasons=False,
-        empty_closes=False,
-    ),
-    main=True,
+    capabilities=replace(NO_REASONS, access_log=False, compression=False, denials=False),
 )
 
 ASGI_SETUPS = (
