@@ -84,6 +84,7 @@ def test_a_redis_that_was_restarted_empty_is_told_again(tmp_path: Path) -> None:
         watcher = other.watch("room")
         one.join("room", "7")
         other.join("room", "8")
+        until(lambda: len(watcher.got) == 3)
         server.kill()
         until(lambda: states(one, other) == {"away"})
         server.start()
