@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,6 @@ __all__ = ["end_processes"]
 pytestmark = pytest.mark.xdist_group("test_broker_redis")
 
 ROOM = b"flask_ws:\x1fpresence:room"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")).running() as server:
-        yield server
 
 
 @pytest.fixture

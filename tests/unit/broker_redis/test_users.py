@@ -43,12 +43,6 @@ class Guest:
         self.got.append((code, reason))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")).running() as server:
-        yield server
-
-
 @pytest.fixture
 def processes(server: RedisServer) -> Iterator[list[Channels]]:
     url = server.url
