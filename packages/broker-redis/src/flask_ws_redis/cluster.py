@@ -25,6 +25,8 @@ from flask_ws import (
 )
 
 from . import history, presence
+from .clock import ServerClock
+from .history import Histories
 from .keys import find_slot, lease_key
 from .listener import Listener
 from .scripts import Execute
@@ -66,6 +68,9 @@ class ClusterBroker(Broker):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self._settings = settings
+        self._histories = Histories("SPUBLISH", settings.answer_timeout)
+        # By the servers' names.
+        self._clocks: dict[str, ServerClock] = {}
         self._lock = threading.Lock()
         self._connecting = threading.Lock()
         self._client: SharedClient | None = None
@@ -112,9 +117,15 @@ class ClusterBroker(Broker):
         :raises BrokerError: the channel's server cannot be reached.
         """
         name = channel.encode()
+        client, node = self._find(channel)
+        clock = self._clocks.get(node.name)
+        if clock is None:
+            clock = ServerClock(self._settings.answer_timeout)
+            clock = self._clocks.setdefault(node.name, clock)
         return self._call(
-            *self._find(channel),
-            lambda execute: history.keep(execute, name, payload, retention, command="SPUBLISH"),
+            client,
+            node,
+            lambda execute: self._histories.keep(execute, clock, name, payload, retention),
         )
 
     def read_history(
@@ -130,7 +141,7 @@ class ClusterBroker(Broker):
         name = channel.encode()
         return self._call(
             *self._find(channel),
-            lambda execute: history.read(execute, name, retention, since),
+            lambda execute: self._histories.read(execute, name, retention, since),
         )
 
     def change_members(

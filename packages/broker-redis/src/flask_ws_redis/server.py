@@ -20,6 +20,8 @@ from flask_ws import (
 )
 
 from . import history, presence
+from .clock import ServerClock
+from .history import Histories
 from .listener import Listener
 from .scripts import Execute
 from .settings import Settings
@@ -47,6 +49,8 @@ class ServerBroker(ListeningBroker):
         super().__init__()
         self._settings = settings
         self._client: SharedClient | None = None
+        self._histories = Histories("PUBLISH", settings.answer_timeout)
+        self._clock = ServerClock(settings.answer_timeout)
 
     def start(self, deliver: Callable[..., object]) -> None:
         """Get ready; connections are made when they are needed."""
@@ -83,7 +87,7 @@ class ServerBroker(ListeningBroker):
         """
         name = channel.encode()
         return self._call(
-            lambda execute: history.keep(execute, name, payload, retention, command="PUBLISH")
+            lambda execute: self._histories.keep(execute, self._clock, name, payload, retention)
         )
 
     def read_history(
@@ -97,7 +101,7 @@ class ServerBroker(ListeningBroker):
         :raises BrokerError: Redis cannot be reached.
         """
         name = channel.encode()
-        return self._call(lambda execute: history.read(execute, name, retention, since))
+        return self._call(lambda execute: self._histories.read(execute, name, retention, since))
 
     def _ask(self, *command: str | bytes) -> Any:
         return self._call(lambda execute: execute(*command))

@@ -119,6 +119,11 @@ class Settings:
         return arguments | {"ssl": True} if self.is_tls else arguments
 
     @property
+    def answer_timeout(self) -> float:
+        """Seconds that an answer is waited for."""
+        return float(self.arguments["socket_timeout"] or ANSWER_SECONDS)
+
+    @property
     def full_name(self) -> str:
         """What it is and where, for logs and errors."""
         return f"Redis at {self.name}"
