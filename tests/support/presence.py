@@ -86,6 +86,8 @@ class HallBroker(Broker):
         # not arrived yet.
         self.loses_answers = self.loses_renewals = self.delays_puts = False
         self.late: list[Callable[[], object]] = []
+        # Channels that are at a server which cannot be reached.
+        self.lost: set[str] = set()
 
     def start(self, deliver: Callable[..., object]) -> None:
         self.deliver = deliver
@@ -101,6 +103,8 @@ class HallBroker(Broker):
         self, channel: str, lease: Lease, put: Mapping[str, bytes], dropped: Collection[str]
     ) -> bool:
         table = self._call("change")
+        if channel in self.lost:
+            raise BrokerError("lost")
         if self.delays_puts:
             self.late.append(lambda: table.change(channel, lease, put, dropped))
             raise BrokerError("no answer")
@@ -116,7 +120,7 @@ class HallBroker(Broker):
         self, lease: Lease, seconds: float, channels: Collection[str]
     ) -> Collection[str] | None:
         answer = self._call("renew").renew(lease, seconds)
-        if self.loses_renewals:
+        if self.loses_renewals or not self.lost.isdisjoint(channels):
             raise BrokerError("no answer")
         return answer
 

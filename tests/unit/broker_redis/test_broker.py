@@ -192,6 +192,8 @@ def test_no_password_is_in_the_text_of_anything(scheme: str, open_process: OpenP
     settings = Settings.from_url(url)
     broker = open_process(url).broker
     seen = [settings, settings.arguments, settings.make_connection(), broker, vars(broker)]
+    parts = [vars(broker)[name] for name in ("_topology", "_placer") if name in vars(broker)]
+    seen += [*parts, *map(vars, parts)]
     client: Any = getattr(broker, "_client", None)
     if client is not None:
         seen += [client._client, client._client.connection_pool, vars(client)]

@@ -135,11 +135,11 @@ def test_keys_expire_later_while_messages_are_published(
     stream, state = history_keys(b"later")
     first = broker.publish_kept("later", b"", retention)
     with contextlib.closing(server.client()) as client:
-        began = client.pexpiretime(state)
+        began = client.pexpiretime(state.decode())
 
         def is_later() -> bool:
             assert broker.publish_kept("later", b"", retention).epoch == first.epoch
-            return bool(client.pexpiretime(state) > began + 800)
+            return bool(client.pexpiretime(state.decode()) > began + 800)
 
         until(is_later)
         assert 0 < client.pttl(stream) <= 600

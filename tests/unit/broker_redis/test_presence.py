@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
+from tests.support import brokers
 from tests.support.attendance import Member, PresenceOnServer, end_processes
+from tests.support.brokers import OpenProcess
 from tests.support.redis import RedisServer, running_cluster
 from tests.support.waiting import until
 
+from flask_ws import BrokerError, Lease
+from flask_ws_redis import flask_ws_open_broker
 from flask_ws_redis.keys import find_slot, key_of, lease_key
 
 __all__ = ["end_processes"]
@@ -19,6 +23,12 @@ __all__ = ["end_processes"]
 pytestmark = pytest.mark.xdist_group("test_broker_redis")
 
 ROOM = b"flask_ws:\x1fpresence:room"
+
+
+@pytest.fixture
+def open_process() -> Iterator[OpenProcess]:
+    with brokers.opening(flask_ws_open_broker) as open_process:
+        yield open_process
 
 
 @pytest.fixture
@@ -38,29 +48,57 @@ class TestServer(PresenceOnServer):
         return "redis://127.0.0.1:{}".format
 
 
-@pytest.mark.usefixtures("end_processes")
-def test_on_a_cluster_too(tmp_path: Path) -> None:
-    """Where channels, and leases, are at different servers."""
-    (tmp_path / "one").mkdir()
-    (tmp_path / "other").mkdir()
-    servers = RedisServer(tmp_path / "one"), RedisServer(tmp_path / "other")
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    """Two servers."""
+    servers = [RedisServer(tmp_path_factory.mktemp("redis")) for _ in range(2)]
     with running_cluster(*servers):
-        rooms = [f"room {number}" for number in range(8)]
-        for number, room in enumerate(rooms):
-            slot, name = key_slot(ROOM + room[4:].encode()), servers[number // 2 % 2].name
-            for server in servers:
-                with contextlib.closing(server.client()) as client:
-                    client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
-        url = f"redis+cluster://127.0.0.1:{servers[0].port}"
-        one, other = Member(url), Member(url)
-        watchers = [other.watch(room) for room in rooms]
-        for number, room in enumerate(rooms):
-            (one, other)[number % 2].join(room, "7")
-        assert [other.read(room) for room in rooms] == [{"7": [{}]}] * 8
-        one.kill()
-        for number, watcher in enumerate(watchers):
-            until(lambda: len(watcher.got) == 3 - number % 2)  # noqa: B023
-        assert [other.read(room) for room in rooms] == [{}, {"7": [{}]}] * 4
+        yield servers
+
+
+def give(channel: bytes, server: RedisServer, cluster: list[RedisServer]) -> None:
+    """Have a channel be at a server of the cluster."""
+    for one in cluster:
+        with contextlib.closing(one.client()) as client:
+            client.execute_command("CLUSTER SETSLOT", key_slot(channel), "NODE", server.name)
+
+
+@pytest.mark.usefixtures("end_processes")
+def test_on_a_cluster_too(cluster: list[RedisServer]) -> None:
+    """Where channels, and leases, are at different servers."""
+    rooms = [f"room {number}" for number in range(8)]
+    for number, room in enumerate(rooms):
+        give(ROOM + room[4:].encode(), cluster[number // 2 % 2], cluster)
+    url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
+    one, other = Member(url), Member(url)
+    watchers = [other.watch(room) for room in rooms]
+    for number, room in enumerate(rooms):
+        (one, other)[number % 2].join(room, "7")
+    assert [other.read(room) for room in rooms] == [{"7": [{}]}] * 8
+    one.kill()
+    for number, watcher in enumerate(watchers):
+        until(lambda: len(watcher.got) == 3 - number % 2)  # noqa: B023
+    assert [other.read(room) for room in rooms] == [{}, {"7": [{}]}] * 4
+
+
+def test_a_lease_is_held_at_the_servers_that_can_be_reached(
+    cluster: list[RedisServer], open_process: OpenProcess
+) -> None:
+    """The last test of the cluster: one of its servers is killed."""
+    names = [b"here", b"gone", b"there"]
+    for name, server in zip(names, (cluster[0], cluster[1], cluster[0]), strict=True):
+        give(name, server, cluster)
+    broker = open_process(f"redis+cluster://127.0.0.1:{cluster[0].port}").broker
+    lease, channels = Lease("lease", 1), [name.decode() for name in names]
+    assert broker.renew_lease(lease, 1.0, channels) == channels
+    cluster[1].kill()
+    # Whichever comes first.
+    for order in (channels, channels[::-1]):
+        with pytest.raises(BrokerError):
+            broker.renew_lease(lease, 60.0, order)
+    with contextlib.closing(cluster[0].client()) as client:
+        for name in (b"here", b"there"):
+            assert client.ttl(lease_key(find_slot(name), "lease")) > 50
 
 
 def states(*members: Member) -> set[str]:

@@ -307,6 +307,20 @@ def test_a_channel_that_the_broker_has_lost_alone_is_told_again(world: World) ->
     assert process.read() == {"7": [{}]}
 
 
+def test_a_server_that_is_away_concerns_its_own_channels_only(world: World) -> None:
+    """Where the broker is a cluster."""
+    process, other = world.start(), world.start()
+    process.broker.lost.add(ROOM)
+    process.join(Person("7"))
+    for channel in ("here", "there"):
+        process.join(Person("8"), channel)
+        assert other.read(channel) == {"8": [{}]}
+    assert other.read() == {}
+    process.broker.lost.clear()
+    world.run(LEASE)
+    assert other.read() == {"7": [{}]}
+
+
 def test_a_process_that_ends_leaves_its_members_for_the_grace(world: World) -> None:
     process, other = world.start(), world.start()
     process.join(Person("7"))

@@ -10,7 +10,6 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -18,7 +17,7 @@ from flask_ws import History, Position, Retention
 
 from .clock import ServerClock
 from .keys import key_of
-from .scripts import Execute, Script, make_script, run
+from .scripts import Execute, make_script, run
 
 __all__ = ["Histories", "history_keys", "opening", "wrap"]
 

@@ -13,7 +13,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from random import SystemRandom
 from typing import Protocol
 
@@ -36,8 +36,9 @@ chance = SystemRandom()
 HELD, ROUND, STEADY = 0.6, 0.2, 0.4
 #: Seconds after which a channel's members are put again: the broker may have lost them alone.
 REFRESH = 600.0
-#: Members that are put or dropped at once.
+#: Members that are put or dropped at once; and channels that are tried though others have failed.
 MANY = 500
+MANY_FAILURES = 100
 #: Seconds that joining waits for the broker, at most.
 PATIENCE = 2.0
 #: Seconds from one attempt to reach the broker to the next, the first time and at most.
@@ -316,24 +317,34 @@ class Keeper:
         by_channel: dict[str, list[Membership]] = {}
         for member in changed:
             by_channel.setdefault(member.channel, []).append(member)
+        errors: list[BrokerError] = []
         try:
             if self._is_unsure:
                 # What was not answered is refused from now on.
                 self._lease = Lease(self._lease.name, self._lease.term + 1)
-                self._renew(self._names())
-                self._is_unsure = False
+                with _collecting(errors):
+                    self._renew(self._names())
+                    self._is_unsure = False
             for channel, members in list(by_channel.items()):
-                while members:
-                    self._change(channel, members[:MANY])
-                    del members[:MANY]
-                del by_channel[channel]
-                if time.monotonic() >= end:
-                    return
+                # Each by itself: a cluster has its channels at several servers.
+                with _collecting(errors):
+                    if self._is_unsure:
+                        # It may be refused at this one's server.
+                        self._renew([self._prefix + channel])
+                    while members:
+                        self._change(channel, members[:MANY])
+                        del members[:MANY]
+                    del by_channel[channel]
+                if time.monotonic() >= end or len(errors) > MANY_FAILURES:
+                    break
         finally:
             if by_channel:
                 left = [member for members in by_channel.values() for member in members]
                 with self._lock:
-                    self._changed = {**dict.fromkeys(left), **self._changed}
+                    # Behind others, which may be at servers that can be reached.
+                    self._changed = {**self._changed, **dict.fromkeys(left)}
+        if errors:
+            raise errors[0]
 
     def _change(self, channel: str, members: Iterable[Membership]) -> None:
         name = self._prefix + channel
@@ -358,10 +369,10 @@ class Keeper:
                     member.settle()
 
     def _put(self, name: str, put: Mapping[Membership, bytes], dropped: Collection[str]) -> bool:
-        self._is_unsure = bool(put)
+        was_unsure, self._is_unsure = self._is_unsure, self._is_unsure or bool(put)
         data = {member.id: data for member, data in put.items()}
         is_held = self.broker.change_members(name, self._lease, data, dropped)
-        self._is_unsure = False
+        self._is_unsure = was_unsure
         return is_held
 
     # The lease
@@ -458,3 +469,12 @@ class Keeper:
         finally:
             if is_mine:
                 self._working.release()
+
+
+@contextlib.contextmanager
+def _collecting(errors: list[BrokerError]) -> Iterator[None]:
+    """Add to these what the broker raises."""
+    try:
+        yield
+    except BrokerError as error:
+        errors.append(error)
