@@ -132,7 +132,7 @@ def test_a_pod_drains_before_it_stops(tmp_path: Path, monkeypatch: pytest.Monkey
             text=True,
             timeout=60,
         )
-        assert hook.stdout.startswith("0 connections are left"), hook.stderr
+        assert hook.stdout.startswith("0 connections left"), hook.stderr
         for client in clients:
             with pytest.raises(ConnectionClosed):
                 client.recv(timeout=5)

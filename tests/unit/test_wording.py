@@ -2,7 +2,22 @@ from __future__ import annotations
 
 import pytest
 
-from flask_ws.wording import describe_close, one_line, printable, shown_path, shown_url
+from flask_ws.wording import (
+    counted,
+    describe_close,
+    one_line,
+    printable,
+    shown_path,
+    shown_url,
+)
+
+
+def test_one_is_counted_in_the_singular() -> None:
+    assert [counted(number, "handler") for number in (0, 1, 2)] == [
+        "0 handlers",
+        "1 handler",
+        "2 handlers",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_it_waits_until_all_clients_are_gone(app: Flask, url: str) -> None:
         assert list(ws) == []
         assert ws.close_code == 1001
     assert result.exit_code == 0
-    assert result.output.startswith("0 connections are left")
+    assert result.output.startswith("0 connections left after")
 
 
 def test_it_fails_where_it_is_not_authorised(url: str) -> None:
@@ -88,7 +88,7 @@ def test_it_says_what_is_left_when_the_time_is_up(
     answers += [(1, 5)]
     result = invoke(url, "--timeout", "0.05")
     assert result.exit_code == 1
-    assert result.output.startswith("5 connections are left after 0.")
+    assert result.output.startswith("5 connections left after 0.")
 
 
 def test_it_says_that_a_process_was_not_reached(

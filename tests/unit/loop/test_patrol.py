@@ -67,8 +67,20 @@ def test_the_handlers_that_a_stopping_server_waits_for_are_one_line(
     for now in (100.0, 102.0):
         look(patrol, now, *many, stopping=many)
     (line,) = lines(caplog)
-    assert line.startswith("The server is stopping, and 10 handlers still run: feed (app.py:12 in")
+    assert line.startswith(
+        "The server is stopping, with 10 handlers still running: feed (app.py:12"
+    )
     assert " and 2 more. " in line
+
+
+def test_one_handler_that_a_stopping_server_waits_for_is_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    patrol, ended = Patrol(), Ended()
+    for now in (100.0, 102.0):
+        look(patrol, now, ended, stopping=(ended,))
+    (line,) = lines(caplog)
+    assert line.startswith("The server is stopping, with 1 handler still running: feed (app.py:12")
 
 
 def test_the_monitor_finds_them(

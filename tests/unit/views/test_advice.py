@@ -604,7 +604,13 @@ def test_send_is_given_a_number(app: Flask, sock: Sock) -> None:
         run(app)
 
 
-@pytest.mark.parametrize("data", [{"a": 1}, ["a"], None])
+def test_send_is_given_what_a_function_has_not_returned(app: Flask, sock: Sock) -> None:
+    sock.route("/")(lambda ws: ws.send(None))
+    with pytest.raises(TypeError, match="NoneType: is a return missing"):
+        run(app)
+
+
+@pytest.mark.parametrize("data", [{"a": 1}, ["a"]])
 def test_send_is_given_what_is_no_message(app: Flask, sock: Sock, data: Any) -> None:
     sock.route("/")(lambda ws: ws.send(data))
     expected = rf"str or bytes, not {type(data).__name__}: send_json\(\) sends dictionaries"

@@ -8,7 +8,15 @@ from urllib.parse import quote, urlsplit
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["describe_close", "one_line", "printable", "shown_address", "shown_path", "shown_url"]
+__all__ = [
+    "counted",
+    "describe_close",
+    "one_line",
+    "printable",
+    "shown_address",
+    "shown_path",
+    "shown_url",
+]
 
 #: What the close codes mean that a peer sends without a reason (RFC 6455 section 7.4.1).
 MEANINGS = {
@@ -30,6 +38,14 @@ MEANINGS = {
 }
 #: Characters that are not quoted in a path: all that may be in one (RFC 3986 section 3.3).
 UNQUOTED = "/:@!$&'()*+,;=~"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number and what it counts, as in ``1 handler`` and ``2 handlers``.
+
+    :param noun: in the singular, of a kind whose plural ends in s.
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def describe_close(code: int, reason: str = "") -> str:

@@ -7,6 +7,7 @@ import threading
 from collections import deque
 
 from ..exceptions import BrokerError
+from ..wording import counted
 from ..worker import Worker
 from .kept import KeptSubscribers
 
@@ -93,9 +94,8 @@ class Healer:
             gaps.add(self._gaps.popleft())
         if gaps:
             logger.warning(
-                "Messages of %d channels, such as %r, were lost between the broker and this "
-                "process, and are not in their history (SOCK_HISTORY): their subscribers have a "
-                "gap.",
-                len(gaps),
+                "Messages of %s, such as %r, were lost between the broker and this process, and "
+                "are not in the history either (SOCK_HISTORY): subscribers have a gap.",
+                counted(len(gaps), "channel"),
                 min(gaps),
             )

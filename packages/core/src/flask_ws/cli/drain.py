@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from flask_ws.wording import counted
+
 from .asking import ATTEMPTS, ask, tell_missing
 from .handshake import Headers
 from .parameters import header_option, parse_http_url, processes_option
@@ -51,7 +53,9 @@ def drain_server(url: str, processes: int, timeout: float, headers: Headers) -> 
         seconds = time.monotonic() - began
         are_all = len(found) >= processes
         if sys.stderr.isatty():
-            click.echo(f"\r{seconds:4.0f} s: {left} connections   ", err=True, nl=False)
+            click.echo(
+                f"\r{seconds:4.0f} s: {counted(left, 'connection')} left   ", err=True, nl=False
+            )
         attempts -= 1
         if (are_all and not left) or seconds >= timeout or (not are_all and attempts <= 0):
             break
@@ -61,6 +65,6 @@ def drain_server(url: str, processes: int, timeout: float, headers: Headers) -> 
         click.echo(err=True)
     if not are_all:
         tell_missing(found, processes)
-    click.echo(f"{left} connections are left after {seconds:.1f} s.")
+    click.echo(f"{counted(left, 'connection')} left after {seconds:.1f} s.")
     if left or not are_all:
         raise click.exceptions.Exit(1)

@@ -14,6 +14,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from ..loop.drain import drain, handshake_rate
 from ..loop.monitor import monitor_for
 from ..system import count_descriptors, descriptor_limit
+from ..wording import counted
 from .refusal import Refusal
 
 if TYPE_CHECKING:
@@ -101,13 +102,16 @@ class Full(Refusal, ServiceUnavailable):
 def too_many_connections(options: Options) -> ServiceUnavailable:
     """Make the refusal of a process that holds as many connections as it may."""
     return Full(
-        f"This process has {options.max_connections} WebSocket connections (SOCK_MAX_CONNECTIONS)."
+        f"This process has {counted(options.max_connections, 'WebSocket connection')} "
+        "(SOCK_MAX_CONNECTIONS)."
     )
 
 
 def too_many_threads(options: Options) -> ServiceUnavailable:
     """Make the refusal of a process that runs as many handlers as it may."""
-    return Full(f"This process runs {options.max_threads} WebSocket handlers (SOCK_MAX_THREADS).")
+    return Full(
+        f"This process runs {counted(options.max_threads, 'WebSocket handler')} (SOCK_MAX_THREADS)."
+    )
 
 
 def no_threads() -> ServiceUnavailable:

@@ -18,6 +18,7 @@ from werkzeug.exceptions import TooManyRequests
 from ..options import Options
 from ..process import after_fork
 from ..rate import Bucket
+from ..wording import counted
 
 __all__ = ["Client", "Clients", "clients", "find_key"]
 
@@ -74,7 +75,9 @@ class Clients:
                 if options.rate is not None and client.bucket is None:
                     client.bucket = Bucket(options.rate, options.rate_burst)
         if is_full:
-            raise TooMany(f"It has {limit} connections to this route (SOCK_MAX_PER_CLIENT).")
+            raise TooMany(
+                f"It has {counted(limit, 'connection')} to this route (SOCK_MAX_PER_CLIENT)."
+            )
         return client
 
     def leave(self, client: Client) -> None:

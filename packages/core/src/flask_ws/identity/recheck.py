@@ -19,6 +19,7 @@ from ..concurrency import Concurrency, HomeThread
 from ..connection.async_connection import AnyConnection
 from ..process import PerProcess
 from ..sparing import warn_sparingly
+from ..wording import counted
 from ..worker import Worker
 from .identities import DISMISSED
 
@@ -112,9 +113,8 @@ class Rechecks:
         if -left > LATE and -left > recheck.seconds:
             warn_sparingly(
                 NAME,
-                "What Sock.recheck() asks takes too long: there are %d connections to ask about, "
-                "and it is %.0f s late.",
-                len(self._due) + 1,
+                "What Sock.recheck() asks takes too long: with %s to ask about, it is %.0f s late.",
+                counted(len(self._due) + 1, "connection"),
                 -left,
             )
         if self._look(recheck):

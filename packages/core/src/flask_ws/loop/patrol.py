@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..sparing import warn_sparingly
 from ..whereabouts import Whereabouts
+from ..wording import counted
 
 if TYPE_CHECKING:
     from ..connection.async_connection import AnyConnection
@@ -53,10 +54,9 @@ class Patrol:
             more = len(waited_for) - len(names)
             warn_sparingly(
                 "stopping",
-                "The server is stopping, and %d handlers still run: %s%s. ws.connected tells a "
-                "handler that its connection has ended, and send() and receive() raise "
-                "ConnectionClosed.",
-                len(waited_for),
+                "The server is stopping, with %s still running: %s%s. ws.connected tells a handler "
+                "that its connection has ended, and send() and receive() raise ConnectionClosed.",
+                counted(len(waited_for), "handler"),
                 ", ".join(names),
                 f" and {more} more" if more else "",
             )

@@ -40,6 +40,8 @@ def encode(data: str | BytesLike) -> tuple[int, BytesLike]:
     advice = "send_json() sends dictionaries and lists, and publish_json() publishes them"
     if isinstance(data, (int, float)):
         advice = f"send str({data!r}) as text, or {data!r} as JSON with send_json()"
+    elif data is None:
+        advice = "is a return missing where it comes from? send_json(None) sends null"
     raise TypeError(f"A message is str or bytes, not {type(data).__name__}: {advice}.")
 
 
