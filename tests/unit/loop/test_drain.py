@@ -148,7 +148,7 @@ def test_field_has_successor_says_when_goodbyes_begin(
     assert monitor_module.is_draining()
     monitor = monitor_module.monitor_for(threads)
     saying = in_thread(monitor.say_goodbye)
-    assert not monitor._departing
+    assert not monitor._goodbyes.are_planned
     replaced.set()
     assert peer.answer_close().close_code == 1001
     saying.result(PATIENCE)

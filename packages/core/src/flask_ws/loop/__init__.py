@@ -3,6 +3,8 @@
 - ``monitor``: keepalive, connections whose handler is busy, close frames when the server stops.
 - ``watch``: of one connection: when to ping it, and when its peer is dead.
 - ``drain``: how a process that stops says goodbye, to all at once or to one after the other.
+- ``goodbyes``: who is told when, and who does not answer.
+- ``timers``: functions that the monitor calls at a time.
 - ``patrol``: looks for code of the app that holds others up.
 - ``flusher``: sends what the kernel did not take, when a socket becomes writable.
 - ``pool``: threads for handlers that leave their server's worker.

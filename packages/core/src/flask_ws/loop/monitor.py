@@ -24,8 +24,10 @@ from ..connection.async_connection import AnyConnection
 from ..process import PerProcess
 from ..worker import Worker
 from .drain import drain
+from .goodbyes import Goodbyes
 from .patrol import Patrol
 from .reactor import running_reactors
+from .timers import Timers
 from .watch import Watch
 
 __all__ = [
@@ -41,9 +43,6 @@ __all__ = [
 logger = logging.getLogger("flask_ws")
 
 T = TypeVar("T")
-
-GOING_AWAY = 1001
-GOODBYE = "the server is stopping"
 
 #: Seconds between two checks of the connections that no thread serves, and of the servers.
 TICK = 0.4
@@ -87,16 +86,10 @@ class Monitor:
         self._number = itertools.count()
         self._tick = TICK
         self._patrol = Patrol()
-        self._leaving: list[Watch] = []
-        # Those that are told goodbye later, and when.
-        self._departing: list[tuple[float, int, Watch]] = []
-        self._last_goodbye = 0.0
-        # How many wait until it is known when others take over.
-        self._undecided = 0
+        self._goodbyes = Goodbyes(self._watches, self._ask, self._see_to)
+        self._timers = Timers()
+        # The functions of plugins that have raised.
         self._failed: list[Callable[[], object]] = []
-        # What is to be called at a time: from other threads, and sorted.
-        self._timers: deque[tuple[float, Callable[[], object]]] = deque()
-        self._timed: list[tuple[float, int, Callable[[], object]]] = []
 
     def __len__(self) -> int:
         return len(self._watches) + self._admitted
@@ -174,12 +167,12 @@ class Monitor:
 
         It is not called if no connection is watched over then.
         """
-        self._timers.append((when, function))
+        self._timers.add(when, function)
 
     def say_goodbye(self) -> None:
         """Send every connection a close frame, and give the handlers time to end."""
-        began = time.monotonic()
-        self._plan_goodbyes(list(self._watches.values()), began)
+        goodbyes, began = self._goodbyes, time.monotonic()
+        goodbyes.plan(list(self._watches.values()), began)
         deadline = began + FAREWELL
         while self._watches:
             # With greenlets, a second signal raises SystemExit in whichever of them is waiting.
@@ -189,22 +182,22 @@ class Monitor:
             now = time.monotonic()
             watches = list(self._watches.values())
             # Some may just have come.
-            self._plan_goodbyes(watches, now)
+            goodbyes.plan(watches, now)
             for watch in watches:
                 if watch.connection.needs_service:
                     self._see_to(watch.connection, watch.connection.service)
             at_work = [watch for watch in watches if watch.connection.at_work]
-            if self._undecided or any(now < began + watch.stop_timeout for watch in at_work):
+            if goodbyes.undecided or any(now < began + watch.stop_timeout for watch in at_work):
                 deadline = now + FAREWELL
-            elif now >= max(deadline, self._last_goodbye + FAREWELL) or (
-                len(at_work) == len(watches) and not self._departing
+            elif now >= max(deadline, goodbyes.last + FAREWELL) or (
+                len(at_work) == len(watches) and not goodbyes.are_planned
             ):
                 break
 
     @property
     def is_leaving(self) -> bool:
         """Whether connections are said goodbye to."""
-        return bool(self._undecided or self._departing or self._leaving)
+        return self._goodbyes.are_going_on
 
     def look_soon(self) -> None:
         """Look at the connections and their servers now, rather than at the next tick."""
@@ -212,59 +205,20 @@ class Monitor:
 
     def drain(self) -> None:
         """Begin to say goodbye to all connections, though the server does not stop."""
-        self._plan_goodbyes(list(self._watches.values()), time.monotonic())
-
-    def _plan_goodbyes(self, watches: list[Watch], now: float) -> None:
-        untold = [watch for watch in watches if not watch.has_plan]
-        for watch in untold:
-            watch.leaving_since = min(watch.leaving_since, now)
-        planned = drain.plan(untold, now, self._ask_successors(untold))
-        self._undecided = len(untold) - len(planned)
-        for when, watch in planned:
-            watch.has_plan = True
-            self._last_goodbye = max(self._last_goodbye, when)
-            heapq.heappush(self._departing, (when, next(self._number), watch))
-        self._say_due_goodbyes(now)
-
-    def _ask_successors(self, watches: list[Watch]) -> set[bool | None]:
-        if drain.begun or not drain.seconds:
-            # The process itself answers meanwhile; or nobody is waited for.
-            return set()
-        answers: set[bool | None] = set()
-        for has_successor in {watch.has_successor for watch in watches}:
-            if has_successor is not None:
-                answers.add(self._ask(has_successor, default=True))
-        return answers
-
-    def _say_due_goodbyes(self, now: float) -> None:
-        # Two threads may do so at the end of the process.
-        while self._departing and self._departing[0][0] <= now:
-            try:
-                _, _, watch = heapq.heappop(self._departing)
-            except IndexError:
-                return
-            if self._watches.get(watch.connection) is watch:
-                self._see_to(watch.connection, functools.partial(self._say_goodbye_to, watch))
-
-    def _say_goodbye_to(self, watch: Watch) -> None:
-        if watch.goodbye_until is None:
-            watch.goodbye_until = time.monotonic() + watch.wait_for_goodbye
-            watch.connection.go_away(GOING_AWAY, GOODBYE)
-            self._leaving.append(watch)
+        self._goodbyes.plan(list(self._watches.values()), time.monotonic())
 
     def _run(self) -> None:
         while len(self):
-            self._wake.wait(min(self._tick, DRAIN_TICK) if self._departing else self._tick)
+            self._wake.wait(
+                min(self._tick, DRAIN_TICK) if self._goodbyes.are_planned else self._tick
+            )
             self._wake.clear()
             self._look()
         with self._lock:
             if not len(self):
                 self._due.clear()
-                self._leaving.clear()
-                self._departing.clear()
-                self._undecided = 0
+                self._goodbyes.clear()
                 self._timers.clear()
-                self._timed.clear()
                 self._arrived.clear()
 
     def _look(self) -> None:
@@ -280,27 +234,8 @@ class Monitor:
                 lingering.append(connection)
         self._patrol_for(lingering, now)
         self._check_those_due(now)
-        self._call_timers(now)
-        if self._leaving:
-            for watch in self._leaving:
-                if watch.goodbye_until is not None and now >= watch.goodbye_until:
-                    watch.connection.lose("the peer did not answer the close frame")
-            self._leaving = [
-                watch
-                for watch in self._leaving
-                if watch.active and watch.connection.close_code is None
-            ]
-
-    def _call_timers(self, now: float) -> None:
-        while self._timers:
-            when, function = self._timers.popleft()
-            heapq.heappush(self._timed, (when, next(self._number), function))
-        while self._timed and self._timed[0][0] <= now:
-            _, _, function = heapq.heappop(self._timed)
-            try:
-                function()
-            except Exception:
-                logger.exception("A scheduled call failed.")
+        self._timers.call_due(now)
+        self._goodbyes.lose_silent(now)
 
     def _patrol_for(self, lingering: list[AnyConnection], now: float) -> None:
         watches = [self._watches.get(connection) for connection in lingering]
@@ -368,8 +303,8 @@ class Monitor:
                 for watch in list(self._watches.values())
                 if drain.begun or watch.is_stopping in stopping
             ]
-            self._plan_goodbyes(watches, now)
-        self._say_due_goodbyes(now)
+            self._goodbyes.plan(watches, now)
+        self._goodbyes.say_due(now)
 
 
 _monitors: PerProcess[tuple[str, HomeThread | None], Monitor] = PerProcess()
