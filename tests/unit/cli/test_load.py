@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask, abort
+from tests.support.memory import in_thread
+from tests.support.waiting import PATIENCE
 from werkzeug.serving import make_server
 
 from flask_ws import Sock, WebSocket
-from flask_ws.cli import ws
-from flask_ws.cli.load_clients import Latencies
+from flask_ws.cli import load_clients, ws
+from flask_ws.cli.load_clients import Client, Latencies
 
 
 @pytest.fixture
@@ -84,6 +87,45 @@ def test_a_server_that_is_not_there_is_said() -> None:
     result = load("ws://127.0.0.1:1/", "--clients", "2", "--duration", "0.1")
     assert result.exit_code == 1
     assert "Failed:    2 x ConnectionRefusedError" in result.output
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A socket that takes connections, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock
+
+
+def test_each_that_is_not_answered_is_counted(listening: socket.socket) -> None:
+    def close() -> None:
+        for _ in range(3):
+            listening.accept()[0].close()
+
+    closing = in_thread(close)
+    url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
+    result = load(url, "--clients", "3", "--duration", "0.1")
+    closing.result(PATIENCE)
+    assert "Failed:    3 x no answer" in result.output
+
+
+def test_an_answer_is_not_waited_for_for_ever(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_clients, "PATIENCE", 0.1)
+    url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
+    result = load(url, "--clients", "2", "--duration", "0.1")
+    assert result.exit_code == 1
+    assert "Failed:    2 x no answer" in result.output
+
+
+def test_an_interrupted_test_has_a_summary(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(client: Client) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "say_goodbye", interrupt)
+    result = load(f"{url}/echo", "--clients", "1", "--rate", "0", "--duration", "0.1")
+    assert result.exit_code == 1
+    assert result.output.startswith("Opened:    1 of 1 clients")
 
 
 def test_another_machine_is_left_alone_unless_told() -> None:

@@ -77,8 +77,8 @@ def load_test(
     """Open many connections to URL, send on each, and time the answers.
 
     The route is to answer each message with one, as an echo does. A latency counts from when the
-    message was due, also where the sender is late. The exit code is 1 if a handshake failed or a
-    connection was lost.
+    message was due, also where the sender is late. Ctrl-C ends the test early. The exit code is 1
+    then, and if a handshake failed or a connection was lost.
     """
     if not url.scheme:
         raise click.BadParameter(
@@ -99,9 +99,13 @@ def load_test(
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
     test = Load(Plan(url, headers, clients, opening, rate, duration, message, context))
-    asyncio.run(test.run(_tell if sys.stderr.isatty() else _ignore))
+    interrupted = False
+    try:
+        asyncio.run(test.run(_tell if sys.stderr.isatty() else _ignore))
+    except KeyboardInterrupt:
+        interrupted = True
     _summarise(test)
-    if test.failed or test.dropped:
+    if test.failed or test.dropped or interrupted:
         raise click.exceptions.Exit(1)
 
 

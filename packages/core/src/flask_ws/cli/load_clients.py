@@ -23,6 +23,8 @@ __all__ = ["Latencies", "Load", "Plan"]
 
 #: Seconds that clients are given to say goodbye.
 FAREWELL = 5.0
+#: Seconds that a connection may take to open, and then the answer to its handshake.
+PATIENCE = 30.0
 #: Bytes that the answer to a handshake may have.
 MOST_HEAD = 2**16
 #: The resolution of latencies.
@@ -129,12 +131,16 @@ class Load:
         url, context = self.plan.url, self.plan.context
         port = url.port or (443 if context else 80)
         loop = asyncio.get_running_loop()
+        connecting = loop.create_connection(lambda: client, url.hostname or "", port, ssl=context)
         try:
-            await loop.create_connection(lambda: client, url.hostname or "", port, ssl=context)
-        except OSError as error:
+            await asyncio.wait_for(connecting, PATIENCE)
+        # Until Python 3.11 they are two.
+        except (OSError, asyncio.TimeoutError) as error:
             self.failed[type(error).__name__] += 1
             return
-        await client.answered
+        await asyncio.wait([client.answered], timeout=PATIENCE)
+        if not client.answered.done():
+            client.fail("no answer")
 
     async def _tell(self, tell: Callable[[Load, float], object], began: float) -> None:
         while True:
@@ -186,7 +192,7 @@ class Client(asyncio.Protocol):
             if end:
                 self._read_head(head.decode("latin-1"))
             elif len(head) > MOST_HEAD:
-                self._fail("no HTTP")
+                self.fail("no HTTP")
             if self._protocol is None:
                 return
         event = self._protocol.next_event(data)
@@ -211,9 +217,9 @@ class Client(asyncio.Protocol):
             name.lower(): text.strip() for name, _, text in (s.partition(":") for s in lines)
         }
         if number != "101":
-            self._fail(number or "no HTTP")
+            self.fail(number or "no HTTP")
         elif headers.get("sec-websocket-accept") != accept_value(self._key):
-            self._fail("a wrong 101")
+            self.fail("a wrong 101")
         else:
             self._protocol = Protocol(client=True, max_message_size=None)
             self._load.open += 1
@@ -225,8 +231,10 @@ class Client(asyncio.Protocol):
                 first = self._loop.time() + random.random() * interval  # noqa: S311
                 self._loop.call_at(first, self._send, first, interval)
 
-    def _fail(self, why: str) -> None:
+    def fail(self, why: str) -> None:
+        """Count that the handshake has failed."""
         self._load.failed[why] += 1
+        self.answered.set_result(None)
         self.abort()
 
     def _send(self, due: float, interval: float) -> None:
@@ -263,7 +271,6 @@ class Client(asyncio.Protocol):
             if self._load.running:
                 self._load.dropped[self._code or 1006] += 1
             self._protocol = None
-        elif not self.answered.done() and not self._load.failed:
+        elif not self.answered.done():
             self._load.failed["no answer"] += 1
-        if not self.answered.done():
             self.answered.set_result(None)
