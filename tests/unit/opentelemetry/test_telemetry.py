@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from flask_ws import (
     AsyncWebSocket,
     AsyncWebSocketView,
     Sock,
+    Stats,
     WebSocket,
     WebSocketView,
 )
@@ -443,6 +445,22 @@ def test_channels_are_counted(app: Flask, sock: Sock, recorded: Recorded) -> Non
         sock.publish("news", "hello")
     assert recorded.metric("publications")[()] == 1
     assert recorded.metric("broker_connected")[()] == 1
+
+
+@pytest.mark.usefixtures("telemetry")
+def test_every_number_of_the_process_is_told(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = {
+        field.name: 1000 + place
+        for place, field in enumerate(dataclasses.fields(Stats))
+        if field.type == "int" and field.name not in {"pid", "connections"}
+    }
+    stats = Stats(pid=1, connections=0, broker="memory", routes={}, draining=True, **numbers)
+    monkeypatch.setattr(Sock, "stats", lambda self, app: stats)
+    for name, number in numbers.items():
+        assert recorded.metric(name)[()] == number
+    assert recorded.metric("draining")[()] == 1
 
 
 def test_the_numbers_are_read_once_for_a_collection(

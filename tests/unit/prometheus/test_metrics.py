@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from flask import Flask
 from prometheus_client import CollectorRegistry, generate_latest
 from tests.support.waiting import until
 
-from flask_ws import Sock, WebSocket
+from flask_ws import Sock, Stats, WebSocket
 from flask_ws.testing import HandshakeRefused, connect
 from flask_ws_prometheus import WebSocketMetrics
 
@@ -85,6 +86,22 @@ def test_channels_are_told(app: Flask, sock: Sock, registry: CollectorRegistry) 
     assert value(registry, "publications_total") == 1
     assert value(registry, "gaps_total") == 0
     assert value(registry, "broker_connected") == 1
+
+
+def test_every_number_of_the_process_is_told(
+    metrics: WebSocketMetrics, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = {
+        field.name: 1000 + place
+        for place, field in enumerate(dataclasses.fields(Stats))
+        if field.type == "int" and field.name not in {"pid", "connections"}
+    }
+    stats = Stats(pid=1, connections=0, broker="memory", routes={}, draining=True, **numbers)
+    monkeypatch.setattr(metrics._sock, "stats", lambda app: stats)
+    generate_latest(registry)
+    told = {sample.value for family in registry.collect() for sample in family.samples}
+    assert set(numbers.values()) <= told
+    assert value(registry, "draining") == 1
 
 
 def test_one_object_is_for_one_app(metrics: WebSocketMetrics) -> None:

@@ -23,6 +23,8 @@ __all__ = ["WebSocketMetrics"]
 
 #: Seconds after which the files of a process are brought up to date, where it has some.
 INTERVAL = 5.0
+#: Numbers of a process that rise and fall.
+LEVELS = ("handler_threads", "buffered", "channels", "subscribers", "members", "draining")
 #: Seconds that connections last.
 BUCKETS = (0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
 
@@ -72,7 +74,10 @@ class WebSocketMetrics:
             "outbox": gauge("outbox_bytes", "Bytes that wait for clients", "endpoint"),
             "handler_threads": gauge("handler_threads", "Handlers on threads of flask-ws's own"),
             "buffered": gauge("buffered_bytes", "Bytes held for clients"),
+            "channels": gauge("channels", "Channels that have subscribers, in each process"),
             "subscribers": gauge("subscribers", "Connections subscribed to a channel"),
+            "members": gauge("members", "Memberships of open connections in channels"),
+            "draining": gauge("draining", "Processes that say goodbye to their clients"),
             "connected": gauge(
                 "broker_connected", "Whether the broker is connected", mode="livemin"
             ),
@@ -147,7 +152,7 @@ class WebSocketMetrics:
                 self._update_route(endpoint, route)
 
     def _update_process(self, stats: Stats) -> None:
-        for name in ("handler_threads", "buffered", "subscribers"):
+        for name in LEVELS:
             self._gauges[name].set(getattr(stats, name))
         self._gauges["connected"].set(stats.broker != "away")
         for name in ("publications", "deliveries", "dropped", "gaps"):

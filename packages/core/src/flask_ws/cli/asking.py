@@ -31,6 +31,9 @@ SUMS = (
     "deliveries",
     "dropped",
     "gaps",
+    "channels",
+    "subscribers",
+    "members",
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flask_ws.wording import one_line
+from flask_ws.wording import counted, one_line
 
 from .asking import ATTEMPTS, SUMS, ask, tell_missing
 from .handshake import Headers
@@ -62,13 +62,19 @@ def _show(all_stats: list[dict[str, Any]]) -> None:
     sums = {key: sum(stats[key] for stats in all_stats) for key in SUMS}
     brokers = ", ".join(sorted({str(stats["broker"]) for stats in all_stats}))
     click.echo(
-        f"Process {pids}: {sums['connections']} connections, {sums['handler_threads']} handler "
-        f"threads, {sums['buffered']} bytes held"
+        f"{'Process' if len(all_stats) == 1 else 'Processes'} {pids}: "
+        f"{counted(sums['connections'], 'connection')}, "
+        f"{counted(sums['handler_threads'], 'handler thread')}, "
+        f"{counted(sums['buffered'], 'byte')} held"
         + (", draining" if any(stats["draining"] for stats in all_stats) else "")
     )
     click.echo(
-        f"Broker {one_line(brokers)}: {sums['publications']} publications, {sums['deliveries']} "
-        f"deliveries, {sums['dropped']} dropped, {sums['gaps']} gaps"
+        f"Broker {one_line(brokers)}: {counted(sums['publications'], 'publication')}, "
+        f"{sums['deliveries']} delivered, {sums['dropped']} dropped, {counted(sums['gaps'], 'gap')}"
+    )
+    click.echo(
+        f"Here: {counted(sums['channels'], 'channel')} with "
+        f"{counted(sums['subscribers'], 'subscriber')}, {counted(sums['members'], 'member')}"
     )
     routes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for stats in all_stats:
