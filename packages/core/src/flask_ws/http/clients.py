@@ -18,7 +18,6 @@ from werkzeug.exceptions import TooManyRequests
 from ..options import Options
 from ..process import after_fork
 from ..rate import Bucket
-from ..wording import counted
 
 __all__ = ["Client", "Clients", "clients", "find_key"]
 
@@ -76,7 +75,8 @@ class Clients:
                     client.bucket = Bucket(options.rate, options.rate_burst)
         if is_full:
             raise TooMany(
-                f"It has {counted(limit, 'connection')} to this route (SOCK_MAX_PER_CLIENT)."
+                f"It has as many connections to this route as it may, {limit} "
+                "(SOCK_MAX_PER_CLIENT)."
             )
         return client
 
