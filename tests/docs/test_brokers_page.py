@@ -15,7 +15,8 @@ import tomli
 
 from flask_ws import hookimpl
 from flask_ws.plugin.manager import plugins
-from flask_ws.testing import BrokerSuite, broker_process, brokers
+from flask_ws.testing import BrokerSuite
+from flask_ws.testing.brokers import outages, process
 from flask_ws.testing.suite.process import find_port, wait_until
 
 from .markdown import ROOT, read_blocks
@@ -175,8 +176,8 @@ def test_a_fault_is_found(
     hub: ModuleType, port: int, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     # What a fault prevents is awaited in vain.
-    monkeypatch.setattr(broker_process, "PATIENCE", 2.0)
-    monkeypatch.setattr(brokers, "SOON", 3.0)
+    monkeypatch.setattr(process, "PATIENCE", 2.0)
+    monkeypatch.setattr(outages, "SOON", 3.0)
     plugin = ModuleType("faulty")
     plugin.flask_ws_open_broker = make_hook(hub, fault)  # type: ignore[attr-defined]
     opened: list[Any] = []

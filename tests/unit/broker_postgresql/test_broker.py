@@ -375,7 +375,8 @@ GREEN = """
 {patch}
 import os, signal, sys, threading, time
 from flask_ws import BrokerError
-from flask_ws.testing.brokers import Process, plugins
+from flask_ws.plugin.manager import plugins
+from flask_ws.testing.brokers import Process
 
 process = Process(plugins.open_broker(sys.argv[1]))
 process.broker.subscribe("a")

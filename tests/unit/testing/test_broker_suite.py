@@ -11,9 +11,9 @@ from flask_ws import Broker, Lease, Members, Position, hookimpl
 from flask_ws.plugin import manager as plugins
 from flask_ws.plugin.members import MemberTable
 from flask_ws.testing import BrokerSuite
-from flask_ws.testing import broker_presence as presence_module
-from flask_ws.testing import broker_process as process_module
-from flask_ws.testing.broker_presence import PresenceTests
+from flask_ws.testing.brokers import presence as presence_module
+from flask_ws.testing.brokers import process as process_module
+from flask_ws.testing.brokers.presence import PresenceTests
 
 
 class TestMemory(BrokerSuite):

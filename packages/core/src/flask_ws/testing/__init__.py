@@ -1,4 +1,11 @@
-"""Tests of WebSocket routes: a client that needs no server; and the suites for plugins."""
+"""Tests of WebSocket routes: a client that needs no server; and the suites for plugins.
+
+- ``connecting``: :func:`connect`, and refused handshakes. ``client``: the connection's end in the
+  test. ``async_client``: both, awaited. ``memory``: the server in memory behind them.
+  ``transcript``: what was said, for a test that fails.
+- ``suite``: :class:`ServerSuite`. ``brokers``: :class:`BrokerSuite`.
+- ``proxy``: a TCP proxy, for connections that are cut or stall.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +18,8 @@ if "pytest" in sys.modules:
 
 from .async_client import AsyncClientWebSocket, aconnect
 from .brokers import BrokerSuite
-from .client import ClientWebSocket, HandshakeRefused, connect
+from .client import ClientWebSocket
+from .connecting import HandshakeRefused, connect
 
 if TYPE_CHECKING:
     from .suite.server_suite import ServerSuite

@@ -17,17 +17,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
-from flask_ws.connection.endpoint import NORMAL_CLOSURE, read_json
+from flask_ws.connection.endpoint import read_json
 from flask_ws.exceptions import ConnectionClosed
+from flask_ws.protocol.close_codes import NORMAL_CLOSURE
 from flask_ws.protocol.frames import BytesLike
 
-from .client import (
-    TIMEOUT,
-    ClientWebSocket,
-    Connecting,
-    connect,
-    raise_with_own_context,
-)
+from .client import ClientWebSocket, raise_with_own_context
+from .connecting import TIMEOUT, Connecting, connect
 
 if TYPE_CHECKING:
     import flask

@@ -1,4 +1,11 @@
-"""The app under test. Handlers record what they see on standard error, tagged by `?tag=`."""
+"""The app under test. Handlers record what they see on standard error, tagged by `?tag=`.
+
+- ``base``: the app itself, and what its routes share.
+- ``handlers``, and as async functions, by the same names: ``coroutines``.
+- ``events``: event views, and with async methods: ``async_events``.
+- ``channels``, ``http``: views of both kinds on channels, and beside WebSockets.
+- ``contract``, ``checkers``: record what a plugin's hook does, and whether PEP 3333 is kept to.
+"""
 
 from __future__ import annotations
 

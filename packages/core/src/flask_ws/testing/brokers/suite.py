@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import ClassVar
-from urllib.parse import urlsplit
+from collections.abc import Callable
 
-from flask_ws.exceptions import BrokerError, ConfigurationError
-from flask_ws.plugin.brokers import Broker
+from flask_ws.exceptions import ConfigurationError
 from flask_ws.plugin.manager import plugins
 
-from .broker_history import HistoryTests
-from .broker_presence import PresenceTests
-from .broker_process import END, NAMES, PATIENCE, PAYLOADS, Process, at_once, wait_until
-from .proxy import Proxy
+from .history import HistoryTests
+from .outages import OutageTests
+from .presence import PresenceTests
+from .process import END, NAMES, PAYLOADS, Process, at_once, wait_until
 
-__all__ = ["PATIENCE", "BrokerSuite", "Process"]
+__all__ = ["BrokerSuite"]
 
-#: Seconds within which an unreachable broker raises.
-SOON = 5.0
 #: A password that may appear in no message.
 SECRET = "5ecret"  # noqa: S105 (of nothing)
 
 
-class BrokerSuite(HistoryTests, PresenceTests):
+class BrokerSuite(HistoryTests, PresenceTests, OutageTests):
     """Tests of a broker, to be derived from by the author of one.
 
     ::
@@ -43,74 +35,6 @@ class BrokerSuite(HistoryTests, PresenceTests):
     If the URL is known only at run time, a fixture of the class sets it on ``self``. Each broker
     that a test opens represents one process.
     """
-
-    #: The ``SOCK_BROKER_URL`` of a running broker.
-    url: str
-    #: The URL of a broker that is not running; ``None`` for one that is always reachable.
-    unreachable_url: str | None
-    #: Whether there are other processes at all.
-    reaches_others: ClassVar[bool] = True
-
-    def url_through(self, host: str, port: int) -> str | None:
-        """Return the URL of the same broker through a proxy, whose connections the suite cuts.
-
-        By default that is :attr:`url` with another host and port.
-
-        :return: ``None`` if there is none, as for a Unix socket or several servers; then the
-            tests of lost connections pass at once.
-        """
-        try:
-            parts = urlsplit(self.url)
-            old = parts.hostname, parts.port
-        except ValueError:
-            return None
-        if None in old:
-            return None
-        # Its certificate may be for the name "localhost".
-        name = old[0] if old[0] == "localhost" else host
-        credentials, at, _ = parts.netloc.rpartition("@")
-        return parts._replace(netloc=f"{credentials}{at}{name}:{port}").geturl()
-
-    @contextmanager
-    def behind_proxy(self) -> Iterator[tuple[Proxy, str] | None]:
-        """Put a proxy in front of the broker; ``None`` if that is not possible."""
-        if self.url_through("127.0.0.1", 1) is None:
-            yield None
-            return
-        parts = urlsplit(self.url)
-        assert parts.hostname is not None
-        assert parts.port is not None
-        with Proxy((parts.hostname, parts.port)) as proxy:
-            url = self.url_through("127.0.0.1", proxy.port)
-            assert url is not None
-            yield proxy, url
-
-    @contextmanager
-    def process(self, url: str | None = None) -> Iterator[Process]:
-        """Open the broker, as a process does."""
-        broker = plugins.open_broker(url or self.url)
-        try:
-            yield Process(broker)
-        finally:
-            broker.close()
-
-    @contextmanager
-    def listening(self, *channels: str) -> Iterator[Process]:
-        """Open the broker in a process with subscribers."""
-        with self.process() as process:
-            for channel in channels:
-                process.broker.subscribe(channel)
-            yield process
-
-    def check(self, process: Process, channel: str, payloads: list[bytes]) -> None:
-        """Check which publications of others a process has received, after the last one."""
-        last = END + os.urandom(8).hex().encode()
-        with self.process() as publisher:
-            publisher.broker.publish(channel, last)
-        if self.reaches_others:
-            process.await_payload(last)
-        found = [payload for _, payload in process.delivered if not payload.startswith(END)]
-        assert found == (payloads if self.reaches_others else [])
 
     def test_nothing_is_connected_before_the_start(self) -> None:
         """A broker that is only opened has no threads, and need not be closed."""
@@ -264,81 +188,6 @@ class BrokerSuite(HistoryTests, PresenceTests):
             self.check(other, "a", [b"too late"])
         assert process.delivered == []
 
-    # An unreachable broker
-
-    def test_after_a_cut_all_that_is_subscribed_to_is_heard_again(self) -> None:
-        """The broker notices the cut by itself."""
-        with self.behind_proxy() as behind:
-            if behind is None:
-                return
-            proxy, url = behind
-            with self.process(url) as process, self.process() as publisher:
-                for channel in ("a", "b"):
-                    process.broker.subscribe(channel)
-                self.publish_until_delivered(publisher, process, "a")
-                proxy.cut()
-                wait_until(lambda: process.broker.is_away, "the broker to notice the cut")
-                proxy.restore()
-                for channel in ("a", "b"):
-                    self.publish_until_delivered(publisher, process, channel)
-                wait_until(lambda: not process.broker.is_away, "the broker to say that it is back")
-
-    def test_what_is_subscribed_to_while_away_is_heard_afterwards(self) -> None:
-        """What is unsubscribed from meanwhile is not."""
-        with self.behind_proxy() as behind:
-            if behind is None:
-                return
-            proxy, url = behind
-            with self.process(url) as process, self.process() as publisher:
-                process.broker.subscribe("left")
-                self.publish_until_delivered(publisher, process, "left")
-                proxy.cut()
-                wait_until(lambda: process.broker.is_away, "the broker to notice the cut")
-                _soon(lambda: process.broker.subscribe("joined"), "subscribe() waits")
-                _soon(lambda: process.broker.unsubscribe("left"), "unsubscribe() waits")
-                proxy.restore()
-                self.publish_until_delivered(publisher, process, "joined")
-                publisher.broker.publish("left", b"not wanted")
-                self.publish_until_delivered(publisher, process, "joined")
-                assert ("left", b"not wanted") not in process.delivered
-
-    def test_the_first_publication_may_find_it_away(self) -> None:
-        """It raises; a later one arrives."""
-        with self.behind_proxy() as behind:
-            if behind is None:
-                return
-            proxy, url = behind
-            proxy.cut()
-            with self.listening("a") as process, self.process(url) as publisher:
-                _expect_error(publisher.broker)
-                proxy.restore()
-                self.publish_until_delivered(publisher, process, "a")
-
-    def test_a_connection_that_stalls_is_not_waited_for(self) -> None:
-        """No answer within a second or two counts as unreachable."""
-        with self.behind_proxy() as behind:
-            if behind is None:
-                return
-            proxy, url = behind
-            with self.listening("a") as process, self.process(url) as publisher:
-                self.publish_until_delivered(publisher, process, "a")
-                proxy.stall()
-                for _ in range(3):
-                    _expect_error(publisher.broker)
-                proxy.restore()
-                self.publish_until_delivered(publisher, process, "a")
-
-    def publish_until_delivered(self, publisher: Process, process: Process, channel: str) -> None:
-        """Publish repeatedly, as either of them may still be connecting."""
-        payload = os.urandom(8).hex().encode()
-
-        def is_delivered() -> bool:
-            with contextlib.suppress(BrokerError):
-                publisher.broker.publish(channel, payload)
-            return process.has(channel, payload)
-
-        wait_until(is_delivered, f"a publication on {channel!r} to arrive", every=0.1)
-
     # URLs
 
     def test_urls_of_other_schemes_are_left_alone(self) -> None:
@@ -361,26 +210,6 @@ class BrokerSuite(HistoryTests, PresenceTests):
             assert error is not None, f"{url} was taken"
             assert SECRET not in str(error), "the error shows a password"
 
-    def test_one_that_is_away_says_so_soon(self) -> None:
-        """It raises only on publishing, and can be closed."""
-        if self.unreachable_url is None:
-            return
-        broker = plugins.open_broker(self.unreachable_url)
-        process = Process(broker)
-        began = time.monotonic()
-        broker.subscribe("a")
-        for _ in range(10):
-            try:
-                broker.publish("a", b"")
-            except BrokerError:
-                pass
-            else:
-                raise AssertionError("publish() raised no BrokerError")
-        broker.unsubscribe("a")
-        broker.close()
-        assert time.monotonic() - began < SOON
-        assert process.delivered == []
-
 
 def _refusal(url: str) -> ConfigurationError | None:
     try:
@@ -388,33 +217,6 @@ def _refusal(url: str) -> ConfigurationError | None:
     except ConfigurationError as error:
         return error
     return None
-
-
-def _soon(function: Callable[[], object], complaint: str) -> None:
-    """Call a function that must return soon."""
-    done = threading.Event()
-
-    def run() -> None:
-        function()
-        done.set()
-
-    threading.Thread(target=run, daemon=True).start()
-    assert done.wait(SOON), f"{complaint} for more than {SOON} s"
-
-
-def _expect_error(broker: Broker) -> None:
-    """Publish to an unreachable broker, which must raise soon."""
-    errors: list[Exception] = []
-
-    def publish() -> None:
-        try:
-            broker.publish("a", b"")
-        except Exception as error:
-            errors.append(error)
-
-    _soon(publish, "publish() waits")
-    assert errors, "publish() raised no BrokerError"
-    assert isinstance(errors[0], BrokerError), f"publish() raised {errors[0]!r}, no BrokerError"
 
 
 def _count_descriptors() -> int:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar
-
 from flask_ws.exceptions import BrokerError
 from flask_ws.plugin.history import History, Position, Retention
 
-from .broker_process import NAMES, PAYLOADS, Process, at_once, wait_until
-from .proxy import Proxy
+from .base import BrokerTests
+from .process import NAMES, PAYLOADS, Process, at_once, wait_until
 
 __all__ = ["HistoryTests"]
 
@@ -19,20 +16,8 @@ PLENTY = Retention(1000, 600)
 NOWHERE = Position("", 0)
 
 
-class HistoryTests:
+class HistoryTests(BrokerTests):
     """The part of :class:`.BrokerSuite` about histories; passes where there are none."""
-
-    if TYPE_CHECKING:
-        reaches_others: ClassVar[bool]
-
-        def process(self, url: str | None = None) -> AbstractContextManager[Process]:
-            """Open the broker, as a process does."""
-
-        def listening(self, *channels: str) -> AbstractContextManager[Process]:
-            """Open the broker in a process with subscribers."""
-
-        def behind_proxy(self) -> AbstractContextManager[tuple[Proxy, str] | None]:
-            """Put a proxy in front of the broker; ``None`` if that is not possible."""
 
     def test_kept_messages_are_numbered_one_by_one(self) -> None:
         """Each is at the position after the one before it, on its channel."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar
 
 from flask_ws.exceptions import BrokerError
 from flask_ws.plugin.history import Position
 from flask_ws.plugin.presence import Lease, MemberChange
 
-from .broker_process import NAMES, PAYLOADS, Process, at_once, wait_until
-from .proxy import Proxy
+from .base import BrokerTests
+from .process import NAMES, PAYLOADS, Process, at_once, wait_until
 
 __all__ = ["PresenceTests"]
 
@@ -20,20 +18,8 @@ __all__ = ["PresenceTests"]
 LONG, SHORT = 600.0, 0.2
 
 
-class PresenceTests:
+class PresenceTests(BrokerTests):
     """The part of :class:`.BrokerSuite` about presence; passes where it is not tracked."""
-
-    if TYPE_CHECKING:
-        reaches_others: ClassVar[bool]
-
-        def process(self, url: str | None = None) -> AbstractContextManager[Process]:
-            """Open the broker, as a process does."""
-
-        def listening(self, *channels: str) -> AbstractContextManager[Process]:
-            """Open the broker in a process with subscribers."""
-
-        def behind_proxy(self) -> AbstractContextManager[tuple[Proxy, str] | None]:
-            """Put a proxy in front of the broker; ``None`` if that is not possible."""
 
     def test_members_are_put_and_dropped(self) -> None:
         """With their data, byte for byte, until they are changed or dropped."""
