@@ -147,7 +147,7 @@ def test_to_join_is_one_command(server: RedisServer, url: str) -> None:
     process = Member(url, lease=15)
     process.join("room", "7")
     keeper = process.channels.attendance.open().keeper
-    until(lambda: not keeper._changed and keeper._next_round)
+    until(lambda: not keeper._changed and keeper._lease.next_round)
     with contextlib.closing(server.client()) as client:
         client.config_resetstat()
         for number in range(10):

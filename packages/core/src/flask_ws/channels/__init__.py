@@ -13,8 +13,8 @@
 - ``starts``: where those begin who subscribe to it.
 - ``joins``: those who have subscribed to it and are not as far as the others.
 - ``attendance``, ``watchers``: who is there, and telling those who want to know.
-- ``in_memory``: publishing on a channel with history where there are no other
-  processes.
+- ``in_memory``: publishing on a channel with history where there are no other processes.
+- ``census``: counting those who are subscribed to a channel, in all processes.
 - ``healing``: reading histories whose messages may not all have arrived.
 - ``publication``: what goes to other processes.
 - ``results``: what publishing and subscribing tell the app.

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
-from ..once import NotYetError, Once
 from ..plugin.history import Position
 from ..plugin.memory import MemoryBroker
 from ..process import after_fork
@@ -22,11 +21,11 @@ from ..protocol.shared import SharedMessage
 from .attendance import Attendance, refuse_more
 from .hooks import Hooks, wrap
 from .listening import Listening, Mailbox
-from .opening import Opened, open_channels
+from .opening import Opened, Opening
 from .overflow import CLOSE, make_lossy
 from .publishing import publish
 from .results import NOT_TAKEN, Published, Subscription
-from .settings import IDENTITY, PRESENCE, RESERVED, check_name, read_broker
+from .settings import IDENTITY, PRESENCE, RESERVED, check_name
 from .starts import ALL
 from .subscriptions import Subscriptions
 from .wrapping import Wrapped, ready
@@ -64,8 +63,7 @@ class Channels:
 
     def start_anew(self) -> None:
         """Forget all; in a child after a fork, all of it is the parent's."""
-        self._opening = Once(self._open)
-        self._warned = False
+        self._opening = Opening(self._config, self._on_change)
         self._publications = 0
         self.hooks.start_anew()
 
@@ -78,11 +76,7 @@ class Channels:
     @property
     def is_local(self) -> bool:
         """Whether nothing here waits for a broker."""
-        opened = self._opening.made
-        if opened is not None:
-            return isinstance(opened.broker, MemoryBroker)
-        # To open it would be to wait.
-        return read_broker(self._config)[0].startswith("memory:")
+        return self._opening.is_local
 
     def subscribe(
         self,
@@ -222,18 +216,7 @@ class Channels:
         :param alone: whether the app's server runs no other processes.
         :raises BrokerError: the broker cannot be reached, so that nobody knows.
         """
-        opened = self._get(alone=alone)
-        broker = opened.broker
-        if not broker.uses_once:
-            if not self._warned:
-                self._warned = True
-                logger.warning(
-                    "The broker, %s, cannot tell what is used for the first time: a ticket may "
-                    "be used once in each process.",
-                    type(broker).__name__,
-                )
-            return opened.used.use(opened.prefix + key, seconds)
-        return broker.use_once(opened.prefix + key, seconds)
+        return self._opening.use_once(key, seconds, alone=alone)
 
     def position(self, channel: str) -> str | None:
         """Return a channel's position now; ``None`` without history, or without the broker."""
@@ -374,30 +357,7 @@ class Channels:
             opened.close()
 
     def _get(self, *, alone: bool = True) -> Opened:
-        """Open the broker, unless it is.
-
-        :param alone: whether the server of the connection that needs it runs no other processes.
-        """
-        try:
-            opened = self._opening.get()
-        except NotYetError:
-            # A log handler publishes or subscribes while the broker is being opened.
-            raise BrokerError("The broker is being opened.") from None
-        if not alone and isinstance(opened.broker, MemoryBroker):
-            self._warn()
-        return opened
-
-    def _open(self) -> Opened:
-        return open_channels(self._config, self._on_change)
-
-    def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "The server runs several processes, and SOCK_BROKER_URL is memory://: what one "
-                "of them publishes does not reach the subscribers in the others. Set it to a "
-                "broker that they share, such as redis:// of flask-ws[redis]."
-            )
+        return self._opening.get(alone=alone)
 
 
 def _read_since(since: object) -> Position | None:

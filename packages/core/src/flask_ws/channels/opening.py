@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ..exceptions import BrokerError
+from ..once import NotYetError, Once
 from ..plugin.brokers import Broker
 from ..plugin.manager import plugins
 from ..plugin.memory import MemoryBroker
 from ..plugin.used import Used
-from ..presence.keeper import STEADY, Keeper
+from ..presence.keeper import Keeper
+from ..presence.lease import STEADY
 from ..process import after_fork
 from .census import Census
 from .healing import Healer
@@ -32,7 +34,7 @@ from .subscribers import Subscribers
 from .subscriptions import Subscriptions
 from .watchers import Watched, Watchers
 
-__all__ = ["Opened", "close_brokers", "open_channels"]
+__all__ = ["Opened", "Opening", "close_brokers"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -64,6 +66,65 @@ class Opened(NamedTuple):
         self.keeper.close()
         if _open.pop(self.broker, None) is not None:
             self.broker.close()
+
+
+class Opening(Once[Opened]):
+    """Opens an app's broker when it is first needed. Any thread may ask.
+
+    :param config: the app's configuration.
+    :param on_change: as for :class:`Channels`.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], on_change: Callable[[str | None], object] | None
+    ) -> None:
+        super().__init__(functools.partial(open_channels, config, on_change))
+        self._config = config
+        self._has_warned = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing here waits for a broker."""
+        if self.made is not None:
+            return isinstance(self.made.broker, MemoryBroker)
+        # To open it would be to wait.
+        return read_broker(self._config)[0].startswith("memory:")
+
+    def get(self, *, alone: bool = True) -> Opened:
+        """Open the broker, unless it is open.
+
+        :param alone: whether the server of the connection that needs it runs no other processes.
+        """
+        try:
+            opened = super().get()
+        except NotYetError:
+            # A log handler publishes or subscribes while the broker is being opened.
+            raise BrokerError("The broker is being opened.") from None
+        if not alone and isinstance(opened.broker, MemoryBroker):
+            self._warn(
+                "The server runs several processes, and SOCK_BROKER_URL is memory://: what one "
+                "of them publishes does not reach the subscribers in the others. Set it to a "
+                "broker that they share, such as redis:// of flask-ws[redis]."
+            )
+        return opened
+
+    def use_once(self, key: str, seconds: float, *, alone: bool) -> bool:
+        """Take note that something is used, as :meth:`Channels.use_once` does."""
+        opened = self.get(alone=alone)
+        broker, name = opened.broker, opened.prefix + key
+        if broker.uses_once:
+            return broker.use_once(name, seconds)
+        self._warn(
+            "The broker, %s, cannot tell what is used for the first time: a ticket may be used "
+            "once in each process.",
+            type(broker).__name__,
+        )
+        return opened.used.use(name, seconds)
+
+    def _warn(self, text: str, *args: object) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(text, *args)
 
 
 def open_channels(

@@ -14,28 +14,18 @@ import math
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from random import SystemRandom
 from typing import Protocol
 
 from ..connection.async_connection import AnyConnection
 from ..exceptions import BrokerError
 from ..plugin.brokers import Broker
-from ..plugin.presence import Lease
 from ..worker import Worker
+from .lease import ROUND, STEADY, HeldLease, chance
 from .membership import Membership
 
 __all__ = ["Keeper", "View"]
 
 NAME = "flask_ws.Presence"
-#: Not the app's generator, which it may have seeded.
-chance = SystemRandom()
-
-#: Parts of the time that members outlive their process (SOCK_PRESENCE_LEASE): for which the lease
-#: is held; after which it is renewed, and others' are looked at; and for which the broker must have
-#: been reached before that: where it was away, the leases of processes may have run out that live.
-HELD, ROUND, STEADY = 0.6, 0.2, 0.4
-#: Seconds after which a channel's members are put again: the broker may have lost them alone.
-REFRESH = 600.0
 #: Members that are put or dropped at once; and channels that are tried though others have failed.
 MANY = 500
 MANY_FAILURES = 100
@@ -81,7 +71,7 @@ class Keeper:
         #: The seconds for which members may outlive their process.
         self.seconds = seconds
         self._grace = grace
-        self._lease = Lease(lease, 1)
+        self._lease = HeldLease(broker, lease, seconds)
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         # The members of connections that are open; all that the broker has or is to have; and those
@@ -101,17 +91,9 @@ class Keeper:
         self._worker_id: int | None = None
         # Whether a put may still arrive at the broker that was not answered.
         self._is_unsure = False
-        # Whether the last renewal was answered.
-        self._is_answered = True
         self._pause = FIRST_PAUSE
-        self._next_round = 0.0
         # After the broker was away: who came back in another process may not be known there yet.
         self._none_leaves_before = 0.0
-        # Since when the broker has been reached all the time; and when it was last.
-        self._steady_since: float | None = None
-        self._reached = -math.inf
-        # When the members of each channel are to be put, or read, again.
-        self._refreshes: dict[str, float] = {}
 
     # What connections do
 
@@ -131,7 +113,8 @@ class Keeper:
             if member is None:
                 if own is not None and len(own) >= limit:
                     return False
-                member = Membership(f"{self._lease.name}.{next(self._numbers)}", channel, data)
+                name = f"{self._lease.current.name}.{next(self._numbers)}"
+                member = Membership(name, channel, data)
                 self._own.setdefault(connection, {})[channel] = member
                 self._members.setdefault(channel, {})[member.id] = member
             elif member.data == data:
@@ -231,7 +214,7 @@ class Keeper:
 
     def doubt(self) -> None:
         """Take note that the broker is away: leases may run out."""
-        self._steady_since = None
+        self._lease.doubt()
 
     def _has_work(self) -> bool:
         if self._is_closed:
@@ -261,7 +244,7 @@ class Keeper:
             finally:
                 self._worker_id = None
             self._pause = FIRST_PAUSE
-            due = math.inf if self._is_local else self._next_round
+            due = math.inf if self._is_local else self._lease.next_round
             if self._ended:
                 due = min(due, max(self._ended[0][0], self._none_leaves_before))
         if self._is_local:
@@ -276,7 +259,7 @@ class Keeper:
             if self._changed:
                 self._tell()
             # Each time: where many come and go, there is always more to tell.
-            if not self._is_local and time.monotonic() >= self._next_round:
+            if not self._is_local and time.monotonic() >= self._lease.next_round:
                 self._look_after()
             if not self._changed:
                 return
@@ -290,7 +273,7 @@ class Keeper:
                 self._drop(heapq.heappop(self._ended)[2])
 
     def _fail(self, error: BrokerError) -> float:
-        self._steady_since = None
+        self._lease.doubt()
         # Others may take longer to come back to the broker.
         grace = max(self._grace, self.seconds * STEADY) if self._grace else 0.0
         self._none_leaves_before = due = time.monotonic() + grace
@@ -321,7 +304,7 @@ class Keeper:
         try:
             if self._is_unsure:
                 # What was not answered is refused from now on.
-                self._lease = Lease(self._lease.name, self._lease.term + 1)
+                self._lease.begin_term()
                 with _collecting(errors):
                     self._renew(self._names())
                     self._is_unsure = False
@@ -371,7 +354,7 @@ class Keeper:
     def _put(self, name: str, put: Mapping[Membership, bytes], dropped: Collection[str]) -> bool:
         was_unsure, self._is_unsure = self._is_unsure, self._is_unsure or bool(put)
         data = {member.id: data for member, data in put.items()}
-        is_held = self.broker.change_members(name, self._lease, data, dropped)
+        is_held = self.broker.change_members(name, self._lease.current, data, dropped)
         self._is_unsure = was_unsure
         return is_held
 
@@ -385,23 +368,16 @@ class Keeper:
 
     def _renew(self, names: Collection[str]) -> None:
         """Renew the lease; what may have been lost with it is to be put, and read, again."""
-        seconds = self.seconds if self._is_local else self.seconds * HELD
-        was_answered, self._is_answered = self._is_answered, False
-        lost = self.broker.renew_lease(self._lease, seconds, names)
-        self._is_answered = True
-        if not was_answered:
-            # It may have held the lease again, and only that answer have said what was lost.
-            lost = None
-        number = 0
+        lost, number = self._lease.renew(names), 0
         with self._lock:
             for channel, members in self._members.items():
                 if lost is None or self._prefix + channel in lost:
                     number += self._put_again(members.values())
         if lost is None or number:
             # The broker was away, or has lost something.
-            self._steady_since = None
-            if self._reached > -math.inf:
-                self._interrupt(self.views)
+            self._lease.doubt()
+            if self._lease.was_renewed:
+                self._interrupt(list(self.views))
 
     def _put_again(self, members: Iterable[Membership]) -> int:
         again = [member for member in members if member.is_confirmed and member.is_wanted]
@@ -419,41 +395,25 @@ class Keeper:
         if not names:
             return
         self._renew(names)
-        if self._steady_since is None or now - self._reached > self.seconds * HELD:
-            self._steady_since = now
-        self._reached = now
-        leases: dict[str, Collection[str] | None] = {}
-        for view in list(self.views):
-            leases[view.name] = {*view.leases()} - {self._lease.name}
+        self._lease.note_reached(now)
+        leases: dict[str, Collection[str] | None] = {
+            view.name: view.leases() for view in list(self.views)
+        }
         leases |= dict.fromkeys(self._put_due_again(now))
-        if now - self._steady_since >= self.seconds * STEADY:
-            leases = {name: found for name, found in leases.items() if found or found is None}
-            if leases:
-                self.broker.expire_members(leases)
-        self._next_round = now + self.seconds * ROUND
+        self._lease.expire(leases, now)
 
     def _put_due_again(self, now: float) -> list[str]:
         """Have members put again, and views read them, where it is time; returns the channels."""
-        views = {view.name: view for view in list(self.views)}
+        due = self._lease.take_due(self._names(), now)
         with self._lock:
-            members = {self._prefix + channel: found for channel, found in self._members.items()}
-            names = {*members, *views}
-            due = [name for name in names if self._refreshes.get(name, math.inf) <= now]
             for name in due:
-                self._put_again(members.get(name, {}).values())
-        # Not those of all channels and processes at the same time.
-        self._refreshes = {
-            name: now + REFRESH * chance.uniform(0.5, 1)
-            if name in due
-            else self._refreshes.get(name, now + REFRESH * chance.uniform(0.5, 1))
-            for name in names
-        }
-        self._interrupt(views[name] for name in due if name in views)
+                self._put_again(self._members.get(name[len(self._prefix) :], {}).values())
+        self._interrupt([view for view in list(self.views) if view.name in due])
         return due
 
     @staticmethod
-    def _interrupt(views: Iterable[View]) -> None:
-        for view in list(views):
+    def _interrupt(views: list[View]) -> None:
+        for view in views:
             view.interrupt()
 
     def close(self) -> None:
@@ -465,7 +425,7 @@ class Keeper:
         try:
             if self._members and not self._is_local:
                 with contextlib.suppress(BrokerError):
-                    self.broker.renew_lease(self._lease, max(self._grace, SHORTEST), self._names())
+                    self._lease.shorten(max(self._grace, SHORTEST), self._names())
         finally:
             if is_mine:
                 self._working.release()
