@@ -22,7 +22,7 @@ from tests.support.raw import (
 )
 
 from flask_ws.protocol import partial
-from flask_ws.protocol.control import CLOSE_CODES
+from flask_ws.protocol.close_codes import CLOSE_CODES
 from flask_ws.protocol.deflate import Deflate, DeflateParameters
 from flask_ws.protocol.events import PROGRESS, Close, Event, Ping, Pong, Violation
 from flask_ws.protocol.frames import BytesLike

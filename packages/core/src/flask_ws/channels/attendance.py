@@ -8,14 +8,13 @@ from collections.abc import Callable, Collection
 from ..connection.async_connection import AnyConnection
 from ..plugin.presence import lease_of
 from ..presence.roster import Roster
+from ..protocol.close_codes import POLICY_VIOLATION
 from .opening import Opened
 from .settings import PRESENCE, check_name
 
-__all__ = ["POLICY_VIOLATION", "Attendance", "refuse_more"]
+__all__ = ["Attendance", "refuse_more"]
 
 logger = logging.getLogger("flask_ws")
-
-POLICY_VIOLATION = 1008
 
 
 class Attendance:

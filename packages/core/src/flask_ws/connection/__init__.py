@@ -17,13 +17,17 @@ From the wire to the app:
 
 On asyncio, one object does all of this, because one thread does:
 
-- ``async_sending``: sends messages, publications and the close frame; the connection's state.
+- ``async_state``: whether the connection is open, and what has ended it.
+- ``async_sending``: sends messages, publications and the close frame.
 - ``async_receiving``: acts on frames, and queues messages until a task receives them.
-- ``async_connection``: both, as the protocol of an asyncio transport; for the code that drives it.
+- ``async_connection``: these, as the protocol of an asyncio transport; for the code that drives it.
 - ``tls_stream``: a TLS connection as an asyncio transport: asyncio takes none that has begun.
 
-Where there are no frames, as under ASGI, another connection takes the place of this one: the
-endpoint needs ``send`` of its sender, ``receive`` of its receiver, its state, and ``close``.
+Where there are no frames, as under ASGI, another connection takes the place of these:
+
+- ``message_connection``: one on the server's own loop, whose server sends and receives messages.
+- ``threaded_connection``: the same for a handler, or an event view, on a thread.
+- ``outlet``: what waits until the server takes it.
 
 How a connection ends, by who calls what:
 

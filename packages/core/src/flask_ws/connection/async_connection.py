@@ -16,7 +16,7 @@ from ..protocol.protocol import Protocol
 from ..system import count_unacknowledged
 from ..whereabouts import Whereabouts
 from .async_receiving import AsyncReceiving
-from .async_sending import Stream
+from .async_state import Stream
 from .connection import UNNAMED, Connection
 from .endpoint import check_close
 from .reader import NO_CLOSE_FRAME

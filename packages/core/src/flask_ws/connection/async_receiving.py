@@ -15,14 +15,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ..protocol.events import MESSAGE_TOO_BIG, Close, Event, Ping, Violation
+from ..protocol.close_codes import MESSAGE_TOO_BIG, TRY_AGAIN_LATER
+from ..protocol.events import Close, Event, Ping, Violation
 from ..protocol.protocol import Protocol
 from ..system import DONTWAIT, has_gone
 from .async_sending import AsyncSending
 from .reader import NO_CLOSE_FRAME
 from .receiver import TURNS
 from .transport import MOST_UNREAD
-from .writer import TOO_MUCH_HELD, TRY_AGAIN_LATER
+from .writer import TOO_MUCH_HELD
 
 __all__ = ["AsyncReceiving"]
 

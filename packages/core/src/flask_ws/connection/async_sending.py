@@ -1,4 +1,4 @@
-"""Sending on an asyncio loop: messages, publications, the close frame, and the connection's state.
+"""Sending on an asyncio loop: messages, publications, and the close frame.
 
 What :class:`~flask_ws.connection.sender.Sender` is for threads. The loop's thread does all of it,
 so there are no locks; what other threads may call says so.
@@ -7,159 +7,61 @@ so there are no locks; what other threads may call says so.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-from collections.abc import Callable
 from typing import Any
-from typing import Protocol as Interface
 
 from ..budget import STEP, budget
-from ..concurrency import Concurrency, HomeThread
-from ..exceptions import ConnectionClosed
-from ..label import Label
+from ..protocol.close_codes import ABNORMAL_CLOSURE
 from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
 from ..protocol.shared import SharedMessage
 from ..tally import READS_TOO_SLOWLY
+from .async_state import AsyncState, wake
 from .outbox import OFFERED, Slot
 from .receiver import TURNS
-from .state import ABNORMAL_CLOSURE
 from .writer import keep
 
-__all__ = ["AsyncSending", "Owner", "Stream", "wake"]
+__all__ = ["AsyncSending"]
 
 logger = logging.getLogger("flask_ws")
 
 
-class Stream(Interface):
-    """What a connection needs of its transport: a part of :class:`asyncio.Transport`."""
-
-    def write(self, data: BytesLike) -> None: ...  # noqa: D102
-
-    def get_write_buffer_size(self) -> int: ...  # noqa: D102
-
-    def pause_reading(self) -> None: ...  # noqa: D102
-
-    def resume_reading(self) -> None: ...  # noqa: D102
-
-    def write_eof(self) -> None: ...  # noqa: D102
-
-    def close(self) -> None: ...  # noqa: D102
-
-    def abort(self) -> None: ...  # noqa: D102
-
-
-class Owner(Interface):
-    """What is told of the end of a connection: one object, where functions would be two."""
-
-    def on_closed(self) -> None:
-        """Note that the connection is closed."""
-
-    def on_released(self, connection: Any) -> None:
-        """Note that its socket is closed."""
-
-
-class AsyncSending(asyncio.Protocol):
-    """The sending half of a connection on an asyncio loop, and its state.
+class AsyncSending(AsyncState):
+    """The sending half of a connection on an asyncio loop.
 
     :param protocol: the WebSocket protocol.
-    :param loop: the loop.
-    :param home: the loop's thread; ``None`` if only the loop's own tasks use the connection.
-    :param concurrency: names the primitives of the loop's thread.
-    :param close_timeout: seconds that a closing handshake may take.
     :param max_outbox: bytes sent without waiting that may be queued until the peer reads them.
-    :param label: the name of the connection in logs.
+    :param options: as for :class:`AsyncState`.
     """
 
     __slots__ = (
         "_aside",
         "_blocked",
-        "_close_timeout",
         "_counted",
-        "_deadline",
-        "_draining",
-        "_ending",
         "_held",
-        "_loop",
         "_max_outbox",
         "_protocol",
         "_request_size",
-        "_sent_close",
-        "_stream",
         "_written",
-        "close_code",
-        "close_reason",
-        "concurrency",
-        "home",
-        "label",
         "messages_sent",
-        "owner",
-        "released",
     )
 
-    def __init__(
-        self,
-        protocol: Protocol,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        home: HomeThread | None,
-        concurrency: Concurrency,
-        close_timeout: float,
-        max_outbox: int,
-        label: Label,
-    ) -> None:
-        #: The name of the connection in logs.
-        self.label = label
-        #: The loop's thread.
-        self.home = home
-        #: The primitives of the loop's thread.
-        self.concurrency = concurrency
-        self._loop = loop
+    def __init__(self, protocol: Protocol, *, max_outbox: int, **options: Any) -> None:
+        super().__init__(**options)
         self._protocol = protocol
-        self._close_timeout = close_timeout
         self._max_outbox = max_outbox
-        self._stream: Stream | None = None
         self._written = 0
-        # Whether more is queued in the transport than should be, and the tasks that wait for the
-        # end of that.
+        # Whether more is queued in the transport than should be.
         self._blocked = False
-        self._draining: list[asyncio.Future[None]] | None = None
         # Publications to send at the end of this turn of the loop.
         self._held: list[bytes] | None = None
         # Slots whose frames are sent then too, or when the peer is not slow any more.
         self._aside: list[Slot] | None = None
-        # The close frame that was sent, the tasks that wait for the connection to be closed, and
-        # the timer that ends it where the peer does not.
-        self._sent_close: tuple[int, str] | None = None
-        self._ending: list[asyncio.Future[None]] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
         # The memory that the request takes; and of all that is held, what the budget knows of.
         self._request_size = 0
         self._counted = 0
-        #: The close code (RFC 6455 section 7.1.5) once the connection is closed: that of the close
-        #: frame, 1005 where it had none, 1006 where the connection was lost.
-        self.close_code: int | None = None
-        #: The reason that came with it.
-        self.close_reason = ""
-        #: Whether the socket has been closed.
-        self.released = False
         #: Messages so far.
         self.messages_sent = 0
-        #: What is told of its end.
-        self.owner: Owner | None = None
-
-    @property
-    def connected(self) -> bool:
-        """Whether messages can be sent: neither side has begun to close, as far as is known."""
-        return self.close_code is None and self._sent_close is None
-
-    def check_connected(self) -> None:
-        """Check that messages can be sent.
-
-        :raises ConnectionClosed: they cannot.
-        """
-        if not self.connected:
-            raise self._error()
 
     @property
     def bytes_sent(self) -> int:
@@ -171,12 +73,6 @@ class AsyncSending(asyncio.Protocol):
     def is_sending(self) -> bool:
         """Whether a ping would have to wait behind something that is being sent."""
         return self._blocked
-
-    def _error(self) -> ConnectionClosed:
-        if self.close_code is not None:
-            return ConnectionClosed(self.close_code, self.close_reason)
-        code, reason = self._sent_close or (ABNORMAL_CLOSURE, "")
-        return ConnectionClosed(code, reason)
 
     # Messages
 
@@ -243,12 +139,6 @@ class AsyncSending(asyncio.Protocol):
         if self._draining is None:
             self._draining = []
         await self._wait_among(self._draining)
-
-    async def _wait_among(self, waiting: list[asyncio.Future[None]]) -> None:
-        # A future for each task: to cancel one that several await would cancel all of them.
-        future = self._loop.create_future()
-        waiting.append(future)
-        await future
 
     def _write(self, buffers: list[BytesLike]) -> None:
         stream = self._stream
@@ -396,40 +286,6 @@ class AsyncSending(asyncio.Protocol):
             stream.write_eof()
             stream.resume_reading()
 
-    def lose(self, reason: str) -> None:
-        """Count the connection as lost, unless it is closed already; any thread may call it."""
-        self._at_home(functools.partial(self._lose, reason))
-
-    def _lose(self, reason: str) -> None:
-        if self.close_code is None:
-            self._set_closed(ABNORMAL_CLOSURE, reason)
-            self._set_deadline(None)
-            if self._stream is not None:
-                self._stream.abort()
-
-    def _set_closed(self, code: int, reason: str) -> None:
-        self.close_reason = reason
-        self.close_code = code
-        for waiting in (self._ending, self._draining):
-            wake(waiting)
-        self._ending = self._draining = None
-        if self.owner is not None:
-            self.owner.on_closed()
-
-    def _set_deadline(self, function: Callable[[], object] | None) -> None:
-        """Call a function after ``close_timeout`` seconds, in place of the one before."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if function is not None:
-            self._deadline = self._loop.call_later(self._close_timeout, function)
-
-    def _at_home(self, function: Callable[[], object]) -> None:
-        if self.home is None:
-            function()
-        else:
-            self.home.run(function)
-
     # The memory that it takes
 
     def _count(self) -> None:
@@ -452,10 +308,3 @@ class AsyncSending(asyncio.Protocol):
         :return: the close code.
         """
         raise NotImplementedError
-
-
-def wake(waiting: list[asyncio.Future[None]] | None) -> None:
-    """Wake the tasks that wait."""
-    for future in waiting or ():
-        if not future.done():
-            future.set_result(None)

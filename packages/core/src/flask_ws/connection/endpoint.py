@@ -8,12 +8,11 @@ from typing import Any, overload
 from typing import Protocol as Interface
 
 from ..exceptions import ConnectionClosed
-from ..protocol.control import CLOSE_CODES
+from ..protocol.close_codes import CLOSE_CODES, NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
 from .connection import Connection
 
 __all__ = [
-    "NORMAL_CLOSURE",
     "Endpoint",
     "JSONProvider",
     "check_close",
@@ -22,7 +21,6 @@ __all__ = [
     "write_json",
 ]
 
-NORMAL_CLOSURE = 1000
 
 #: The part of a message that is not JSON which an exception shows.
 SHOWN_LENGTH = 80

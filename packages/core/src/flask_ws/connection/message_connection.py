@@ -10,6 +10,7 @@ import sys
 from typing import Any, cast
 
 from ..exceptions import ConnectionClosed
+from ..protocol.close_codes import ABNORMAL_CLOSURE
 from ..protocol.frames import BytesLike
 from ..protocol.messages import MessageProtocol, ServerMessages, size_of
 from ..protocol.protocol import Protocol
@@ -18,7 +19,6 @@ from .async_connection import AsyncConnection
 from .outlet import Outlet
 from .reader import NO_CLOSE_FRAME
 from .receiver import TURNS
-from .state import ABNORMAL_CLOSURE
 from .writer import LOST_WHILE_SENDING
 
 __all__ = ["MessageConnection"]

@@ -8,13 +8,14 @@ from collections import deque
 
 from ..budget import STEP, budget
 from ..concurrency import Concurrency, HomeThread
-from ..protocol.events import MESSAGE_TOO_BIG, Close, Event, Ping, Violation
+from ..protocol.close_codes import MESSAGE_TOO_BIG, TRY_AGAIN_LATER
+from ..protocol.events import Close, Event, Ping, Violation
 from ..protocol.protocol import Protocol
 from .locks import attempts, is_held
 from .sender import Sender
 from .state import State
 from .transport import Transport
-from .writer import TOO_MUCH_HELD, TRY_AGAIN_LATER
+from .writer import TOO_MUCH_HELD
 
 __all__ = ["NO_CLOSE_FRAME", "Reader"]
 

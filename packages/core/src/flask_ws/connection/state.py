@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from ..concurrency import Concurrency, Event
 from ..exceptions import ConnectionClosed
+from ..protocol.close_codes import ABNORMAL_CLOSURE
 from ..system import TIMEOUT_MAX
 from .transport import Transport
 
-__all__ = ["ABNORMAL_CLOSURE", "CallAt", "State"]
+__all__ = ["CallAt", "State"]
 
-ABNORMAL_CLOSURE = 1006
 
 #: Calls a function at a given time of :func:`time.monotonic`.
 CallAt = Callable[[float, Callable[[], object]], object]

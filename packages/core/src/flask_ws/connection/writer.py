@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ..budget import STEP, budget
 from ..concurrency import Concurrency, HomeThread
+from ..protocol.close_codes import TRY_AGAIN_LATER
 from ..protocol.frames import BytesLike
 from ..protocol.protocol import Protocol
 from ..tally import READS_TOO_SLOWLY
@@ -20,11 +21,10 @@ from .outbox import Outbox
 from .state import State
 from .transport import Transport, coalesce
 
-__all__ = ["LOST_WHILE_SENDING", "TOO_MUCH_HELD", "TRY_AGAIN_LATER", "Writer", "keep"]
+__all__ = ["LOST_WHILE_SENDING", "TOO_MUCH_HELD", "Writer", "keep"]
 
 logger = logging.getLogger("flask_ws")
 
-TRY_AGAIN_LATER = 1013
 TOO_MUCH_HELD = "the server holds too much for its clients"
 
 LOST_WHILE_SENDING = "the connection was lost while sending"

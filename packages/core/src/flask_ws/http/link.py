@@ -20,6 +20,7 @@ from ..loop.flusher import flusher_for
 from ..loop.monitor import Monitor, monitor_for
 from ..loop.reactor import Reactor, reactor_for_process
 from ..loop.watch import Watch
+from ..protocol.close_codes import GOING_AWAY, INTERNAL_ERROR
 from ..protocol.deflate import Deflate
 from ..protocol.protocol import Protocol
 from ..views.context import move_request
@@ -36,7 +37,7 @@ from .register import current_tally, make_label, note_end, note_start
 from .run import report, run_handler
 from .standing import enter
 from .takeover import take_over
-from .upgrade import GOING_AWAY, INTERNAL_ERROR, ON_EXCEPTION, ON_READY, OwnThread, Upgrade
+from .upgrade import ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -347,7 +348,7 @@ class Link:
             **more,
         )
         if isinstance(ws, (LimitedWebSocket, LimitedAsyncWebSocket)) and limiter is not None:
-            ws.limit(limiter)
+            ws._limit(limiter)
         return ws
 
 

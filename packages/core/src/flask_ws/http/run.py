@@ -9,6 +9,7 @@ import flask
 
 from ..connection.connection import Connection
 from ..exceptions import ConnectionClosed
+from ..protocol.close_codes import GOING_AWAY, INTERNAL_ERROR
 from ..views.advice import (
     SessionWatch,
     check_result,
@@ -20,7 +21,7 @@ from ..views.context import log_exception, tear_down_with
 from ..views.websocket import WebSocket
 from ..whereabouts import Whereabouts
 from .standing import enter
-from .upgrade import GOING_AWAY, INTERNAL_ERROR, Upgrade
+from .upgrade import Upgrade
 
 __all__ = ["report", "run_handler"]
 

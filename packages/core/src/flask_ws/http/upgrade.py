@@ -17,10 +17,8 @@ from .handshake import Handshake
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["GOING_AWAY", "INTERNAL_ERROR", "ON_EXCEPTION", "ON_READY", "OwnThread", "Upgrade"]
+__all__ = ["ON_EXCEPTION", "ON_READY", "OwnThread", "Upgrade"]
 
-GOING_AWAY = 1001
-INTERNAL_ERROR = 1011
 
 #: The environ key of a function that gets the exceptions of the request's handler in place of
 #: the log: tests raise them.

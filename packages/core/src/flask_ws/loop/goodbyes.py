@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from ..connection.async_connection import AnyConnection
+from ..protocol.close_codes import GOING_AWAY
 from .drain import drain
 from .watch import Watch
 
 __all__ = ["Goodbyes"]
 
-GOING_AWAY = 1001
 GOODBYE = "the server is stopping"
 
 

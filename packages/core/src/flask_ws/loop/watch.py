@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 
 from ..connection.async_connection import AnyConnection
+from ..protocol.close_codes import POLICY_VIOLATION
 from ..tally import PING_UNANSWERED
 
 __all__ = ["Watch"]
 
 logger = logging.getLogger("flask_ws")
 
-POLICY_VIOLATION = 1008
 
 #: Seconds after which a peer that has not answered is checked again, while a thread reads.
 SECOND_LOOK = 0.5

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from .close_codes import CLOSE_CODES, NO_STATUS
 from .events import Close, Ping, Pong
 from .frames import CLOSE, PING
 
-__all__ = ["CLOSE_CODES", "read_control", "write_close"]
+__all__ = ["read_control", "write_close"]
 
-NO_STATUS = 1005
 #: The largest payload of a control frame, of which a close frame's code takes two (section 5.5).
 MAX_CONTROL_PAYLOAD = 125
-
-#: The close codes that an endpoint may send and receive (section 7.4; 1012 to 1014 by IANA's
-#: registry).
-CLOSE_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 
 def read_control(first: int, payload: bytes) -> Ping | Pong | Close | None:

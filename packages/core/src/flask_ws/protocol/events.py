@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .close_codes import MESSAGE_TOO_BIG
+
 __all__ = [
-    "MESSAGE_TOO_BIG",
     "PROGRESS",
     "Close",
     "Event",
@@ -16,8 +17,6 @@ __all__ = [
     "Violation",
     "too_big",
 ]
-
-MESSAGE_TOO_BIG = 1009
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Container
 
+from .close_codes import INVALID_DATA
 from .control import read_control
 from .deflate import FAULTS, Deflate
 from .events import PROGRESS, Close, Event, Violation, too_big
@@ -32,7 +33,6 @@ from .slow_lane import SlowLane
 
 __all__ = ["Incoming"]
 
-INVALID_DATA = 1007
 
 #: The first bytes of whole messages that are compressed.
 COMPRESSED = (TEXT | RSV1, BINARY | RSV1)

@@ -13,8 +13,9 @@ from ..channels.overflow import CLOSE
 from ..channels.results import Subscription
 from ..channels.wrapping import Wrapped
 from ..connection.async_connection import AnyConnection, AsyncConnection
-from ..connection.endpoint import NORMAL_CLOSURE, JSONProvider, read_json, write_json
+from ..connection.endpoint import JSONProvider, read_json, write_json
 from ..loop.beside import call_beside
+from ..protocol.close_codes import NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
 from .presence import AsyncPresence

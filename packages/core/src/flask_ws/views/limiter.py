@@ -10,6 +10,7 @@ from typing import Any
 
 from ..connection.async_connection import AnyConnection, AsyncConnection
 from ..exceptions import ConnectionClosed
+from ..protocol.close_codes import POLICY_VIOLATION
 from ..rate import Bucket
 from ..sparing import warn_sparingly
 from .async_websocket import AsyncWebSocket
@@ -17,7 +18,6 @@ from .websocket import WebSocket
 
 __all__ = ["LimitedAsyncWebSocket", "LimitedWebSocket", "Limiter", "receive_limited"]
 
-POLICY_VIOLATION = 1008
 #: Seconds after which what waits looks whether the connection still lives.
 LOOK = 0.25
 
@@ -89,7 +89,7 @@ class LimitedWebSocket(WebSocket):
 
     __slots__ = ("_limiter",)
 
-    def limit(self, limiter: Limiter) -> None:
+    def _limit(self, limiter: Limiter) -> None:
         """Set the limit."""
         self._limiter = limiter
 
@@ -135,7 +135,7 @@ class LimitedAsyncWebSocket(AsyncWebSocket):
 
     __slots__ = ("_limiter",)
 
-    def limit(self, limiter: Limiter) -> None:
+    def _limit(self, limiter: Limiter) -> None:
         """Set the limit."""
         self._limiter = limiter
 

@@ -10,8 +10,9 @@ from ..channels.overflow import CLOSE
 from ..channels.results import Subscription
 from ..channels.wrapping import Wrapped
 from ..connection.connection import Connection
-from ..connection.endpoint import NORMAL_CLOSURE, Endpoint, JSONProvider, check_close
+from ..connection.endpoint import Endpoint, JSONProvider, check_close
 from ..options import Options
+from ..protocol.close_codes import NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
 from .presence import Presence
