@@ -11,15 +11,18 @@ import contextvars
 import functools
 import logging
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import flask
 
 from ..budget import budget
-from ..concurrency import Event
+from ..concurrency import Event, HomeThread
 from ..connection.async_connection import AsyncConnection
 from ..connection.tls import TLSTransport
 from ..loop.asyncio_loop import AsyncioLoop, asyncio_loop, asyncio_primitives, current_label
+from ..protocol.close_codes import GOING_AWAY
+from ..views.async_conversation import AsyncConversation
 from ..views.async_websocket import AsyncEventWebSocket, AsyncWebSocket
 from ..views.context import (
     Scope,
@@ -37,7 +40,7 @@ from .head import Headers, make_head
 from .link import Link, make_protocol, see_off
 from .run import report
 from .standing import make_recheck
-from .upgrade import GOING_AWAY, ON_EXCEPTION, ON_READY, OwnThread, Upgrade
+from .upgrade import ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -53,11 +56,7 @@ LOOK = 0.2
 class AsyncLink(Link):
     """A connection and what runs on it. From :meth:`run` on, all of it is the loop's."""
 
-    __slots__ = (
-        "_loop",
-        "_sock",
-        "_tls",
-    )
+    __slots__ = ("_loop", "_sock")
 
     connection: AsyncConnection  # type: ignore[assignment]
     ws: AsyncWebSocket  # type: ignore[assignment]
@@ -67,8 +66,7 @@ class AsyncLink(Link):
         self._on_reactor = self.detached = False
         self._loop = self._find_loop()
         # The socket, plain or with TLS.
-        self._tls: TLSTransport | None = None
-        self._sock: _socket.socket | None = None
+        self._sock: _socket.socket | TLSTransport | None = None
 
     def _find_loop(self) -> AsyncioLoop:
         return asyncio_loop(uvloop=self._upgrade.options.uvloop)
@@ -141,7 +139,7 @@ class AsyncLink(Link):
         takeover = self.takeover
         if takeover.sslobj is not None:
             # Before the server's socket object is another's.
-            self._tls = TLSTransport(takeover.sock, asyncio_primitives, takeover.close)
+            self._sock = TLSTransport(takeover.sock, asyncio_primitives, takeover.close)
             super()._take()
             return
         super()._take()
@@ -149,11 +147,11 @@ class AsyncLink(Link):
         # Where the loop is a greenlet, one at C level, which is not; where it is uvloop's, one of
         # Python's, because what else it is given it closes twice.
         make = _socket.socket if self._loop.is_green else socket.socket
-        self._sock = make(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self._sock = plain = make(sock.family, sock.type, sock.proto, fileno=sock.detach())
         with contextlib.suppress(OSError):
             # Absent on Unix sockets. Without it, a small message waits for the last one's ACK.
-            self._sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        self._sock.setblocking(False)
+            plain.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        plain.setblocking(False)
 
     def _make_websocket(self, environ: WSGIEnvironment) -> AsyncWebSocket:  # type: ignore[override]
         kinds = AsyncWebSocket, LimitedAsyncWebSocket, AsyncEventWebSocket
@@ -163,10 +161,19 @@ class AsyncLink(Link):
         """Hand the connection over to the loop; and wait for its end, where the server is to."""
         concurrency = self._upgrade.server_socket.concurrency
         finished = None if self.detached else concurrency.event()
-        scope = None
+        converse = None
         if isinstance(self._upgrade.target, type):
             # Its methods have request contexts of their own, and the handshake's ends as ever.
             scope = Scope()
+            converse = functools.partial(
+                AsyncConversation,
+                ws=self.ws,
+                connection=self.connection,
+                scope=scope,
+                report=self._report,
+                ready=self._ready,
+                limiter=self._limiter,
+            )
             context = scope.enter()
         else:
             if self.detached:
@@ -179,20 +186,27 @@ class AsyncLink(Link):
             self.connection,
             self.ws,
             sock=self._sock,
-            tls=self._tls,
-            scope=scope,
-            monitor=self._monitor,
-            began=self._began,
             report=self._report,
-            ready=self._ready,
-            limiter=self._limiter,
-            finished=finished,
-            home=None if finished is None else concurrency.home(),
+            converse=converse,
+            keeps_request=self.detached,
+            on_end=self._make_end(finished, concurrency.home()),
         )
         self._loop.start(run.run, context, self.connection.label.endpoint)
         self._owned = False
         if finished is not None:
             self._wait(run, finished)
+
+    def _make_end(self, finished: Event | None, home: HomeThread | None) -> Callable[[], object]:
+        """Make what is called at the end.
+
+        :param finished: is set then, for the server's thread that waits; and
+        :param home: where that is to be done, if in one thread only.
+        """
+        # Not a method: it would keep the handshake in memory.
+        end = functools.partial(see_off, self.connection, self._monitor, self._began)
+        if finished is None:
+            return end
+        return functools.partial(end_waiting, end, finished, home)
 
     def _wait(self, run: AsyncRun, finished: Event) -> None:
         try:
@@ -209,12 +223,19 @@ class AsyncLink(Link):
 
     def close(self) -> None:
         """Give back what is held for a connection that the loop has not got."""
-        if self._owned and self._tls is not None:
-            self._tls.close()
-        elif self._owned and self._sock is not None:
+        if self._owned and self._sock is not None:
             self._sock.close()
         if self._owned and hasattr(self, "connection"):
             # The loop has no thread, or has ended.
             see_off(self.connection, self._monitor, self._began)
             self._owned = False
         super().close()
+
+
+def end_waiting(end: Callable[[], object], finished: Event, home: HomeThread | None) -> None:
+    """Call what sees a connection off, and let the server's thread go on."""
+    end()
+    if home is None:
+        finished.set()
+    else:
+        home.run(finished.set)

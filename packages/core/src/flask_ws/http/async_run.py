@@ -15,9 +15,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..concurrency import Event, HomeThread, threads
+from ..concurrency import threads
 from ..connection.async_connection import AsyncConnection
-from ..connection.endpoint import NORMAL_CLOSURE
 from ..connection.tls import TLSTransport
 from ..connection.tls_stream import TLSStream
 from ..exceptions import ConnectionClosed
@@ -25,8 +24,8 @@ from ..identity.recheck import rechecks_for
 from ..live.view import direct_to
 from ..loop.asyncio_loop import AsyncioLoop
 from ..loop.beside import call_beside
-from ..loop.monitor import Monitor
 from ..loop.watchdog import watchdog_for
+from ..protocol.close_codes import GOING_AWAY, INTERNAL_ERROR, NORMAL_CLOSURE
 from ..views.advice import (
     SessionWatch,
     check_result,
@@ -40,11 +39,9 @@ from ..views.advice import (
 )
 from ..views.async_conversation import AsyncConversation
 from ..views.async_websocket import AsyncWebSocket, this_task
-from ..views.context import Scope, tear_down
-from ..views.limiter import Limiter
+from ..views.context import tear_down
 from ..whereabouts import line_of
-from .link import see_off
-from .upgrade import GOING_AWAY, INTERNAL_ERROR, Upgrade
+from .upgrade import Upgrade
 
 __all__ = ["AsyncRun"]
 
@@ -63,40 +60,30 @@ class AsyncRun:
     :param loop: the loop.
     :param connection: the connection, which has no transport yet.
     :param ws: what the handler is given.
-    :param sock: the plain socket; or
-    :param tls: the TLS connection; neither where the server frames messages.
-    :param scope: where an event view's methods run.
-    :param monitor: what watches the connection.
-    :param began: when it was opened, of :func:`time.monotonic`.
+    :param sock: the socket, plain or with TLS; ``None`` where the server frames messages.
     :param report: reports an exception of the handler.
-    :param ready: called when ``on_open`` has returned.
-    :param limiter: keeps to the client's rate, if there is one.
-    :param finished: set at the end, for a server's thread that waits for that.
-    :param home: where that is to be set, if in one thread only.
+    :param converse: makes the conversation of an event view; ``None`` for a handler.
+    :param keeps_request: whether the handshake's request is torn down when the handler has ended.
+    :param on_end: called at the end, when the socket is closed and the handler has ended.
     """
 
     __slots__ = (
         "_args",
-        "_began",
         "_cancelling",
         "_channels",
         "_connection",
-        "_finished",
-        "_home",
+        "_converse",
+        "_keeps_request",
         "_kwargs",
-        "_limiter",
         "_loop",
-        "_monitor",
+        "_on_end",
         "_options",
-        "_ready",
         "_report",
         "_returned",
-        "_scope",
         "_sock",
         "_stopped",
         "_target",
         "_task",
-        "_tls",
         "_ws",
         "error",
     )
@@ -108,16 +95,11 @@ class AsyncRun:
         connection: AsyncConnection,
         ws: AsyncWebSocket,
         *,
-        sock: _socket.socket | None,
-        tls: TLSTransport | None,
-        scope: Scope | None,
-        monitor: Monitor,
-        began: float,
+        sock: _socket.socket | TLSTransport | None,
         report: Callable[[Exception], None],
-        ready: Callable[[], object] | None,
-        limiter: Limiter | None,
-        finished: Event | None,
-        home: HomeThread | None,
+        converse: Callable[..., AsyncConversation] | None,
+        keeps_request: bool,
+        on_end: Callable[[], object],
     ) -> None:
         self._target, self._args = upgrade.target, upgrade.args
         self._kwargs = upgrade.kwargs or NO_VARIABLES
@@ -125,14 +107,11 @@ class AsyncRun:
         self._loop = loop
         self._connection = connection
         self._ws = ws
-        self._sock, self._tls = sock, tls
-        self._scope = scope
-        self._monitor = monitor
-        self._began = began
+        self._sock = sock
         self._report = report
-        self._ready = ready
-        self._limiter = limiter
-        self._finished, self._home = finished, home
+        self._converse = converse
+        self._keeps_request = keeps_request
+        self._on_end = on_end
         self._task: asyncio.Task[None] | None = None
         # The timer that cancels a handler which goes on after the end of its connection; when
         # that had begun which it has cancelled, or 0; and whether the handler has ended.
@@ -146,7 +125,8 @@ class AsyncRun:
     def run(self) -> Coroutine[Any, Any, None]:
         """Serve the connection until it has ended, and its handler too."""
         # One coroutine: each idle connection keeps what there is of them.
-        return self._run_handler() if self._scope is None else self._run_view(self._scope)
+        converse, self._converse = self._converse, None
+        return self._run_handler() if converse is None else self._run_view(converse)
 
     async def _run_handler(self) -> None:
         """Run the handler, and close the connection as its end asks for."""
@@ -191,40 +171,35 @@ class AsyncRun:
                 connection.close_reason = "the handler has returned"
         finally:
             session.check(handler)
-            if self._finished is None:
+            if self._keeps_request:
                 self._tear_down()
             self._end()
 
-    async def _run_view(self, scope: Scope) -> None:
+    async def _run_view(self, converse: Callable[..., AsyncConversation]) -> None:
         """Call an event view's methods until the connection ends."""
         self._begin()
         try:
             await self._open()
-            await self._converse(scope)
+            conversation = await self._make_conversation(converse)
+            if conversation is not None:
+                del converse
+                await conversation.run(*self._args, **self._kwargs)
         finally:
             self._end()
 
-    async def _converse(self, scope: Scope) -> None:
-        connection = self._connection
+    async def _make_conversation(
+        self, converse: Callable[..., AsyncConversation]
+    ) -> AsyncConversation | None:
+        """Make a view's instance and its conversation; ``None`` where that has failed."""
         try:
             assert isinstance(self._target, type)
             view = self._target()
             await self._enter()
         except Exception as error:
             self._report(error)
-            await connection.close(INTERNAL_ERROR, "")
-            return
-        conversation = AsyncConversation(
-            view,
-            self._ws,
-            connection,
-            scope,
-            self._report,
-            self._is_cancelled,
-            self._ready,
-            self._limiter,
-        )
-        await conversation.run(*self._args, **self._kwargs)
+            await self._connection.close(INTERNAL_ERROR, "")
+            return None
+        return converse(view, self._is_cancelled)
 
     def _begin(self) -> None:
         self._task = asyncio.current_task()
@@ -241,21 +216,21 @@ class AsyncRun:
 
     async def _open(self) -> None:
         loop, connection = self._loop.loop, self._connection
-        if self._tls is not None:
-            connection.fd = self._tls.fd
-            TLSStream(loop, self._tls, connection)
-            return
-        if self._sock is None:
+        sock, self._sock = self._sock, None
+        if sock is None:
             # The server has it.
             return
-        connection.fd = self._sock.fileno()
+        if isinstance(sock, TLSTransport):
+            connection.fd = sock.fd
+            TLSStream(loop, sock, connection)
+            return
+        connection.fd = sock.fileno()
         try:
-            await loop.connect_accepted_socket(lambda: connection, self._sock)  # type: ignore[arg-type]
+            await loop.connect_accepted_socket(lambda: connection, sock)  # type: ignore[arg-type]
         except OSError:
             # The handler is told, as of any connection that is lost.
-            self._sock.close()
+            sock.close()
             connection.connection_lost(None)
-        self._sock = None
 
     async def _enter(self) -> None:
         """Let the connection be reached by its user's identity, and end when its login does."""
@@ -323,9 +298,4 @@ class AsyncRun:
             return
         self._connection.drop_messages()
         self._connection.release()
-        see_off(self._connection, self._monitor, self._began)
-        if self._finished is not None:
-            if self._home is None:
-                self._finished.set()
-            else:
-                self._home.run(self._finished.set)
+        self._on_end()

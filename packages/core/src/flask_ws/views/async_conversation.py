@@ -11,16 +11,16 @@ from typing import Any
 
 from ..connection.async_connection import AsyncConnection
 from ..exceptions import ConnectionClosed
-from .advice import check_result, explain_exception, explain_late_send, is_closed, log_cancelled
+from ..protocol.close_codes import GOING_AWAY, INTERNAL_ERROR
+from .advice import check_result, log_cancelled
 from .async_websocket import AsyncWebSocket, this_task
 from .context import Scope
 from .limiter import Limiter, receive_limited
+from .outcome import Outcome
 from .view import AsyncWebSocketView, WebSocketView
 
 __all__ = ["AsyncConversation"]
 
-GOING_AWAY = 1001
-INTERNAL_ERROR = 1011
 #: Methods that do nothing, and need no request context for that.
 INHERITED = frozenset(
     getattr(view, name)
@@ -29,16 +29,16 @@ INHERITED = frozenset(
 )
 
 
-class AsyncConversation:
+class AsyncConversation(Outcome):
     """A view's instance on its connection: calls its methods, each in the request context.
 
     :param view: the instance.
+    :param is_cancelled: tells whether flask-ws has cancelled the task: because a method went on
+        after the connection's end, or because the process ends.
     :param ws: what its methods are given.
     :param connection: the connection.
     :param scope: where they run; the task that runs the conversation is in its context.
     :param report: reports an exception of one of its methods.
-    :param is_cancelled: tells whether flask-ws has cancelled the task: because a method went on
-        after the connection's end, or because the process ends.
     :param ready: called when ``on_open`` has returned.
     :param limiter: limits what it receives.
     """
@@ -48,8 +48,6 @@ class AsyncConversation:
         "_is_cancelled",
         "_limiter",
         "_ready",
-        "_report",
-        "_scope",
         "_view",
         "_ws",
     )
@@ -57,20 +55,20 @@ class AsyncConversation:
     def __init__(
         self,
         view: WebSocketView | AsyncWebSocketView,
+        is_cancelled: Callable[[], bool],
+        *,
         ws: AsyncWebSocket,
         connection: AsyncConnection,
         scope: Scope,
         report: Callable[[Exception], None],
-        is_cancelled: Callable[[], bool],
         ready: Callable[[], object] | None = None,
         limiter: Limiter | None = None,
     ) -> None:
+        super().__init__(scope, report)
         self._limiter = limiter
         self._view = view
         self._ws = ws
         self._connection = connection
-        self._scope = scope
-        self._report = report
         self._is_cancelled = is_cancelled
         self._ready = ready
 
@@ -121,11 +119,7 @@ class AsyncConversation:
                 raise
         except Exception as raised:
             error = raised
-            if is_closed(raised):
-                explain_late_send(method, self._ws, raised, this_task())
-            else:
-                self._fail(raised)
-                explain_exception(method, raised)
+            self._handle(method, self._ws, raised, this_task())
         except BaseException as raised:
             # It asks for the end of the process, which is not the loop's to give.
             error = raised
@@ -133,16 +127,11 @@ class AsyncConversation:
         finally:
             connection.at_work = 0.0
             connection.busy += time.monotonic() - began
-            self._tear_down(error)
+            # What the end of a request does.
+            try:
+                self._scope.tear_down(error)
+            except Exception as raised:
+                self._fail(raised)
 
-    def _fail(self, error: Exception) -> None:
-        try:
-            self._report(error)
-        finally:
-            self._connection.go_away(INTERNAL_ERROR, "")
-
-    def _tear_down(self, error: BaseException | None) -> None:
-        try:
-            self._scope.tear_down(error)
-        except Exception as raised:
-            self._fail(raised)
+    def _send_close(self, code: int) -> None:
+        self._connection.go_away(code, "")

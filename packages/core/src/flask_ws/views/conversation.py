@@ -11,25 +11,24 @@ from typing import Any
 
 from ..connection.cork import Cork, corks
 from ..connection.endpoint import connection_of
-from ..exceptions import ConnectionClosed
 from ..label import LABEL, Label
-from .advice import check_result, explain_exception, explain_late_send
+from ..protocol.close_codes import GOING_AWAY
+from .advice import check_result
 from .context import Scope, move_request
 from .limiter import Limiter
+from .outcome import Outcome
 from .view import WebSocketView
 from .websocket import EventWebSocket
 
 __all__ = ["Conversation", "lighten"]
 
-GOING_AWAY = 1001
-INTERNAL_ERROR = 1011
 
 #: Prefixes of environ keys that an idle connection need not keep: the server's own objects.
 HEAVY_KEYS = ("wsgi.", "asgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
 KEPT_KEYS = ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", LABEL)
 
 
-class Conversation:
+class Conversation(Outcome):
     """A view's instance on its connection: calls its methods, each in the request context.
 
     :param view: the instance.
@@ -38,7 +37,7 @@ class Conversation:
     :param limiter: limits what it receives.
     """
 
-    __slots__ = ("_connection", "_limiter", "_report", "_scope", "closed", "has_more", "view", "ws")
+    __slots__ = ("_connection", "_limiter", "closed", "has_more", "view", "ws")
 
     def __init__(
         self,
@@ -55,11 +54,10 @@ class Conversation:
         self.closed = False
         #: Whether to call :meth:`serve` again, after other connections have been served.
         self.has_more = False
-        self._report = report
         # Before Scope() copies the context: the copies then have this environ.
         ws.environ = lighten(ws.environ)
         move_request(ws.environ)
-        self._scope = Scope()
+        super().__init__(Scope(), report)
 
     @property
     def fd(self) -> int:
@@ -182,13 +180,9 @@ class Conversation:
             result = method(self.ws, *args, **kwargs)
             if result is not None:
                 check_result(method, result)
-        except ConnectionClosed as raised:
-            error = raised
-            explain_late_send(method, self.ws, raised)
         except Exception as raised:
             error = raised
-            self._fail(raised)
-            explain_exception(method, raised)
+            self._handle(method, self.ws, raised)
         except BaseException as raised:
             error = raised
             raise
@@ -199,11 +193,8 @@ class Conversation:
             except Exception as raised:
                 self._fail(raised)
 
-    def _fail(self, error: Exception) -> None:
-        try:
-            self._report(error)
-        finally:
-            self.ws.close(INTERNAL_ERROR)
+    def _send_close(self, code: int) -> None:
+        self.ws.close(code)
 
 
 def lighten(environ: dict[str, Any]) -> dict[str, Any]:
