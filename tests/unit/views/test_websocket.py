@@ -16,9 +16,13 @@ from flask_ws import AsyncWebSocket, ConnectionClosed, WebSocket
 from flask_ws.channels.channels import Channels
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
-from flask_ws.connection.endpoint import connection_of
+from flask_ws.connection.endpoint import Endpoint, connection_of
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.protocol.protocol import Protocol
+from flask_ws.testing import AsyncClientWebSocket, ClientWebSocket
+from flask_ws.views.async_websocket import AsyncEventWebSocket
+from flask_ws.views.first_use import telling
+from flask_ws.views.limiter import LimitedAsyncWebSocket, LimitedWebSocket
 from flask_ws.views.websocket import EventWebSocket
 
 
@@ -171,10 +175,26 @@ NAMES = {
 }
 
 
-@pytest.mark.parametrize("kind", [WebSocket, EventWebSocket])
+@pytest.mark.parametrize("kind", [WebSocket, EventWebSocket, LimitedWebSocket, telling(WebSocket)])
 def test_it_shows_what_an_app_should_call(kind: type[WebSocket]) -> None:
     """And nothing of what drives it."""
-    assert {name for name in dir(kind) if not name.startswith("_")} == NAMES
+    assert shown(kind) == NAMES
+
+
+@pytest.mark.parametrize("kind", [AsyncWebSocket, AsyncEventWebSocket, LimitedAsyncWebSocket])
+def test_an_async_one_shows_its_loop_as_well(kind: type[AsyncWebSocket]) -> None:
+    """Tasks elsewhere hand their coroutines to it."""
+    assert shown(kind) == NAMES | {"loop"}
+
+
+@pytest.mark.parametrize("kind", [ClientWebSocket, AsyncClientWebSocket])
+def test_a_clients_end_shows_what_a_test_should_call(kind: type) -> None:
+    on_the_app = NAMES & shown(Endpoint) | {"advance", "drop"}
+    assert shown(kind) == on_the_app
+
+
+def shown(kind: type) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
 
 
 def test_a_handler_may_keep_attributes_on_it(ends: Pair) -> None:
@@ -193,10 +213,7 @@ def parameters(function: Any) -> list[tuple[str, Any]]:
 
 
 def test_async_websocket_has_the_names_and_arguments_of_the_other() -> None:
-    names = {name for name in dir(WebSocket) if not name.startswith("_")}
-    # The loop is of no use to others.
-    assert {name for name in dir(AsyncWebSocket) if not name.startswith("_")} == names | {"loop"}
-    for name in names:
+    for name in NAMES:
         method = getattr(WebSocket, name)
         if inspect.isfunction(method):
             assert parameters(getattr(AsyncWebSocket, name)) == parameters(method), name
