@@ -125,3 +125,21 @@ def test_the_drawing_names_each_room_of_the_core() -> None:
     rooms = [path.parent.name for path in ROOT.glob("packages/core/src/flask_ws/*/__init__.py")]
     assert rooms
     assert [room for room in rooms if not re.search(rf">[^<]*\b{room}\b[^<]*</", drawing)] == []
+
+
+ROOMS = sorted(path.parent for path in ROOT.glob("packages/*/src/**/__init__.py"))
+CORE = ROOT / "packages/core/src/flask_ws"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.name)
+def test_a_room_says_what_is_in_it(room: Path) -> None:
+    """In its docstring; what is in the core, in the page about how it works."""
+    text = (room / "__init__.py").read_text().split('"""')[1]
+    if room == CORE:
+        text = (ROOT / "docs/internals.md").read_text()
+    names = re.findall(r"`+([^`\n]+)`+", text)
+    words = {word for name in names for word in re.findall(r"\w+", name)}
+    files = {path.stem for path in room.glob("*.py")} | {
+        path.parent.name for path in room.glob("*/__init__.py")
+    }
+    assert files - {"__init__"} - words == set()

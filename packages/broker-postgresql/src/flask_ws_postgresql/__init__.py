@@ -1,4 +1,11 @@
-"""flask-ws's broker on PostgreSQL."""
+"""flask-ws's broker on PostgreSQL.
+
+- ``broker``: publishes, on connections of ``pool``. ``listener``: the connection on which
+  ``notifications`` arrive. ``link``: a connection on which nothing is waited for without a limit.
+- ``channels``, ``history``, ``presence``, ``used``: statements, for what is kept in ``tables``.
+- ``survey``: asks each process which channels it listens to.
+- ``settings``: what a URL says.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""flask-ws's broker on Redis or Valkey: one server, or a cluster."""
+"""flask-ws's broker on Redis or Valkey: one server, or a cluster.
+
+- ``server``: the broker on one server; ``cluster``: on a cluster. ``shared``: a client of theirs.
+- ``listener``: the connection on which messages arrive.
+- ``history``, ``presence``: what is kept there, under ``keys``, by ``scripts``.
+- ``settings``: what a URL says.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """flask-ws on Eventlet's own server, ``eventlet.wsgi.server``, monkey-patched or not.
 
-:class:`EventletWorker` is the worker for Gunicorn, whose requests Gunicorn's plugin claims.
+:class:`EventletWorker`, in ``worker``, is for Gunicorn, whose requests Gunicorn's plugin claims.
+``greenlets`` has Eventlet's primitives.
 """
 
 from __future__ import annotations

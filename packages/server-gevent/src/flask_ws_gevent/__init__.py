@@ -1,4 +1,7 @@
-"""flask-ws on gevent's own server, ``gevent.pywsgi.WSGIServer``, monkey-patched or not."""
+"""flask-ws on gevent's own server, ``gevent.pywsgi.WSGIServer``, monkey-patched or not.
+
+``greenlets`` has gevent's primitives.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""flask-ws on Gunicorn: its sync, gthread, gevent and eventlet workers."""
+"""flask-ws on Gunicorn: its sync, gthread, gevent and eventlet workers.
+
+``successor`` tells whether others answer in the place of a worker that stops.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""``flask ws``: what is installed, which routes and channels there are, and a client for them."""
+"""``flask ws``: what is installed, which routes and channels there are, and a client for them.
+
+- ``listing``: ``flask ws servers`` and ``routes``. ``channels``: ``publish``, ``channels``,
+  ``presence`` and ``disconnect``. ``stats``, ``drain``: a running server's numbers, and its end;
+  ``asking`` asks its processes. ``migrate``: what to change in an app for flask-sock.
+- ``connect``: a client in the terminal. ``handshake``: with a server, from a URL; ``in_app``: with
+  the app itself. ``conversation``: sends what is typed or piped; ``editor``: the line that is
+  typed; ``messages``: how messages that arrive are shown.
+- ``load``: a load test; ``load_clients``: its connections.
+- ``parameters``: what several commands take; ``tables``: tables of text.
+"""
 
 from __future__ import annotations
 

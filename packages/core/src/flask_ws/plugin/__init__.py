@@ -8,6 +8,7 @@
   can be reached, and a connection to listen on that comes back by itself. ``listening``: a broker
   with one of each.
 - ``history``: what brokers with a history deal in: positions, messages, how many are kept.
-- ``memory``: the broker for a single process.
+- ``presence``: what brokers that track presence deal in: leases, members, and their changes.
+- ``memory``: the broker for a single process; ``members`` and ``used`` are what it keeps.
 - ``sockets``: a socket from a file descriptor; taking what a server read ahead.
 """
