@@ -1,7 +1,8 @@
 """flask-ws's broker on Redis or Valkey: one server, or a cluster.
 
 - ``server``: the broker on one server; ``cluster``: on a cluster. ``shared``: a client of theirs.
-- ``listener``: the connection on which messages arrive.
+- ``topology``: the servers of a cluster; ``placing``: which of them is listened to for what.
+- ``listener``: the connection on which messages arrive. ``clock``: a server's.
 - ``history``, ``presence``: what is kept there, under ``keys``, by ``scripts``.
 - ``settings``: what a URL says.
 """
