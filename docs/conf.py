@@ -51,7 +51,7 @@ nitpick_ignore_regex = [
         "py:class",
         (
             r"flask_ws\.(connection\.connection\.Connection|routes\.extension\.[FH]"
-            r"|testing\.client\.(Async)?Connecting)"
+            r"|testing\.connecting\.(Async)?Connecting)"
         ),
     ),
     ("py:class", r"flask_ws\.concurrency\.(Event|Lock|T)"),
