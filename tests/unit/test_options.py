@@ -7,6 +7,7 @@ from flask import Flask
 from tests.support.memory import MemoryServer
 
 from flask_ws import ConfigurationError, FlaskWSError, Options, Sock
+from flask_ws.system import TIMEOUT_MAX
 
 DEFAULTS = {
     "ping_interval": 20.0,
@@ -155,6 +156,24 @@ def test_an_option_is_read_from_the_configuration(name: str, given: Any, read: A
 @pytest.mark.parametrize(("name", "given", "read"), GOOD)
 def test_an_option_of_a_route_replaces_the_configured_one(name: str, given: Any, read: Any) -> None:
     assert getattr(Options().replace({name: given}), name) == read
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ping_interval",
+        "ping_timeout",
+        "close_timeout",
+        "message_timeout",
+        "drain",
+        "presence_grace",
+        "presence_lease",
+        "blocked_after",
+    ],
+)
+def test_no_more_seconds_than_a_system_can_wait(name: str) -> None:
+    options = Options.from_config({f"SOCK_{name.upper()}": float("inf")})
+    assert getattr(options, name) == TIMEOUT_MAX
 
 
 def test_a_route_without_options_has_the_configured_ones() -> None:

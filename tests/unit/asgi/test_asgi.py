@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -144,6 +145,25 @@ def site(counted_from_nothing: None) -> Iterator[Site]:
 
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e30])
+@on_loop
+async def test_receive_may_wait_longer_than_any_lock(site: Site, timeout: float) -> None:
+    @site.sock.route("/patient")
+    def patient(ws: WebSocket) -> None:
+        ws.send(ws.receive(timeout) or "")
+
+    @site.sock.route("/async-patient")
+    async def async_patient(ws: AsyncWebSocket) -> None:
+        await ws.send(await ws.receive(timeout) or "")
+
+    for path in ("/patient", "/async-patient"):
+        driver = await site.connect(path)
+        driver.say("now")
+        assert await driver.message() == "now"
+        assert (await driver.closed())[0] == 1000
+        await driver.ended()
 
 
 # The handshake

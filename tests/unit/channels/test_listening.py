@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -77,6 +78,15 @@ def test_receive_waits_for_as_long_as_it_is_told(sock: Sock) -> None:
         found = waiting.result(PATIENCE)
         assert found is not None
         assert found.data == "now"
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e30])
+def test_receive_may_wait_longer_than_any_lock(sock: Sock, timeout: float) -> None:
+    with sock.listen("news") as messages:
+        waiting = in_thread(messages.receive, timeout=timeout)
+        sock.publish("news", "now")
+        found = waiting.result(PATIENCE)
+        assert found is not None
 
 
 def test_closing_ends_the_iteration_of_another_thread(sock: Sock) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from .exceptions import ConfigurationError
 from .rate import parse_rate
+from .system import TIMEOUT_MAX
 
 __all__ = ["Options"]
 
@@ -233,6 +234,19 @@ def _number(minimum: float, *, strict: bool, optional: bool) -> Callable[[Any], 
     return check
 
 
+def _seconds(
+    minimum: float, *, strict: bool = False, optional: bool = False
+) -> Callable[[Any], Any]:
+    number = _number(minimum, strict=strict, optional=optional)
+
+    def check(value: Any) -> Any:
+        seconds = number(value)
+        # Also an infinite one, which no lock could wait for.
+        return seconds if seconds is None or seconds is _WRONG else min(seconds, TIMEOUT_MAX)
+
+    return check
+
+
 def _count(minimum: int, *, optional: bool = False) -> Callable[[Any], Any]:
     number = _number(minimum, strict=False, optional=optional)
     return lambda value: _WRONG if isinstance(value, float) else number(value)
@@ -281,12 +295,9 @@ _NUMBER: Check = (_count(1), "a whole number of at least 1")
 _NUMBER_OR_NONE: Check = (_count(1, optional=True), "a whole number of at least 1, or None")
 _BYTES: Check = (_count(1), "a number of bytes of at least 1")
 _BYTES_OR_NONE: Check = (_count(1, optional=True), "a number of bytes of at least 1, or None")
-_SECONDS: Check = (
-    _number(0, strict=False, optional=False),
-    "a number of seconds of at least 0",
-)
+_SECONDS: Check = (_seconds(0), "a number of seconds of at least 0")
 _SECONDS_OR_NONE: Check = (
-    _number(0, strict=True, optional=True),
+    _seconds(0, strict=True, optional=True),
     "a number of seconds above 0, or None",
 )
 
@@ -294,7 +305,7 @@ _SECONDS_OR_NONE: Check = (
 CHECKS: dict[str, Check] = {
     "ping_interval": _SECONDS_OR_NONE,
     "ping_timeout": _SECONDS_OR_NONE,
-    "close_timeout": (_number(0, strict=True, optional=False), "a number of seconds above 0"),
+    "close_timeout": (_seconds(0, strict=True), "a number of seconds above 0"),
     "max_message_size": _BYTES_OR_NONE,
     "message_timeout": _SECONDS_OR_NONE,
     "max_queue": _NUMBER,
@@ -326,10 +337,7 @@ CHECKS: dict[str, Check] = {
     "workers": _NUMBER,
     "drain": _SECONDS,
     "presence_grace": _SECONDS,
-    "presence_lease": (
-        _number(1, strict=False, optional=False),
-        "a number of seconds of at least 1",
-    ),
+    "presence_lease": (_seconds(1), "a number of seconds of at least 1"),
     "handshake_rate": (_number(0, strict=True, optional=True), "a number above 0, or None"),
     "blocked_after": _SECONDS_OR_NONE,
     "uvloop": _FLAG,

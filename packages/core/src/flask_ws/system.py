@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import sys
+import threading
 
 try:
     import resource
@@ -34,6 +35,7 @@ __all__ = [
     "has_gone",
     "is_blocking",
     "socketpair",
+    "waitable",
 ]
 
 #: Whether this is Windows. There a socket is a handle and no file descriptor, its number cannot be
@@ -50,6 +52,11 @@ TIMEOUT_MAX = 7 * 86_400.0
 TCP_ESTABLISHED = 1
 #: The most seconds to wait for a socket at a time.
 LONGEST_WAIT = 0.25 if WINDOWS else TIMEOUT_MAX
+
+
+def waitable(timeout: float | None) -> float | None:
+    """Return a timeout that a lock can have: for one beyond that, ``None``, for no end."""
+    return None if timeout is not None and timeout > threading.TIMEOUT_MAX else timeout
 
 
 def is_blocking(sock: socket.socket) -> bool:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..concurrency import threads
 from ..protocol.frames import TEXT
 from ..protocol.shared import SharedMessage
+from ..system import waitable
 from .results import Subscription
 
 __all__ = ["Listening", "Mailbox", "Message"]
@@ -77,7 +78,7 @@ class Mailbox:
     def take(self, timeout: float | None) -> Message | None:
         """Wait for a message; ``None`` when the time is up, or it is closed."""
         with self._arrived:
-            self._arrived.wait_for(lambda: self._find() or not self._is_open, timeout)
+            self._arrived.wait_for(lambda: self._find() or not self._is_open, waitable(timeout))
             if not self._find():
                 return None
             message = self._messages.popleft()

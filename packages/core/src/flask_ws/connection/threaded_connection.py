@@ -18,6 +18,7 @@ from ..budget import STEP
 from ..exceptions import ConnectionClosed
 from ..protocol.frames import BytesLike
 from ..protocol.messages import ServerMessages, size_of
+from ..system import waitable
 from ..whereabouts import Whereabouts
 from .endpoint import check_close
 from .message_connection import MessageConnection
@@ -195,6 +196,7 @@ class ThreadedConnection(MessageConnection):
             )
         self._in_receive = True
         try:
+            timeout = waitable(timeout)
             until = None if timeout is None else time.monotonic() + timeout
             while True:
                 if self.close_code is not None:
