@@ -24,6 +24,7 @@ from flask_ws import (
 )
 from flask_ws.channels.channels import Channels
 from flask_ws.channels.results import NOT_TAKEN
+from flask_ws.live.wire import is_json
 from flask_ws.testing import HandshakeRefused, connect
 
 from .conftest import V1, Client, OfKind, Open, make_async
@@ -369,6 +370,37 @@ def test_numbers_that_json_has_not_are_not_published(open_: Open, data: str) -> 
     client = open_()
     client.ws.send(f'{{"type":"publish","id":1,"channel":"plain","data":{data}}}')
     assert client.receive()["code"] == "data"
+
+
+def test_what_is_nested_too_deeply_to_be_written_is_not_published(
+    open_: Open, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could be read, which takes less of the stack."""
+    write = app.json.dumps
+
+    def dumps(data: Any, **options: Any) -> str:
+        if data == [[]]:
+            raise RecursionError
+        return write(data, **options)
+
+    monkeypatch.setattr(app.json, "dumps", dumps)
+    client = open_()
+    assert client.ask("publish", "plain", data=[[]])["code"] == "data"
+    assert client.ask("ping") == {"type": "pong"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"NaN"', True),
+        ('["\\"NaN", {"-Infinity\\\\": "NaN"}]', True),
+        ('{"NaN": NaN}', False),
+        ('["", -Infinity]', False),
+        pytest.param("[" * 100_000 + '"NaN"' + "]" * 100_000, True, id="deep"),
+    ],
+)
+def test_what_is_json_for_browsers_does_not_depend_on_the_stack(text: str, expected: bool) -> None:
+    assert is_json(text) is expected
 
 
 def test_nothing_is_allowed_by_default(

@@ -49,6 +49,16 @@ def test_an_info_that_is_too_long_or_no_json_is_refused() -> None:
         make_entry("7", float("nan"), json.dumps, 100)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", b"7 {}", b"nothing"])
+def test_an_info_that_is_nested_too_deeply_is_refused() -> None:
+    info: list[Any] = []
+    for _ in range(100_000):
+        info = [info]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        make_entry("7", info, json.dumps, 10**6)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"7 {}", b"nothing", pytest.param(b"[" * 100_000, id="deep")]
+)
 def test_what_others_have_put_there_is_none(data: bytes) -> None:
     assert read_entry(data) is None

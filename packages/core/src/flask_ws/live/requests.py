@@ -135,10 +135,11 @@ async def _publish(view: View, ws: AnyWebSocket, request: Request, channel: str)
     result = await _ask(ws, view.may_publish, channel, request.data)
     if result is None or result is False:
         return wire.refusal(request, "forbidden", "Nothing may be published here.")
-    text = ws._provider.dumps(request.data if result is True else result)
     try:
+        text = ws._provider.dumps(request.data if result is True else result)
         text.encode()
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, RecursionError):
+        # The latter where it is nested too deeply.
         text = ""
     if not (text and wire.is_json(text)):
         return wire.refusal(request, "data", "JSON has no such number or text.")

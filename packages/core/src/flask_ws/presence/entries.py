@@ -49,11 +49,14 @@ def make_entry(key: str, info: Any, dumps: Callable[[Any], str], limit: int) -> 
     :param dumps: writes the app's JSON.
     :param limit: the most bytes of the info.
     :raises TypeError: ``dumps`` cannot write it.
-    :raises ValueError: it is too long, or no JSON.
+    :raises ValueError: it is too long, nested too deeply, or no JSON.
     """
-    text = dumps({} if info is None else info)
-    # Equal infos have one text, whoever has written it.
-    text = write(json.loads(text, parse_constant=_refuse), sort_keys=True)
+    try:
+        text = dumps({} if info is None else info)
+        # Equal infos have one text, whoever has written it.
+        text = write(json.loads(text, parse_constant=_refuse), sort_keys=True)
+    except RecursionError:
+        raise ValueError("The info of a member is nested too deeply.") from None
     if len(text) > limit:
         raise ValueError(
             f"The info of a member has {len(text)} bytes of JSON; "
@@ -67,7 +70,7 @@ def read_entry(data: bytes) -> tuple[str, str] | None:
     try:
         text = data.decode()
         key, end = decoder.raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return (key, text[end + 1 :]) if isinstance(key, str) else None
 
