@@ -164,6 +164,11 @@ def test_a_position_of_nowhere_is_a_gap(sock: Sock, open_: Open, position: str) 
     assert subscriptions[0].gap
 
 
+@pytest.mark.parametrize("text", ["\ud800-1", "a\0b-1", "-1", "a-", "a-\u0663", "a-1e5", "a--"])
+def test_what_no_broker_could_be_asked_for_is_no_position(text: str) -> None:
+    assert Position.parse(text) is None
+
+
 def test_a_position_in_the_future_is_a_gap(sock: Sock, open_: Open) -> None:
     published = sock.publish("news", "kept").position
     assert published is not None

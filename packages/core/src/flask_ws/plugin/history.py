@@ -27,7 +27,10 @@ class Position(NamedTuple):
     def parse(cls, text: str) -> Position | None:
         """Read a position from its text; ``None`` if it is none. Clients may have sent it."""
         epoch, _, digits = text.rpartition("-")
-        if not epoch or not (digits.isascii() and digits.isdecimal()) or len(digits) > MAX_DIGITS:
+        if not (digits.isascii() and digits.isdecimal()) or len(digits) > MAX_DIGITS:
+            return None
+        # A lone surrogate, which no broker could be sent, is not printable.
+        if not (epoch and epoch.isprintable()):
             return None
         return cls(epoch, int(digits))
 
