@@ -14,9 +14,10 @@ from .presence import Lease, MemberChange, Members, lease_of
 
 __all__ = ["MemberTable"]
 
-#: Seconds for which the position of a channel without members is known after its last change; and
-#: the number of channels from which on they are looked through.
+#: Seconds for which the position of a channel without members is known after its last change; the
+#: most such channels; and the number of channels from which on they are looked through.
 IDLE_SECONDS = 3600.0
+MOST_EMPTY = 10_000
 MANY_CHANNELS = 1000
 
 #: A channel of which nothing is known.
@@ -137,11 +138,21 @@ class MemberTable:
             self._notices.leave(functools.partial(self.deliver, channel, change.pack(), position))
 
     def _forget_unused(self) -> None:
-        """Forget the channels that have had no members for long, each time that there are many."""
+        """Forget channels that have no members, each time that there are many.
+
+        Those that have had none for long; and where clients make up names, those that have had
+        none for longest.
+        """
         if len(self._records) < self._looked_at:
             return
+        empty = [
+            (record.used, name) for name, record in self._records.items() if not record.members
+        ]
         oldest = time.monotonic() - IDLE_SECONDS
-        for channel, record in list(self._records.items()):
-            if not record.members and record.used < oldest:
-                del self._records[channel]
+        left = len(empty)
+        for used, channel in sorted(empty):
+            if used >= oldest and left <= MOST_EMPTY:
+                break
+            del self._records[channel]
+            left -= 1
         self._looked_at = max(MANY_CHANNELS, 2 * len(self._records))
