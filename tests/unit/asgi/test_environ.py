@@ -63,3 +63,19 @@ def test_address_of_the_client_may_be_missing(scope: dict[str, Any], expected: s
 
 def test_scheme_is_that_of_http() -> None:
     assert make_environ(make_scope(scheme="wss"))["wsgi.url_scheme"] == "https"
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("1", "HTTP/1.0"), ("1.0", "HTTP/1.0"), ("1.1", "HTTP/1.1")]
+)
+def test_version_is_that_of_http(version: str, expected: str) -> None:
+    assert make_environ(make_scope(http_version=version))["SERVER_PROTOCOL"] == expected
+
+
+@pytest.mark.parametrize(("version", "expected"), [("1.1", None), ("2", "127.0.0.1:8000")])
+def test_host_that_is_missing_stays_so_unless_http_has_none(
+    version: str, expected: str | None
+) -> None:
+    scope = make_scope(http_version=version)
+    scope["headers"] = []
+    assert make_environ(scope).get("HTTP_HOST") == expected

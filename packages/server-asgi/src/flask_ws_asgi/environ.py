@@ -51,12 +51,14 @@ def make_environ(scope: Mapping[str, Any]) -> dict[str, Any]:
         path = path[len(root) :]
     scheme = scope.get("scheme", "ws")
     host, port = scope.get("server") or ("localhost", None)
+    version = scope.get("http_version", "1.1")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": root,
         "PATH_INFO": path,
         "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
-        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
+        # Granian calls HTTP/1.0 so.
+        "SERVER_PROTOCOL": "HTTP/1.0" if version == "1" else f"HTTP/{version}",
         "SERVER_NAME": host,
         "SERVER_PORT": str(port or (443 if scheme == "wss" else 80)),
         "wsgi.version": (1, 0),
@@ -84,7 +86,8 @@ def make_environ(scope: Mapping[str, Any]) -> dict[str, Any]:
         environ.setdefault(key, text)
     if scope.get("subprotocols"):
         environ.setdefault("HTTP_SEC_WEBSOCKET_PROTOCOL", ", ".join(scope["subprotocols"]))
-    if "HTTP_HOST" not in environ:
+    if "HTTP_HOST" not in environ and not version.startswith("1"):
+        # Some servers keep the authority of HTTP/2 to themselves.
         environ["HTTP_HOST"] = host if port is None else f"{host}:{port}"
     return environ
 
