@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import math
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -552,11 +553,11 @@ async def test_server_that_starts_again_tells_nobody_that_it_stops(site: Site) -
 @every_kind
 @on_loop
 async def test_server_is_asked_for_no_more_than_the_queue_holds(site: Site, kind: str) -> None:
-    site.app.config["SOCK_MAX_QUEUE"] = 4
+    site.app.config["SOCK_MAX_QUEUE_BYTES"] = 4 * sys.getsizeof("00")
     seen = site.seen
     site.add_busy()
     driver = await site.connect(f"/busy-{kind}")
-    for number in range(50):
+    for number in range(10, 60):
         driver.say(str(number))
     while True:
         before = driver.asked
@@ -568,7 +569,7 @@ async def test_server_is_asked_for_no_more_than_the_queue_holds(site: Site, kind
     seen.free.set()
     driver.leave(1000)
     await driver.ended()
-    assert seen.received == list(map(str, range(50)))
+    assert seen.received == list(map(str, range(10, 60)))
 
 
 @pytest.mark.parametrize("kind", ["blocking", "async"])

@@ -103,7 +103,12 @@ class MessageConnection(AsyncConnection):
 
     async def _receive_all(self) -> None:
         receive, protocol = self._server.receive, cast("MessageProtocol", self._protocol)
+        turns = 0
         while True:
+            turns += 1
+            if turns % TURNS == 0:
+                # The server may have many at hand, and others have their turn.
+                await asyncio.sleep(0)
             while self._full:
                 self._room = self._loop.create_future()
                 await self._room

@@ -6,6 +6,7 @@ Neither socket nor frames are ours here; all else is as ever.
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from ..connection.message_connection import MessageConnection
@@ -93,7 +94,8 @@ def options_of(upgrade: Upgrade) -> dict[str, Any]:
         "home": server_loop(messages_of(upgrade).loop).home,
         "concurrency": asyncio_primitives,
         "close_timeout": options.close_timeout,
-        "max_queue": options.max_queue,
+        # Bytes alone are limited: a server that is not asked for more cannot tell of the end.
+        "max_queue": sys.maxsize,
         "max_queue_bytes": options.max_queue_bytes,
         "max_outbox": options.max_outbox,
     }
