@@ -109,11 +109,14 @@ class AsyncReceiving(AsyncSending):
                 and protocol.drained
                 and (type(event) is bytes or type(event) is str)
                 and self._sent_close is None
-                and not receiver.done()
             ):
                 # As _take() does. This is the usual case, where a call would cost more.
-                self.messages_received += 1
-                receiver.set_result(event)
+                try:
+                    receiver.set_result(event)
+                    self.messages_received += 1
+                except asyncio.InvalidStateError:
+                    # It has a message already, or was cancelled.
+                    self._take(event)
             else:
                 self._take(event)
         if self._messages or self._counted or protocol.partial is not None:

@@ -180,7 +180,7 @@ class Sender(Writer):
                     if not self.queue(buffers):
                         raise state.error()
                 else:
-                    self._send_or_queue(keep(buffers))
+                    self._send_or_queue(buffers if len(buffers) == 1 else keep(buffers))
             except (ConnectionClosed, TypeError, ValueError):
                 raise
             except BaseException:

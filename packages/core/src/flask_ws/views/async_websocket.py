@@ -14,6 +14,7 @@ from ..channels.results import Subscription
 from ..channels.wrapping import Wrapped
 from ..connection.async_connection import AnyConnection, AsyncConnection
 from ..connection.endpoint import JSONProvider, read_json, write_json
+from ..loop.asyncio_loop import here
 from ..loop.beside import call_beside
 from ..protocol.close_codes import NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
@@ -146,7 +147,7 @@ class AsyncWebSocket(AsyncPresence, Standing):
 
     def __anext__(self) -> Coroutine[Any, Any, str | bytes]:
         """Receive the next message."""
-        if _get_running_loop() is self.loop:
+        if here.loop is self.loop:
             return self._connection.receive(None, iterating=True)
         return self._here("receive", self._connection.receive(None, iterating=True))
 
@@ -163,7 +164,7 @@ class AsyncWebSocket(AsyncPresence, Standing):
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
         :raises TypeError: ``data`` is something else.
         """
-        if _get_running_loop() is self.loop:
+        if here.loop is self.loop:
             return self._connection.send(data)
         return self._here("send", self._connection.send(data))
 

@@ -106,33 +106,7 @@ class Conversation(Outcome):
         if self.closed:
             # on_close was called; the peer has some time to read the close frame.
             return connection.receiver.discard(wait=wait)
-        self.receive(read=read, wait=wait, cork=cork)
-        if connection.state.close_code is None:
-            self.has_more = connection.receiver.cut_short
-            if wait and self.has_more:
-                connection.concurrency.pause()
-            return True
-        self.has_more = connection.receiver.has_unread
-        if self.has_more:
-            return True
-        self.close()
-        return connection.state.linger_until is not None
-
-    def give_up(self) -> None:
-        """End the connection at once: its view raised to end the thread or process."""
-        self._connection.go_away(GOING_AWAY, "")
-        self._connection.lose("the server stops")
-        if not self.closed:
-            self.close()
-
-    def receive(self, *, read: bool, wait: bool, cork: Cork | None) -> None:
-        """Call ``on_message`` for each message that has come.
-
-        :param read: whether to read first.
-        :param wait: whether to wait for something to read.
-        :param cork: holds back what is sent meanwhile, if there are several.
-        """
-        receiver = self._connection.receiver
+        receiver = connection.receiver
         message = receiver.next_message(read=read, wait=wait)
         if message is None:
             # Nothing came, or only a ping or a pong.
@@ -146,6 +120,23 @@ class Conversation(Outcome):
             finally:
                 corks.current = None
                 cork.release()
+        if connection.state.close_code is None:
+            self.has_more = receiver.cut_short
+            if wait and self.has_more:
+                connection.concurrency.pause()
+            return True
+        self.has_more = receiver.has_unread
+        if self.has_more:
+            return True
+        self.close()
+        return connection.state.linger_until is not None
+
+    def give_up(self) -> None:
+        """End the connection at once: its view raised to end the thread or process."""
+        self._connection.go_away(GOING_AWAY, "")
+        self._connection.lose("the server stops")
+        if not self.closed:
+            self.close()
 
     def _deliver(self, message: str | bytes | None) -> None:
         on_message = self.view.on_message
