@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import importlib.util
 import logging
+import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
@@ -40,10 +42,13 @@ from flask_ws.protocol.shared import SharedMessage
 
 T = TypeVar("T")
 
+#: uvloop, which is written in C, calls a protocol at moments of its own.
+LOOPS = ["asyncio", "uvloop"] if importlib.util.find_spec("uvloop") else ["asyncio"]
 
-@pytest.fixture(scope="module")
-def loop() -> Iterator[AsyncioLoop]:
-    loop = AsyncioLoop(uvloop=False)
+
+@pytest.fixture(scope="module", params=LOOPS)
+def loop(request: pytest.FixtureRequest) -> Iterator[AsyncioLoop]:
+    loop = AsyncioLoop(uvloop=request.param == "uvloop")
 
     async def begin() -> None:
         """Its thread is there when there is something to run."""
@@ -86,6 +91,7 @@ class Ends:
         self.run(self._take())
 
     async def _take(self) -> None:
+        self.connection.fd = self.sock.fileno()
         if hasattr(self.sock, "_sslobj"):
             transport = TLSTransport(self.sock, asyncio_primitives, self.sock.close)
             TLSStream(self.loop.loop, transport, self.connection)
@@ -94,6 +100,8 @@ class Ends:
             await self.loop.loop.connect_accepted_socket(lambda: self.connection, self.sock)
 
     def on_closed(self) -> None: ...
+
+    def on_time_up(self) -> None: ...
 
     def on_released(self, connection: AsyncConnection) -> None:
         self.released.set_result(None)
@@ -644,6 +652,21 @@ def test_message_before_a_violation_is_answered_first(connect: Connect) -> None:
     assert closed(ends.begin(ends.connection.receive())).code == 1002
     assert ends.peer.read() == "answer"
     assert ends.peer.read_close().close_code == 1002
+
+
+@pytest.mark.parametrize("end", ["close", "lose"])
+def test_stream_ends_though_a_forked_process_has_the_socket(connect: Connect, end: str) -> None:
+    ends = connect()
+    fd = os.dup(ends.sock.fileno())
+    try:
+        if end == "close":
+            ends.peer.send_close(4000)
+            ends.peer.read_close()
+        else:
+            ends.connection.lose("on purpose")
+        ends.peer.expect_end(PATIENCE)
+    finally:
+        os.close(fd)
 
 
 def test_peer_that_does_not_end_the_stream_is_cut_off(connect: Connect) -> None:

@@ -13,7 +13,14 @@ from flask import Flask, got_request_exception
 from tests.support.memory import MemoryServer
 from tests.support.waiting import PATIENCE, until
 
-from flask_ws import AsyncWebSocket, AsyncWebSocketView, ConnectionClosed, Sock
+from flask_ws import (
+    AsyncWebSocket,
+    AsyncWebSocketView,
+    ConnectionClosed,
+    Sock,
+    WebSocket,
+    WebSocketView,
+)
 from flask_ws.concurrency import threads
 from flask_ws.http import async_run
 from flask_ws.loop.monitor import monitor_for
@@ -133,6 +140,59 @@ def test_on_close_that_does_not_end_is_cancelled(
     settle_all()
 
 
+def test_handler_has_as_long_as_its_stopping_server_waits(
+    app: Flask, sock: Sock, server: MemoryServer
+) -> None:
+    """Not only the close_timeout that it has where the client leaves."""
+    outcome: Future[str] = Future()
+
+    @sock.route("/", close_timeout=0.05)
+    async def handler(ws: AsyncWebSocket) -> None:
+        async for _ in ws:
+            pass
+        try:
+            await asyncio.sleep(0.5)
+        except asyncio.CancelledError:
+            outcome.set_result("cancelled")
+            raise
+        outcome.set_result("done")
+
+    stop = threading.Event()
+    peer = server.connect(app, detach=True, is_stopping=stop.is_set, stop_timeout=60.0)
+    stop.set()
+    assert peer.answer_close().close_code == 1001
+    assert outcome.result(PATIENCE) == "done"
+    settle_all()
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["client-stays", "client-has-left"])
+def test_handler_is_cancelled_before_its_server_ends_the_process(
+    app: Flask, sock: Sock, server: MemoryServer, left: bool
+) -> None:
+    """Also where it is to go on without its client: nobody would be there to end it."""
+    outcome: Future[str] = Future()
+
+    @sock.route("/", close_timeout=60, cancel_on_close=False)
+    async def handler(ws: AsyncWebSocket) -> None:
+        async for _ in ws:
+            pass
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            outcome.set_result("cancelled")
+            raise
+
+    stop = threading.Event()
+    peer = server.connect(app, detach=True, is_stopping=stop.is_set, stop_timeout=0.05)
+    if left:
+        peer.close()
+    stop.set()
+    if not left:
+        assert peer.answer_close().close_code == 1001
+    assert outcome.result(PATIENCE) == "cancelled"
+    settle_all()
+
+
 def test_exception_in_code_after_the_close_is_reported(
     app: Flask, sock: Sock, server: MemoryServer
 ) -> None:
@@ -156,6 +216,63 @@ def test_exception_in_code_after_the_close_is_reported(
         assert isinstance(torn.result(PATIENCE), LookupError)
         settle_all()
     assert errors == ["while tidying up"]
+
+
+# Errors in what is told of errors
+
+
+def fail_blocking(ws: WebSocket) -> None:
+    raise LookupError("of the handler")
+
+
+async def fail_async(ws: AsyncWebSocket) -> None:
+    raise LookupError("of the handler")
+
+
+class FailBlocking(WebSocketView):
+    def on_open(self, ws: WebSocket) -> None:
+        raise LookupError("of the handler")
+
+
+class FailAsync(AsyncWebSocketView):
+    async def on_open(self, ws: AsyncWebSocket) -> None:
+        raise LookupError("of the handler")
+
+
+failing = pytest.mark.parametrize(
+    "target", [fail_blocking, fail_async, FailBlocking, FailAsync], ids=lambda each: each.__name__
+)
+
+
+@failing
+def test_error_that_cannot_be_reported_is_1011_and_logged(
+    app: Flask, sock: Sock, server: MemoryServer, log: pytest.LogCaptureFixture, target: Any
+) -> None:
+    def receiver(sender: Flask, exception: Exception) -> None:
+        raise ValueError("of the receiver")
+
+    sock.route("/")(target)
+    with got_request_exception.connected_to(receiver, app):
+        peer = server.connect(app, detach=True)
+        assert peer.answer_close().close_code == 1011
+        settle_all()
+    assert "127.0.0.1 /: an exception could not be reported." in log.text
+    assert "LookupError: of the handler" in log.text
+    assert "ValueError: of the receiver" in log.text
+
+
+@pytest.mark.parametrize("target", [fail_async, FailAsync])
+def test_exit_in_a_teardown_function_leaves_no_connection_open(
+    app: Flask, sock: Sock, server: MemoryServer, target: Any
+) -> None:
+    @app.teardown_request
+    def leave(error: BaseException | None) -> None:
+        if error is not None:
+            raise SystemExit
+
+    sock.route("/")(target)
+    server.connect(app, detach=True).answer_close()
+    settle_all()
 
 
 # Groups of tasks

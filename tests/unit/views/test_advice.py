@@ -625,6 +625,21 @@ def test_send_json_is_given_what_json_does_not_have(app: Flask, sock: Sock) -> N
         run(app)
 
 
+@pytest.mark.parametrize("name", ["send", "send_json"])
+def test_what_is_sent_is_not_awaited(app: Flask, sock: Sock, name: str) -> None:
+    @sock.route("/")
+    async def handler(ws: AsyncWebSocket) -> None:
+        coroutine = ws.receive()
+        try:
+            await getattr(ws, name)(coroutine)
+        finally:
+            # Python would warn of it when it is collected, in another test.
+            coroutine.close()
+
+    with pytest.raises(TypeError, match=r"coroutine.*[Aa]wait it, and send the result"):
+        run(app)
+
+
 @pytest.mark.parametrize("message", ["hello", b"\xff\xfe\xfd", ""])
 def test_receive_json_gets_what_is_not_json(app: Flask, sock: Sock, message: str | bytes) -> None:
     sock.route("/")(lambda ws: ws.receive_json() and None)

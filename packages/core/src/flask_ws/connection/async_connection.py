@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import operator
+import socket
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -24,6 +26,9 @@ from .transport import MOST_UNREAD
 from .writer import LOST_WHILE_SENDING
 
 __all__ = ["AnyConnection", "AsyncConnection"]
+
+#: Ends the stream in both directions, whoever else has a descriptor of the socket.
+SHUT_DOWN = operator.methodcaller("shutdown", socket.SHUT_RDWR)
 
 
 class AsyncConnection(AsyncReceiving):
@@ -49,7 +54,7 @@ class AsyncConnection(AsyncReceiving):
     #: Whether a thread reads just now, which may not have counted yet what has arrived.
     is_reading = False
 
-    __slots__ = ("__weakref__", "_early", "_head", "_heard", "at_work", "busy")
+    __slots__ = ("__weakref__", "_early", "_head", "_heard", "at_work", "busy", "server_stops")
 
     def __init__(
         self,
@@ -82,6 +87,8 @@ class AsyncConnection(AsyncReceiving):
         self.at_work = 0.0
         #: Seconds for which methods of an event view have run, and waited.
         self.busy = 0.0
+        #: Whether the server stops.
+        self.server_stops = False
 
     @property
     def sender(self) -> AsyncConnection:
@@ -123,6 +130,8 @@ class AsyncConnection(AsyncReceiving):
         self._lose(NO_CLOSE_FRAME if exc is None else LOST_WHILE_SENDING)
         self._stream = None
         self._held = None
+        # A process that the app has forked may hold the socket open.
+        self._ask_socket(SHUT_DOWN, None)
         self.fd = -1
         self.released = True
         self.resume_writing()
@@ -222,6 +231,15 @@ class AsyncConnection(AsyncReceiving):
             self._begin_close(code, reason)
 
         self._at_home(dismiss)
+
+    def note_stop(self) -> None:
+        """Note that the server stops; any thread may call it."""
+        self.server_stops = True
+
+    def cancel_work(self) -> None:
+        """Cancel what runs on the connection; any thread may call it."""
+        if self.owner is not None:
+            self._at_home(self.owner.on_time_up)
 
     def call_later(self, seconds: float, function: Callable[[], object]) -> None:
         """Call a function after some seconds, on the loop; any thread may call this.

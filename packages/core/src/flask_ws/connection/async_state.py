@@ -47,6 +47,9 @@ class Owner(Interface):
     def on_released(self, connection: Any) -> None:
         """Note that its socket is closed."""
 
+    def on_time_up(self) -> None:
+        """Cancel what still runs: the server waits no longer."""
+
 
 class AsyncState(asyncio.Protocol):
     """The state of a connection on an asyncio loop.

@@ -213,6 +213,12 @@ class Connection:
         if self.state.close_code is None:
             self.sender.send_close_nowait(code, reason)
 
+    def note_stop(self) -> None:
+        """Do nothing: a thread ends when it will."""
+
+    def cancel_work(self) -> None:
+        """Do nothing: a thread cannot be cancelled."""
+
     def lose(self, reason: str) -> None:
         """Count the connection as lost, unless it is closed already, and wake waiting threads."""
         self.state.lose(reason)

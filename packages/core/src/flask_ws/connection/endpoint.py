@@ -174,10 +174,13 @@ def write_json(provider: JSONProvider, data: Any, kwargs: dict[str, Any]) -> str
     try:
         return provider.dumps(data, **kwargs)
     except TypeError as error:
-        raise TypeError(
-            f"{error}. Send dictionaries, lists, str, numbers, bool and None, or let the app's "
-            "JSON provider write it (flask.Flask.json)."
-        ) from None
+        advice = (
+            "Await it, and send the result."
+            if "coroutine" in str(error)
+            else "Send dictionaries, lists, str, numbers, bool and None, or let the app's JSON "
+            "provider write it (flask.Flask.json)."
+        )
+        raise TypeError(f"{error}. {advice}") from None
 
 
 def read_json(provider: JSONProvider, message: str | bytes) -> Any:

@@ -171,9 +171,11 @@ class AsyncRun:
                 connection.close_reason = "the handler has returned"
         finally:
             session.check(handler)
-            if self._keeps_request:
-                self._tear_down()
-            self._end()
+            try:
+                if self._keeps_request:
+                    self._tear_down()
+            finally:
+                self._end()
 
     async def _run_view(self, converse: Callable[..., AsyncConversation]) -> None:
         """Call an event view's methods until the connection ends."""
@@ -209,6 +211,10 @@ class AsyncRun:
 
     def _end(self) -> None:
         self._returned = True
+        if self._connection.connected:
+            # An exception, such as SystemExit of a function that is told of another, has come
+            # between: with nobody to close it, the connection would stay open.
+            self._connection.go_away(INTERNAL_ERROR, "")
         if self._cancelling is not None:
             # It would keep the request in memory.
             self._cancelling.cancel()
@@ -262,7 +268,12 @@ class AsyncRun:
     def on_closed(self) -> None:
         """Cancel what goes on for too long; called when the connection is closed."""
         # Also where nothing runs just now: the handler may be about to begin, or on_close().
-        if self._options.cancel_on_close and not self._returned:
+        if (
+            self._options.cancel_on_close
+            and not self._returned
+            # Then it has as long as the server waits for others.
+            and not self._connection.server_stops
+        ):
             self._stop_after(self._options.close_timeout)
 
     def _stop_after(self, seconds: float) -> None:
@@ -286,6 +297,18 @@ class AsyncRun:
             task.cancel()
         # It may catch that; and of a view, the next method may go on as well.
         self._stop_after(max(self._options.close_timeout, LEAST))
+
+    def on_time_up(self) -> None:
+        """Cancel what still runs as the server stops; called until it has ended."""
+        task, began = self._task, self._connection.at_work
+        if task is not None and began and began != self._stopped:
+            logger.debug(
+                "%s: %s goes on while the server stops, and is cancelled.",
+                self._connection.label,
+                name_of(self._target),
+            )
+            self._stopped = began
+            task.cancel()
 
     def on_released(self, connection: AsyncConnection) -> None:
         """End the subscriptions; called when the socket is closed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import flask
 
 from ..connection.connection import Connection
 from ..exceptions import ConnectionClosed
+from ..label import LABEL
 from ..protocol.close_codes import GOING_AWAY, INTERNAL_ERROR
 from ..views.advice import (
     SessionWatch,
@@ -24,6 +26,8 @@ from .standing import enter
 from .upgrade import Upgrade
 
 __all__ = ["report", "run_handler"]
+
+logger = logging.getLogger("flask_ws")
 
 
 def run_handler(
@@ -79,12 +83,19 @@ def run_handler(
 def report(error: Exception, tell: Callable[[Exception], object] | None = None) -> None:
     """Report an exception of a handler or an event view as Flask reports a view's.
 
+    Receivers of the signal, or the app's ``log_exception()``, may raise: that is logged.
+
     :param error: the exception.
     :param tell: called with it instead of logging it.
     """
     app = flask.current_app._get_current_object()  # type: ignore[attr-defined]
-    flask.got_request_exception.send(app, exception=error)
-    if tell is None:
-        log_exception(error)
-    else:
+    try:
+        flask.got_request_exception.send(app, exception=error)
+        if tell is None:
+            log_exception(error)
+    except Exception:
+        # What was to be reported is the context of this one, and in the log with it.
+        label = flask.request.environ.get(LABEL, "A WebSocket")
+        logger.exception("%s: an exception could not be reported.", label)
+    if tell is not None:
         tell(error)

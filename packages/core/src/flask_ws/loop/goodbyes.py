@@ -16,6 +16,9 @@ from .watch import Watch
 __all__ = ["Goodbyes"]
 
 GOODBYE = "the server is stopping"
+#: Seconds that what is cancelled has to end, before the server ends the process; and those before
+#: which nothing is cancelled, where that leaves less.
+CANCELLED, LEAST = 1.0, 2.0
 
 
 class Goodbyes:
@@ -92,8 +95,17 @@ class Goodbyes:
     def _tell(self, watch: Watch) -> None:
         if watch.goodbye_until is None:
             watch.goodbye_until = time.monotonic() + watch.wait_for_goodbye
+            if not drain.begun:
+                watch.connection.note_stop()
             watch.connection.go_away(GOING_AWAY, GOODBYE)
             self._told[watch] = None
+
+    def cancel_late(self, watches: list[Watch], now: float) -> None:
+        """Cancel async handlers for which their server, which stops, waits no longer."""
+        for watch in watches:
+            patience = max(watch.stop_timeout - CANCELLED, min(watch.stop_timeout, LEAST))
+            if watch.connection.at_work and now - watch.leaving_since >= patience:
+                watch.connection.cancel_work()
 
     def lose_silent(self, now: float) -> None:
         """Give up those that have not answered in time."""

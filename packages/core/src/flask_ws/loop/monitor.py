@@ -183,6 +183,7 @@ class Monitor:
             watches = list(self._watches.values())
             # Some may just have come.
             goodbyes.plan(watches, now)
+            goodbyes.cancel_late(watches, now)
             for watch in watches:
                 if watch.connection.needs_service:
                     self._see_to(watch.connection, watch.connection.service)
@@ -304,6 +305,8 @@ class Monitor:
                 if drain.begun or watch.is_stopping in stopping
             ]
             self._goodbyes.plan(watches, now)
+            late = [watch for watch in watches if watch.is_stopping in stopping]
+            self._goodbyes.cancel_late(late, now)
         self._goodbyes.say_due(now)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import struct
 from typing import TypeAlias
 
@@ -42,6 +43,8 @@ def encode(data: str | BytesLike) -> tuple[int, BytesLike]:
         advice = f"send str({data!r}) as text, or {data!r} as JSON with send_json()"
     elif data is None:
         advice = "is a return missing where it comes from? send_json(None) sends null"
+    elif inspect.isawaitable(data):
+        advice = "await it, and send the result"
     raise TypeError(f"A message is str or bytes, not {type(data).__name__}: {advice}.")
 
 

@@ -132,6 +132,8 @@ class AsyncConversation(Outcome):
                 self._scope.tear_down(error)
             except Exception as raised:
                 self._fail(raised)
+            except BaseException:
+                connection.go_away(GOING_AWAY, "")
 
     def _send_close(self, code: int) -> None:
         self._connection.go_away(code, "")
