@@ -57,6 +57,8 @@ class Driver:
         #: Not set while the client does not read.
         self.writable = asyncio.Event()
         self.writable.set()
+        #: What the server raises when the app sends something.
+        self.raises: Exception | None = None
         #: Whether the client answers a close frame.
         self.answers = True
         #: How many events the app has asked for, and how many it has been given.
@@ -70,6 +72,9 @@ class Driver:
 
     async def _send(self, event: dict[str, Any]) -> None:
         await self.writable.wait()
+        if self.raises is not None:
+            self.leave()
+            raise self.raises
         self._sent.put_nowait(event)
         if event["type"] == "websocket.close" and self.answers:
             self.leave(event.get("code", 1000), event.get("reason", ""))
@@ -117,6 +122,11 @@ class Driver:
     async def ended(self) -> None:
         """Await the end of the app's task, which raises what that has raised."""
         await asyncio.wait_for(asyncio.shield(self.task), PATIENCE)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the server has something that the app has not asked for."""
+        return not self._events.empty()
 
     @property
     def has_sent(self) -> bool:

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import math
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import flask
 import pytest
-from tests.support.asgi import Driver, make_scope
+from tests.support.asgi import make_scope
+from tests.support.asgi_site import Site, every_kind, on_loop
 from tests.support.waiting import PATIENCE, until
 
 from flask_ws import (
     AsyncWebSocket,
-    AsyncWebSocketView,
     ConnectionClosed,
-    Sock,
     WebSocket,
-    notice_stop,
 )
 from flask_ws import WebSocketView as View
-from flask_ws.budget import budget
 from flask_ws.connection import threaded_connection
 from flask_ws.connection.threaded_connection import ThreadedConnection
 from flask_ws.loop.monitor import count_connections
@@ -35,117 +30,6 @@ from flask_ws.loop.pool import thread_pool
 from flask_ws_asgi import ASGI
 from flask_ws_asgi.exchange import Exchange
 from flask_ws_asgi.stopping import Stopping
-
-KINDS = ("blocking", "view", "async", "async-view")
-
-
-def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test on an asyncio loop."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(test(*args, **kwargs))
-
-    return run
-
-
-class Recorder:
-    """What handlers have seen."""
-
-    def __init__(self) -> None:
-        self.ends: list[tuple[int, str]] = []
-        self.received: list[str | bytes] = []
-        self.free = threading.Event()
-        self.returned = threading.Event()
-
-
-class Site:
-    """An app with an echo of each kind, and its ASGI application."""
-
-    def __init__(self) -> None:
-        self.app = flask.Flask(__name__)
-        self.app.secret_key = "not a secret"
-        self.sock = sock = Sock(self.app)
-        self.asgi = ASGI(self.app)
-        self.seen = seen = Recorder()
-
-        @sock.route("/blocking", subprotocols=["chat"])
-        def blocking(ws: WebSocket) -> None:
-            try:
-                while True:
-                    ws.send(ws.receive())
-            except ConnectionClosed as end:
-                seen.ends.append((end.code, str(end.reason)))
-
-        @sock.route("/view", subprotocols=["chat"])
-        class Echo(View):
-            def on_message(self, ws: WebSocket, message: str | bytes) -> None:
-                ws.send(message)
-
-            def on_close(self, ws: WebSocket, code: int, reason: str) -> None:
-                seen.ends.append((code, reason))
-
-        @sock.route("/async", subprotocols=["chat"])
-        async def coroutine(ws: AsyncWebSocket) -> None:
-            try:
-                while True:
-                    await ws.send(await ws.receive())
-            except ConnectionClosed as end:
-                seen.ends.append((end.code, str(end.reason)))
-
-        @sock.route("/async-view", subprotocols=["chat"])
-        class AsyncEcho(AsyncWebSocketView):
-            async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
-                await ws.send(message)
-
-            async def on_close(self, ws: AsyncWebSocket, code: int, reason: str) -> None:
-                seen.ends.append((code, reason))
-
-    def add_busy(self) -> None:
-        """Add handlers of each kind that receive when they are told to."""
-        sock, seen = self.sock, self.seen
-
-        @sock.route("/busy-blocking")
-        def busy(ws: WebSocket) -> None:
-            seen.free.wait(PATIENCE)
-            seen.received.extend(ws)
-
-        @sock.route("/busy-view")
-        class Busy(View):
-            def on_message(self, ws: WebSocket, message: str | bytes) -> None:
-                seen.free.wait(PATIENCE)
-                seen.received.append(message)
-
-        @sock.route("/busy-async")
-        async def busy_async(ws: AsyncWebSocket) -> None:
-            await asyncio.to_thread(seen.free.wait, PATIENCE)
-            async for message in ws:
-                seen.received.append(message)
-
-        @sock.route("/busy-async-view")
-        class BusyAsync(AsyncWebSocketView):
-            async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
-                await asyncio.to_thread(seen.free.wait, PATIENCE)
-                seen.received.append(message)
-
-    def open(self, path: str, **scope: Any) -> Driver:
-        return Driver(self.asgi, make_scope(path, **scope))
-
-    async def connect(self, path: str, **scope: Any) -> Driver:
-        driver = self.open(path, **scope)
-        await driver.accepted()
-        return driver
-
-
-@pytest.fixture
-def site(counted_from_nothing: None) -> Iterator[Site]:
-    yield Site()
-    until(lambda: count_connections() == 0)
-    until(lambda: len(thread_pool()) == 0)
-    assert budget.total == 0
-
-
-every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.mark.parametrize("timeout", [math.inf, 1e30])
@@ -510,41 +394,6 @@ async def test_servers_task_lasts_until_the_handler_has_ended(site: Site, kind: 
     seen.free.set()
     await driver.ended()
     assert seen.returned.is_set()
-
-
-@every_kind
-@on_loop
-async def test_stop_of_the_server_is_told_clients_at_once(site: Site, kind: str) -> None:
-    driver = await site.connect(f"/{kind}")
-    events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    life = asyncio.ensure_future(site.asgi({"type": "lifespan"}, events.get, answers.put))
-    events.put_nowait({"type": "lifespan.startup"})
-    assert await answers.get() == {"type": "lifespan.startup.complete"}
-    events.put_nowait({"type": "lifespan.shutdown"})
-    assert (await driver.closed())[0] == 1001
-    await driver.ended()
-    assert await answers.get() == {"type": "lifespan.shutdown.complete"}
-    await life
-
-
-@on_loop
-async def test_server_that_starts_again_tells_nobody_that_it_stops(site: Site) -> None:
-    for _ in range(2):
-        events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        life = asyncio.ensure_future(site.asgi({"type": "lifespan"}, events.get, answers.put))
-        events.put_nowait({"type": "lifespan.startup"})
-        assert await answers.get() == {"type": "lifespan.startup.complete"}
-        driver = await site.connect("/view")
-        for _ in range(20):
-            notice_stop()
-            driver.say("hello")
-            assert await driver.message() == "hello"
-        driver.leave(1000)
-        await driver.ended()
-        events.put_nowait({"type": "lifespan.shutdown"})
-        await life
 
 
 # Limits

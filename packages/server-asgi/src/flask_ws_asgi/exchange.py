@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from flask_ws import ConnectionClosed
@@ -15,21 +16,22 @@ if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
+    from .plain import Receive, Send
     from .stopping import Stopping
 
 __all__ = ["Exchange"]
 
 logger = logging.getLogger("flask_ws")
 
-Event = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[str, str]]
 
 #: The extension by which a refusal can be any HTTP response.
 DENIAL = "websocket.http.response"
 NO_STATUS, ABNORMAL = 1005, 1006
 FORBIDDEN = 403
+#: Seconds that a handshake waits for a thread; and after which the client may try again.
+PATIENCE = 10.0
+RETRY_AFTER = "5"
 #: Headers that belong to the server.
 HOP_BY_HOP = frozenset({"connection", "upgrade", "transfer-encoding", "keep-alive"})
 
@@ -73,7 +75,16 @@ class Exchange:
     :param stopping: tells whether the server is stopping.
     """
 
-    __slots__ = ("_accepted", "_receive", "_scope", "_send", "loop", "stopping")
+    __slots__ = (
+        "_accepted",
+        "_has_closed",
+        "_is_lost",
+        "_receive",
+        "_scope",
+        "_send",
+        "loop",
+        "stopping",
+    )
 
     def __init__(
         self, scope: Mapping[str, Any], receive: Receive, send: Send, stopping: Stopping
@@ -87,6 +98,8 @@ class Exchange:
         self.loop = asyncio.get_running_loop()
         # What is to serve the connection, once the app has accepted it.
         self._accepted: asyncio.Future[Callable[[], Coroutine[Any, Any, None]] | None] | None = None
+        # How it has ended: by a close frame of ours, or by a loss.
+        self._has_closed = self._is_lost = False
 
     async def run(self, executor: Executor, app: WSGIApplication, environ: WSGIEnvironment) -> None:
         """Have the app answer the handshake, on a thread, and serve the connection to its end.
@@ -100,8 +113,9 @@ class Exchange:
         response = Response()
         accepted = self._accepted = self.loop.create_future()
         call = contextvars.copy_context().run
-        work = self.loop.run_in_executor(executor, call, response.make, app, environ)
-        work.add_done_callback(self._answered)
+        work = executor.submit(call, response.make, app, environ)
+        asyncio.wrap_future(work).add_done_callback(self._answered)
+        timer = self.loop.call_later(PATIENCE, self._give_up, work, response)
         del work, environ, call
         try:
             serve = await accepted
@@ -112,13 +126,33 @@ class Exchange:
                 if serve is not None:
                     self._serve_orphan(serve)
             raise
+        finally:
+            timer.cancel()
         scope, self._scope = self._scope, None
         if serve is None:
             assert scope is not None
             await self._refuse(response, scope)
             return
-        del response, scope
-        await serve()
+        del response, scope, timer
+        # Cancelled when the server's time for a graceful stop is over, which is no error of the
+        # app's; some servers would log it as one.
+        with contextlib.suppress(asyncio.CancelledError):
+            await serve()
+
+    def _give_up(self, work: Future[None], response: Response) -> None:
+        """Refuse a handshake that no thread has come to."""
+        scope = self._scope
+        if not work.cancel() or scope is None:
+            return
+        response.start("503 Service Unavailable", [("Retry-After", RETRY_AFTER)])
+        logger.warning(
+            "The WebSocket handshake for %r was refused with 503: it has waited %d s for a thread, "
+            "and all of them are busy. ASGI(app, threads=...) says how many there are.",
+            scope["path"],
+            PATIENCE,
+        )
+        if self._accepted is not None and not self._accepted.done():
+            self._accepted.set_result(None)
 
     def _answered(self, work: asyncio.Future[None]) -> None:
         accepted = self._accepted
@@ -193,7 +227,8 @@ class Exchange:
             data: bytes = event["bytes"]
             return data
         code, reason = event.get("code"), event.get("reason")
-        if code is None or (code == NO_STATUS and reason is None):
+        self._is_lost = code == ABNORMAL
+        if code is None or (code == NO_STATUS and reason is None and not self._has_closed):
             # With a close frame there would be a reason, an empty one at least: so Uvicorn tells of
             # a connection that was lost.
             code = ABNORMAL
@@ -208,7 +243,10 @@ class Exchange:
 
     async def close(self, code: int, reason: str) -> None:
         """Send a close frame."""
-        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        # Gunicorn would wait for an answer that cannot come.
+        if not self._is_lost:
+            self._has_closed = True
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 #: What serves connections whose handshake the server has given up.

@@ -6,6 +6,8 @@ What :class:`~flask_ws.connection.async_connection.AsyncConnection` is where the
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import sys
 from typing import Any, cast
 
@@ -23,7 +25,18 @@ from .writer import LOST_WHILE_SENDING
 
 __all__ = ["MessageConnection"]
 
+logger = logging.getLogger("flask_ws")
+
 CANCELLED = "the server has ended the connection"
+#: Seconds after which a message is received though the queue is full, because the server does not
+#: come to send; and how many of them.
+PEEK, MOST_PEEKED = 1.0, 16
+#: What servers raise for a client that has gone: a subclass of :exc:`OSError`, says ASGI; some
+#: servers, and middleware, raise the other.
+GONE = (OSError, RuntimeError)
+NORMAL, NO_STATUS = 1000, 1005
+#: Codes for the end of a connection that no close frame has.
+UNSENDABLE = (NO_STATUS, ABNORMAL_CLOSURE)
 
 
 class MessageConnection(AsyncConnection):
@@ -40,7 +53,7 @@ class MessageConnection(AsyncConnection):
     #: What has arrived is counted by message.
     is_mid_message = False
 
-    __slots__ = ("_aborted", "_over", "_pump", "_released", "_room", "_server")
+    __slots__ = ("_aborted", "_over", "_peeked", "_pump", "_released", "_room", "_server")
 
     def __init__(
         self, server: ServerMessages, *, max_message_size: int | None, **options: Any
@@ -55,6 +68,7 @@ class MessageConnection(AsyncConnection):
         self._pump: asyncio.Task[Any] | None = None
         self._aborted = False
         self._room: asyncio.Future[None] | None = None
+        self._peeked = 0
         self._over: asyncio.Future[None] | None = None
         self._released = False
         # From here on messages can be sent: they go out when the handshake is answered.
@@ -69,13 +83,14 @@ class MessageConnection(AsyncConnection):
         :param headers: further headers of the answer.
         """
         pump = self._pump = cast("asyncio.Task[Any]", asyncio.current_task())
+        end: ConnectionClosed | None = None
         try:
             if not self._aborted:
                 await self._server.accept(subprotocol, headers)
                 cast("Any", self._stream).open()
                 if self._request_size:
                     self._count()
-                await self._receive_all()
+                end = await self._receive_all()
         except asyncio.CancelledError:
             if not self._aborted:
                 # By the server, whose time for a graceful stop is over.
@@ -84,15 +99,30 @@ class MessageConnection(AsyncConnection):
             # By abort().
             if sys.version_info >= (3, 11):
                 pump.uncancel()
-        except Exception:
-            # Each server has an exception of its own for a client that has gone.
-            self._end(NO_CLOSE_FRAME)
+        except GONE as error:
+            self._end(NO_CLOSE_FRAME if isinstance(error, OSError) else str(error))
         finally:
             self._end(NO_CLOSE_FRAME)
         if not (self._released or self._aborted):
-            # Else what waits for the server in send() would wait for its own end.
-            self._over = self._loop.create_future()
+            await self._linger(end)
+
+    async def _linger(self, end: ConnectionClosed | None) -> None:
+        """Wait for the end of the handler."""
+        # Without the task, what waits for the server in send() would wait for its own end.
+        self._over = self._loop.create_future()
+        answer = None
+        if end is not None and self._sent_close is None:
+            answer = self._loop.create_task(self._answer(end.code))
+        try:
             await self._over
+        finally:
+            if answer is not None:
+                answer.cancel()
+
+    async def _answer(self, code: int) -> None:
+        """Answer the peer's close frame; some servers do so at the end of the task otherwise."""
+        with contextlib.suppress(Exception):
+            await self._server.close(NORMAL if code in UNSENDABLE else code, "")
 
     def _end(self, reason: str) -> None:
         """Note that the server has ended the connection, or will when its task returns."""
@@ -101,7 +131,7 @@ class MessageConnection(AsyncConnection):
             self._lose(reason)
             self.connection_lost(None)
 
-    async def _receive_all(self) -> None:
+    async def _receive_all(self) -> ConnectionClosed:
         receive, protocol = self._server.receive, cast("MessageProtocol", self._protocol)
         turns = 0
         while True:
@@ -110,13 +140,13 @@ class MessageConnection(AsyncConnection):
                 # The server may have many at hand, and others have their turn.
                 await asyncio.sleep(0)
             while self._full:
-                self._room = self._loop.create_future()
-                await self._room
+                if await self._must_peek():
+                    break
             try:
                 message = await receive()
             except ConnectionClosed as end:
                 self._note_end(end)
-                return
+                return end
             size = size_of(message)
             self.bytes_received += size
             # After the end is decided, only the server's word for it is awaited.
@@ -124,6 +154,18 @@ class MessageConnection(AsyncConnection):
                 self._take(protocol.read(message, size))
                 if self._messages or self._counted:
                     self._count()
+
+    async def _must_peek(self) -> bool:
+        """Wait for room in the queue; tell whether to receive though there is none."""
+        if self._room is None:
+            self._room = self._loop.create_future()
+        done, _ = await asyncio.wait([self._room], timeout=PEEK)
+        if done or self._stream is None or cast("Any", self._stream).is_idle:
+            return False
+        # Hypercorn's send() waits for room in a queue of its own when it finds that the client has
+        # gone: this makes some, and finds the end there.
+        self._peeked += 1
+        return self._peeked <= MOST_PEEKED
 
     def _note_end(self, end: ConnectionClosed) -> None:
         if self.close_code is not None:
@@ -159,6 +201,7 @@ class MessageConnection(AsyncConnection):
 
     def _go_on_reading(self) -> None:
         self._full = False
+        self._peeked = 0
         if self._room is not None:
             if not self._room.done():
                 self._room.set_result(None)
@@ -201,9 +244,15 @@ class MessageConnection(AsyncConnection):
         """Send a message that others get as well: there is nothing to gain by waiting."""
         return self.send_shared(message)
 
-    def lose_while_sending(self) -> None:
-        """Count the connection as lost."""
-        self._lose(LOST_WHILE_SENDING)
+    def lose_while_sending(self, error: Exception) -> None:
+        """Count the connection as lost, and log what does not mean that the client has gone."""
+        if not isinstance(error, GONE):
+            logger.error("%s: the server has failed to send.", self.label, exc_info=error)
+        if self.close_code is None:
+            self._set_closed(ABNORMAL_CLOSURE, LOST_WHILE_SENDING)
+            # The server is about to find that out: some do not expect that the task ends before.
+            self._set_deadline(self.abort)
+            self._go_on_reading()
 
     def _fail(self, code: int, reason: str) -> None:
         stream = self._stream

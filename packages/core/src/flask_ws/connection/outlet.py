@@ -30,8 +30,8 @@ class Sending(Interface):
     def abort(self) -> None:
         """End the connection now."""
 
-    def lose_while_sending(self) -> None:
-        """Count the connection as lost."""
+    def lose_while_sending(self, error: Exception) -> None:
+        """Count the connection as lost, for which the server has raised ``error``."""
 
 
 class Outlet:
@@ -88,9 +88,9 @@ class Outlet:
         self._size += size
         try:
             await self._server.send(message)
-        except Exception:
+        except Exception as error:
             self.clear()
-            self._connection.lose_while_sending()
+            self._connection.lose_while_sending(error)
         finally:
             self._is_lent = False
             self._size = max(0, self._size - size)
@@ -122,11 +122,10 @@ class Outlet:
                 else:
                     await server.send(message)
                 self._sent(message)
-        except Exception:
-            # Each server has an exception of its own for a client that has gone.
+        except Exception as error:
             self._task = None
             self.clear()
-            self._connection.lose_while_sending()
+            self._connection.lose_while_sending(error)
         finally:
             self._task = None
 

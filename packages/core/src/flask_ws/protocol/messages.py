@@ -42,7 +42,9 @@ class ServerMessages(Interface):
 
         :param subprotocol: the subprotocol that was agreed on.
         :param headers: further headers of the answer.
-        :raises Exception: the client has gone.
+        :raises OSError: the client has gone; and so for :meth:`receive`, :meth:`send` and
+            :meth:`close`. A :exc:`RuntimeError` is taken for the same; of what else is raised the
+            log tells.
         """
 
     async def receive(self) -> str | bytes:
@@ -52,15 +54,13 @@ class ServerMessages(Interface):
         """
 
     async def send(self, message: str | bytes) -> None:
-        """Send a message; wait while the peer is slow to read.
-
-        :raises Exception: the connection is lost.
-        """
+        """Send a message; wait while the peer is slow to read."""
 
     async def close(self, code: int, reason: str) -> None:
         """Send a close frame. :meth:`receive` tells when the peer has answered it.
 
-        :raises Exception: the connection is lost.
+        Also called when that has told of the peer's close frame, while the handler still runs: a
+        server that has not answered it yet does so now, and what it raises then is of no account.
         """
 
 
