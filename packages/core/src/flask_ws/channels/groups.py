@@ -131,7 +131,7 @@ class Group:
                 # A failure of one connection must not affect the others.
                 later.append(functools.partial(_report, connection, error))
         if not few and self._spreader is not None:
-            later.append(functools.partial(self._spreader.add, self.round, len(message.plain)))
+            later.append(functools.partial(self._spreader.add, self.round, len(message.payload)))
 
     def _dismiss(
         self,

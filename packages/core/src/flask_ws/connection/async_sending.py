@@ -194,7 +194,7 @@ class AsyncSending(AsyncState):
             self._send_held()
         stream, most = self._stream, self._max_outbox
         size = 0 if stream is None else stream.get_write_buffer_size()
-        if self.connected and size + len(message.plain) > (most * OFFERED if size else most):
+        if self.connected and size + len(message.payload) > (most * OFFERED if size else most):
             return False
         self.send_shared(message)
         return True
