@@ -13,6 +13,7 @@ Then ``uvicorn asgi:asgi``. The app stays as it is.
 - ``application``: the ASGI application.
 - ``environ``: the WSGI environ of a handshake.
 - ``exchange``: one handshake, and the connection after it.
+- ``plain``: HTTP requests.
 - ``stopping``: noticing that the server stops.
 """
 
@@ -39,4 +40,5 @@ def flask_ws_get_socket(environ: WSGIEnvironment) -> ServerSocket | None:
     exchange: Exchange | None = environ.get(MESSAGES)
     if exchange is None:
         return None
-    return ServerSocket.of_messages(exchange, is_stopping=exchange.stopping)
+    stopping = exchange.stopping
+    return ServerSocket.of_messages(exchange, is_stopping=stopping, stop_timeout=stopping.timeout)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
-from a2wsgi import WSGIMiddleware
-
 from .environ import MESSAGES, drop_underscores, make_environ
-from .exchange import Exchange, Receive, Send
+from .exchange import Exchange
+from .plain import HTTP, Receive, Send
 from .stopping import Stopping
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ __all__ = ["ASGI"]
 
 #: The key of a scope whose WebSockets are served.
 SERVED = "flask_ws.asgi"
-#: Seconds that a server's ``lifespan.shutdown`` waits for connections, and how often it looks.
-FAREWELL = 2.0
+#: Seconds after which it is looked again whether all handlers have ended.
 LOOK = 0.02
 
 
@@ -36,18 +35,23 @@ class ASGI:
     they are idle.
 
     :param app: the Flask app, or WSGI middleware around it.
-    :param threads: how many HTTP requests run at the same time, and handshakes among them.
-    :raises TypeError: ``app`` cannot be called.
+    :param threads: how many HTTP requests run at the same time, and handshakes among them. A
+        handshake for which none is free within 10 seconds is refused with 503.
+    :param stop_timeout: seconds that handlers have, once the server says that it stops, where it
+        does not wait for them itself.
+    :raises TypeError: ``app`` is no WSGI app.
     """
 
-    def __init__(self, app: WSGIApplication, *, threads: int = 10) -> None:
+    def __init__(
+        self, app: WSGIApplication, *, threads: int = 10, stop_timeout: float = 2.0
+    ) -> None:
         if not callable(app):
             raise TypeError(f"ASGI takes the app itself, as in ASGI(app), not {app!r}.")
+        if any(map(inspect.iscoroutinefunction, (app, type(app).__call__))):
+            raise TypeError(f"ASGI takes a WSGI app, such as Flask's, and {app!r} is one of ASGI.")
         self._app = app
-        self._http: Any = WSGIMiddleware(app, workers=threads)  # type: ignore[arg-type]
-        self._stopping = Stopping()
-        # WebSockets, from the handshake to the end of their handler.
-        self._open = 0
+        self._http = HTTP(app, threads)
+        self._stopping = Stopping(stop_timeout)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Handle a request, a WebSocket, or the life of the server.
@@ -73,14 +77,14 @@ class ASGI:
         self._stopping.watch(exchange.loop)
         environ = make_environ(scope)
         environ[MESSAGES] = exchange
-        self._open += 1
+        self._stopping.open += 1
         try:
             # This frame lives as long as the connection.
             run = exchange.run(self._http.executor, self._app, environ)
             del scope, exchange, environ, receive, send
             await run
         finally:
-            self._open -= 1
+            self._stopping.open -= 1
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -91,8 +95,8 @@ class ASGI:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 self._stopping.begin()
-                deadline = time.monotonic() + FAREWELL
-                while self._open and time.monotonic() < deadline:
+                deadline = time.monotonic() + self._stopping.timeout
+                while self._stopping.open and time.monotonic() < deadline:
                     await asyncio.sleep(LOOK)
                 await send({"type": "lifespan.shutdown.complete"})
                 return

@@ -68,6 +68,7 @@ class Monitor:
     def __init__(self, concurrency: Concurrency, home: HomeThread | None = None) -> None:
         self._lock = concurrency.lock()
         self._wake = concurrency.event()
+        self._home = home
         self._worker = Worker(
             "flask_ws.Monitor",
             self._run,
@@ -200,8 +201,10 @@ class Monitor:
         """Whether connections are said goodbye to."""
         return self._goodbyes.are_going_on
 
-    def look_soon(self) -> None:
-        """Look at the connections and their servers now, rather than at the next tick."""
+    def notice_stop(self) -> None:
+        """Ask the servers now whether they stop, rather than at the next tick."""
+        if self._home is None:
+            self._ask_servers()
         self._wake.set()
 
     def drain(self) -> None:
@@ -327,12 +330,14 @@ def drain_process() -> None:
 
 
 def notice_stop() -> None:
-    """Have all servers asked now whether they stop; any thread may call this, no signal handler.
+    """Ask all servers now whether they stop, and have their clients told.
 
-    For a plugin whose server says so: ``is_stopping`` is otherwise asked every 0.4 seconds.
+    For a plugin whose server says so: ``is_stopping`` is otherwise asked every 0.4 seconds. Any
+    thread may call this, but no signal handler. On the loop of a server that has one, close frames
+    are on their way to the server when it returns.
     """
     for monitor in _monitors.values():
-        monitor.look_soon()
+        monitor.notice_stop()
 
 
 def is_draining() -> bool:
