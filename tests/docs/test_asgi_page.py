@@ -12,12 +12,14 @@ TEXT = (ROOT / "docs" / "asgi.md").read_text()
 #: How the rows of the table begin, in its order.
 ROWS = {
     "A refusal has": "denials",
+    "An accepted handshake has": "accept_headers",
     "permessage-deflate": "compression",
     "A handler learns the code": "close_codes",
     "and its reason": "close_reasons",
     "A close without a code": "empty_closes",
     "Messages that are sent along": "early_frames",
-    "Clients are told 1001": "graceful_stop",
+    "The server gives a client time": "awaits_answers",
+    "Each handshake": "access_log",
 }
 COLUMNS = {"Uvicorn": UVICORN, "Hypercorn": HYPERCORN, "Granian": GRANIAN, "Gunicorn": GUNICORN}
 

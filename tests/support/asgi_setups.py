@@ -24,10 +24,9 @@ UVICORN = OurSetup(
 HYPERCORN = replace(
     UVICORN,
     name="hypercorn",
-    command="hypercorn --bind {bind} --graceful-timeout 2 --access-logfile -"
+    command="hypercorn --bind {bind} --graceful-timeout 5 --access-logfile -"
     " --access-logformat '%(m)s %(Uq)s %(s)s' asgi:asgi",
-    # Its workers hear of a stop when all connections have ended.
-    capabilities=replace(NO_REASONS, close_codes=False, graceful_stop=False),
+    capabilities=replace(NO_REASONS, close_codes=False),
     access_line=r"GET {target} (\d+)",
 )
 GRANIAN = replace(
@@ -36,8 +35,13 @@ GRANIAN = replace(
     command="granian --interface asgi --port {port} --access-log"
     " --access-log-fmt '\"%(method)s %(path)s?%(query_string)s %(protocol)s\" %(status)d'"
     " asgi:asgi",
-    # It drops its connections when it stops.
-    capabilities=replace(NO_REASONS, early_frames=True, compression=False, graceful_stop=False),
+    capabilities=replace(
+        NO_REASONS,
+        early_frames=True,
+        compression=False,
+        accept_headers=False,
+        awaits_answers=False,
+    ),
     # It has no method for WebSockets.
     access_line=r'"(?:GET|-) {target} HTTP/1\.1" (\d+)',
 )

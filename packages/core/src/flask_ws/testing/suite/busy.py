@@ -155,6 +155,7 @@ class Busy(Subject):
             stuck.sock.close()
 
     @on_main
+    @on_frames
     def test_peers_that_flood_with_pings_do_not_fill_memory(self, server: Server) -> None:
         """Each ping needs a pong, which this peer never reads."""
         tag = server.tag()

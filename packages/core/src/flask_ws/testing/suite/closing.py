@@ -7,7 +7,7 @@ import time
 from .base import Subject, tracebacks
 from .process import Server
 from .raw import CLOSE, PING, PONG, End, encode_close, encode_message
-from .setups import on_close_reasons, on_empty_closes, on_frames
+from .setups import on_awaited_answers, on_close_reasons, on_empty_closes, on_frames
 
 #: Seconds: longer than a delivery on loopback, shorter than any timeout of a server.
 AT_ONCE = 1.0
@@ -83,6 +83,7 @@ class Closing(Subject):
             # Unread bytes make the kernel send RST instead of FIN: both end the connection.
             assert peer.read_until_eof().data == b""
 
+    @on_awaited_answers
     def test_messages_that_cross_the_servers_close_are_dropped(self, server: Server) -> None:
         with server.connect("/wait-then-close") as peer:
             peer.send("go")

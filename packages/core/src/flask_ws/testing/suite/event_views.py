@@ -13,6 +13,7 @@ from .messages import connect_websockets
 from .process import Server, wait_until
 from .raw import BINARY, PING, PONG, TEXT, End, Peer, encode_frame, encode_message
 from .setups import (
+    on_awaited_answers,
     on_blocking,
     on_close_codes,
     on_close_reasons,
@@ -197,6 +198,7 @@ class EventViews(Subject):
         assert ended(server, tag) == 1006
 
     @tracebacks(1)
+    @on_awaited_answers
     @pytest.mark.parametrize("method", ["on_open", "on_message"])
     def test_exception_is_1011(self, server: Server, method: str) -> None:
         tag = server.tag()

@@ -18,7 +18,7 @@ from .raw import (
     handshake_headers,
     make_accept,
 )
-from .setups import on_denials, on_early_frames, on_frames, on_keep_alive
+from .setups import on_accept_headers, on_denials, on_early_frames, on_frames, on_keep_alive
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -111,15 +111,20 @@ class Handshake(Subject):
             server.opened.append(tag)
             peer.close()
 
-    def test_handler_sees_the_request_and_the_101_has_flasks_headers(self, server: Server) -> None:
-        with server.connect(
-            "/headers", headers=[("Cookie", "flavour=plain"), ("X-Mine", "1")]
-        ) as peer:
+    def test_handler_sees_the_request(self, server: Server) -> None:
+        headers = [("Cookie", "flavour=plain"), ("X-Mine", "1")]
+        with server.connect("/headers", headers=headers) as peer:
             seen = json.loads(peer.read())
             assert seen["cookies"] == {"flavour": "plain"}
             assert seen["headers"]["x-mine"] == "1"
             assert seen["visits"] == 1
             assert seen["word"] == "from before_request"
+            peer.answer_close()
+
+    @on_accept_headers
+    def test_101_has_flasks_headers(self, server: Server) -> None:
+        with server.connect("/headers") as peer:
+            peer.read()
             assert peer.response is not None
             assert peer.response.get("X-Marked") == "after_request"
             cookie = peer.response.get("Set-Cookie")

@@ -69,12 +69,16 @@ class Capabilities:
     early_frames: bool = True
     #: The extension permessage-deflate can be agreed on.
     compression: bool = True
+    #: An accepted handshake has the headers that Flask and the app have set, and cookies.
+    accept_headers: bool = True
     #: A refused handshake is answered as the app answers it. If it is False, by 403 in any case.
     denials: bool = True
     #: A handler learns the code of the client's close frame.
     close_codes: bool = True
     #: And the reason in it.
     close_reasons: bool = True
+    #: The server gives the client time to answer a close frame before it ends TCP.
+    awaits_answers: bool = True
     #: A close frame without a code is 1005 to the handler, not 1006 as a connection that is lost.
     empty_closes: bool = True
 
@@ -203,6 +207,13 @@ on_early_frames = Need(
 )
 on_compression = Need(lambda setup: setup.capabilities.compression, "needs permessage-deflate")
 on_denials = Need(lambda setup: setup.capabilities.denials, "needs refusals other than 403")
+on_accept_headers = Need(
+    lambda setup: setup.capabilities.accept_headers, "needs the app's headers on a 101"
+)
+on_awaited_answers = Need(
+    lambda setup: setup.capabilities.awaits_answers,
+    "needs a server that waits for the answer to its close frame",
+)
 on_close_codes = Need(
     lambda setup: setup.capabilities.close_codes, "needs the code of the client's close"
 )
