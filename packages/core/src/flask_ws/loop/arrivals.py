@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from queue import Empty, SimpleQueue
 
 from ..process import after_fork
@@ -52,18 +53,18 @@ class Arrivals:
         self.tell(fd)
 
     def wait(self, timeout: float) -> list[int]:
-        """Return one for which something has come; none after ``timeout`` seconds.
-
-        Not several: a method of the first may block the thread, and nobody would be told of the
-        others again.
-        """
-        try:
-            number = self._arrived.get(block=timeout > 0, timeout=timeout or None)
-        except Empty:
-            return []
-        # Before it is served: what comes from now on is told again.
-        self._told.discard(number)
-        return [number] if number in self._registered and number not in self._masked else []
+        """Return those for which something has come; none after ``timeout`` seconds."""
+        arrived = self._arrived
+        found = []
+        # Another thread may take the rest meanwhile.
+        with contextlib.suppress(Empty):
+            found.append(arrived.get(block=timeout > 0, timeout=timeout or None))
+            while not arrived.empty():
+                found.append(arrived.get_nowait())
+        # Before they are served: what comes from now on is told again.
+        self._told.difference_update(found)
+        registered, masked = self._registered, self._masked
+        return [number for number in found if number in registered and number not in masked]
 
 
 #: Those of this process.
