@@ -3,8 +3,9 @@
 python -m benchmarks.side_by_side small bare flask-ws/gunicorn flask-ws/views
 
 For ratios that are close: what the machine does for a minute then hits all of them alike. The first
-contender is the one that the others are compared with, turn by turn. Before and after, with
-the environment of an older checkout:
+contender is the one that the others are compared with, turn by turn. Of several rows of one, a row
+is told by its note: "flask-ws/asgi event view". Before and after, with the environment of an older
+checkout:
 
 python -m benchmarks.side_by_side small flask-ws/views --before ../old/.venv/bin/python
 """
@@ -30,9 +31,9 @@ TURN = {"seconds": 0.6, "warm_up": 0.15}
 
 def find_row(load: Load, name: str) -> Row:
     for row in load.rows:
-        if row.contender == name:
+        if name in (row.key, row.contender):
             return row
-    raise SystemExit(f"{name} is not in this load: {', '.join(row.contender for row in load.rows)}")
+    raise SystemExit(f"{name} is not in this load: {', '.join(row.key for row in load.rows)}")
 
 
 @dataclass(frozen=True)
