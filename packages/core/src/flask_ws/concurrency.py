@@ -97,8 +97,12 @@ class HomeThread:
         if self.catch_up() and not self._waiting:
             function()
         else:
-            self._waiting.append(function)
-            self.wake()
+            self.post(function)
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Call a function in this thread soon, as :meth:`run` does for other threads."""
+        self._waiting.append(function)
+        self.wake()
 
     def catch_up(self) -> bool:
         """Call the functions that wait to be called here, so that later ones come after them.

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
@@ -234,12 +234,11 @@ class Exchange:
             code = ABNORMAL
         raise ConnectionClosed(code, reason or "")
 
-    async def send(self, message: str | bytes) -> None:
+    def send(self, message: str | bytes) -> Awaitable[None]:
         """Send a message."""
-        if isinstance(message, str):
-            await self._send({"type": "websocket.send", "text": message})
-        else:
-            await self._send({"type": "websocket.send", "bytes": message})
+        # Not a coroutine around the server's own: this is called for each message.
+        key = "text" if isinstance(message, str) else "bytes"
+        return self._send({"type": "websocket.send", key: message})
 
     async def close(self, code: int, reason: str) -> None:
         """Send a close frame."""

@@ -13,11 +13,13 @@ from typing import Any, cast
 
 from ..exceptions import ConnectionClosed
 from ..protocol.close_codes import ABNORMAL_CLOSURE
+from ..protocol.events import too_big
 from ..protocol.frames import BytesLike
 from ..protocol.messages import MessageProtocol, ServerMessages, size_of
 from ..protocol.protocol import Protocol
 from ..protocol.shared import SharedMessage
 from .async_connection import AsyncConnection
+from .dispatcher import Dispatcher
 from .outlet import Outlet
 from .reader import NO_CLOSE_FRAME
 from .receiver import TURNS
@@ -46,6 +48,7 @@ class MessageConnection(AsyncConnection):
     server's. Its task for the connection awaits :meth:`serve`.
 
     :param server: the server's side of it.
+    :param dispatcher: sends for the connections of its loop.
     :param max_message_size: the largest message accepted, in bytes; ``None`` for no limit.
     :param options: as for :class:`AsyncConnection`.
     """
@@ -56,7 +59,12 @@ class MessageConnection(AsyncConnection):
     __slots__ = ("_aborted", "_over", "_peeked", "_pump", "_released", "_room", "_server")
 
     def __init__(
-        self, server: ServerMessages, *, max_message_size: int | None, **options: Any
+        self,
+        server: ServerMessages,
+        *,
+        dispatcher: Dispatcher,
+        max_message_size: int | None,
+        **options: Any,
     ) -> None:
         protocol = MessageProtocol(max_message_size)
         super().__init__(cast("Protocol", protocol), loop=server.loop, **options)
@@ -72,7 +80,7 @@ class MessageConnection(AsyncConnection):
         self._over: asyncio.Future[None] | None = None
         self._released = False
         # From here on messages can be sent: they go out when the handshake is answered.
-        self._stream = cast("Any", Outlet(self, server))
+        self._stream = cast("Any", Outlet(self, server, dispatcher))
 
     # For the server's task
 
@@ -132,7 +140,8 @@ class MessageConnection(AsyncConnection):
             self.connection_lost(None)
 
     async def _receive_all(self) -> ConnectionClosed:
-        receive, protocol = self._server.receive, cast("MessageProtocol", self._protocol)
+        protocol: Any = self._protocol
+        receive, limit = self._server.receive, protocol.max_size
         turns = 0
         while True:
             turns += 1
@@ -147,13 +156,25 @@ class MessageConnection(AsyncConnection):
             except ConnectionClosed as end:
                 self._note_end(end)
                 return end
-            size = size_of(message)
+            size = len(message) if type(message) is bytes else size_of(message)
             self.bytes_received += size
             # After the end is decided, only the server's word for it is awaited.
             if self.close_code is None:
-                self._take(protocol.read(message, size))
-                if self._messages or self._counted:
-                    self._count()
+                if size > limit:
+                    self._take(too_big(size, limit))
+                elif self._sent_close is None:
+                    self.messages_received += 1
+                    self._hand_on(message)
+
+    def _hand_on(self, message: str | bytes) -> None:
+        """Give a message to the task that waits for it, or keep it."""
+        receiver = self._receiver
+        if receiver is not None and not receiver.done():
+            receiver.set_result(message)
+        else:
+            self._keep(message)
+        if self._messages or self._counted:
+            self._count()
 
     async def _must_peek(self) -> bool:
         """Wait for room in the queue; tell whether to receive though there is none."""
@@ -216,27 +237,57 @@ class MessageConnection(AsyncConnection):
     async def send(self, data: str | BytesLike) -> None:
         """Send a message; waits while the peer is slow. As :meth:`AsyncConnection.send`."""
         outlet: Any = self._stream
-        if outlet is None or not outlet.is_idle or not self.connected:
-            await super().send(data)
+        if (
+            outlet is None
+            or not outlet.is_idle
+            or self.close_code is not None
+            or self._sent_close is not None
+        ):
+            await self._send_behind(data)
             return
-        message: Any
-        (message,) = self._protocol.send_message(data)
-        self._written += size_of(message)
+        protocol: Any = self._protocol
+        message, size = protocol.take_message(data)
+        self._written += size
         self.messages_sent += 1
-        await outlet.send(message)
+        # In the caller's own task, which is quicker; others queue meanwhile. When it is cancelled,
+        # the server may have sent the message or not.
+        outlet.is_idle = False
+        outlet.size += size
+        try:
+            await self._server.send(message)
+        except Exception as error:
+            outlet.clear()
+            self.lose_while_sending(error)
+        finally:
+            outlet.take_back(size)
         if self.close_code == ABNORMAL_CLOSURE:
             raise self._error()
         if self.messages_sent % TURNS == 0:
             # The server may take all of them without waiting, and others have their turn.
             await asyncio.sleep(0)
 
+    async def _send_behind(self, data: str | BytesLike) -> None:
+        """Send a message after those that wait."""
+        while self._blocked:
+            await self._drain()
+        self.check_connected()
+        self._write(self._protocol.send_message(data))
+        self.messages_sent += 1
+        if self._blocked:
+            await self._drain()
+            if self.close_code == ABNORMAL_CLOSURE:
+                raise self._error()
+        elif self.messages_sent % TURNS == 0:
+            await asyncio.sleep(0)
+
     def _write(self, buffers: list[Any]) -> None:
-        stream = self._stream
-        if stream is None:
+        outlet: Any = self._stream
+        if outlet is None:
             return
         for message in buffers:
-            self._written += size_of(message)
-            stream.write(message)
+            size = size_of(message)
+            self._written += size
+            outlet.write(message, size)
         if self._blocked:
             self._loop.call_soon(self._count)
 

@@ -7,7 +7,8 @@ from collections import deque
 from typing import Protocol as Interface
 
 from ..protocol.events import Close
-from ..protocol.messages import Outgoing, ServerMessages, size_of
+from ..protocol.messages import Outgoing, ServerMessages
+from .dispatcher import Dispatcher
 
 __all__ = ["Outlet"]
 
@@ -37,120 +38,117 @@ class Sending(Interface):
 class Outlet:
     """Gives a server one message after the other; in place of an asyncio transport.
 
-    A task does so, while there are any: so a sender that is cancelled leaves no message half sent,
-    and whoever sends keeps its place. All of it is the loop's.
+    A task that all connections share does so: so a sender that is cancelled leaves no message half
+    sent, and whoever sends keeps its place. All of it is the loop's.
 
     :param connection: the connection.
     :param server: the server's side of it.
+    :param dispatcher: has that task.
     """
 
     __slots__ = (
         "_connection",
+        "_dispatcher",
         "_is_full",
-        "_is_lent",
-        "_is_open",
         "_queue",
         "_server",
-        "_size",
         "_task",
+        "is_idle",
+        "size",
     )
 
-    def __init__(self, connection: Sending, server: ServerMessages) -> None:
+    def __init__(self, connection: Sending, server: ServerMessages, dispatcher: Dispatcher) -> None:
         self._connection = connection
         self._server = server
-        self._queue: deque[Outgoing] | None = None
-        self._size = 0
-        # Whether senders are to wait; and whether the handshake is answered.
-        self._is_full = self._is_open = False
-        # Whether a task of somebody else's gives the server a message.
-        self._is_lent = False
+        self._dispatcher = dispatcher
+        # Messages with their sizes.
+        self._queue: deque[tuple[Outgoing, int]] | None = None
+        # Whether senders are to wait.
+        self._is_full = False
+        # The task that gives the server a message.
         self._task: asyncio.Task[None] | None = None
+        #: Whether the handshake is answered, nothing waits, and nobody sends. Who then gives the
+        #: server a message by itself sets it to ``False``, and :meth:`take_back` must follow.
+        self.is_idle = False
+        #: How many bytes wait.
+        self.size = 0
 
     def open(self) -> None:
         """Send what waits: the handshake is answered."""
-        self._is_open = True
-        if self._queue:
-            self._start()
+        self.take_back(0)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits, and nobody sends."""
-        return self._is_open and self._queue is None and self._task is None and not self._is_lent
+    def take_back(self, size: int) -> None:
+        """Go on: somebody has given the server a message.
 
-    async def send(self, message: str | bytes) -> None:
-        """Give the server a message in the caller's own task, while :attr:`is_idle`.
-
-        That is quicker than a task for it, and others queue meanwhile. The caller, when it is
-        cancelled, may have sent the message or not.
+        :param size: what was added to :attr:`size` for it.
         """
-        self._is_lent = True
-        size = size_of(message)
-        self._size += size
-        try:
-            await self._server.send(message)
-        except Exception as error:
-            self.clear()
-            self._connection.lose_while_sending(error)
-        finally:
-            self._is_lent = False
-            self._size = max(0, self._size - size)
-            if self._queue is not None:
-                self._start()
+        self.size = max(0, self.size - size)
+        if self._queue is None:
+            self.is_idle = True
+        else:
+            self._dispatcher.add(self)
 
-    def write(self, message: Outgoing) -> None:
-        """Send a message, after those that wait."""
+    def write(self, message: Outgoing, size: int) -> None:
+        """Send a message, after those that wait.
+
+        :param size: its size, in bytes.
+        """
         if self._queue is None:
             self._queue = deque()
-        self._queue.append(message)
-        self._size += size_of(message)
-        if self._size >= HIGH and not self._is_full:
+        self._queue.append((message, size))
+        self.size += size
+        if self.size >= HIGH and not self._is_full:
             self._is_full = True
             self._connection.pause_writing()
-        if self._is_open and self._task is None and not self._is_lent:
-            self._start()
+        if self.is_idle:
+            self.is_idle = False
+            self._dispatcher.add(self)
 
-    def _start(self) -> None:
-        self._task = self._server.loop.create_task(self._send_all())
+    async def send_all(self, task: asyncio.Task[None]) -> None:
+        """Give the server what waits.
 
-    async def _send_all(self) -> None:
+        :param task: the task that does so.
+        """
         server = self._server
+        self._task = task
         try:
             while self._queue:
-                message = self._queue[0]
+                first = self._queue[0]
+                message, size = first
                 if isinstance(message, Close):
                     await server.close(message.code, message.reason)
                 else:
                     await server.send(message)
-                self._sent(message)
+                # What waited may have been dropped meanwhile.
+                if self._queue and self._queue[0] is first:
+                    self._queue.popleft()
+                    self.size -= size
+                if not self._queue:
+                    self._queue = None
+                if self._is_full and self.size <= LOW:
+                    self._is_full = False
+                    self._connection.resume_writing()
         except Exception as error:
             self._task = None
             self.clear()
             self._connection.lose_while_sending(error)
         finally:
             self._task = None
-
-    def _sent(self, message: Outgoing) -> None:
-        queue = self._queue
-        # What waited may have been dropped meanwhile.
-        if queue and queue[0] is message:
-            queue.popleft()
-            self._size -= size_of(message)
-        if not queue:
-            self._queue = None
-        if self._size <= LOW and self._is_full:
-            self._is_full = False
-            self._connection.resume_writing()
+            if self._queue is None:
+                self.is_idle = True
+            else:
+                self._dispatcher.add(self)
 
     def clear(self) -> None:
         """Drop what waits."""
         self._queue = None
-        self._size = 0
+        self.size = 0
 
     # As a transport
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes wait."""
-        return self._size
+        return self.size
 
     def pause_reading(self) -> None:
         """Do nothing: the connection receives by itself."""
@@ -168,6 +166,7 @@ class Outlet:
     def abort(self) -> None:
         """Drop what waits, and end the connection."""
         self.clear()
-        if self._task is not None:
+        # Not where the task itself comes here: it has other connections to serve.
+        if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._connection.abort()

@@ -17,9 +17,10 @@ from typing import Any
 from ..budget import STEP
 from ..exceptions import ConnectionClosed
 from ..protocol.frames import BytesLike
-from ..protocol.messages import ServerMessages, size_of
+from ..protocol.messages import ServerMessages
 from ..system import waitable
 from ..whereabouts import Whereabouts
+from .bell import Bell, make_bell
 from .endpoint import check_close
 from .message_connection import MessageConnection
 from .receiver import TURNS
@@ -51,6 +52,7 @@ class ThreadedConnection(MessageConnection):
     __slots__ = (
         "_accepted",
         "_added",
+        "_bell",
         "_closing",
         "_ended",
         "_in_receive",
@@ -76,6 +78,8 @@ class ThreadedConnection(MessageConnection):
         # dropped, and what the thread has taken, in bytes of memory: each has one writer.
         self._inbox: SimpleQueue[str | bytes | None] = SimpleQueue()
         self._added = self._taken = 0
+        # What wakes the thread; without it, the inbox does.
+        self._bell: Bell | None = None
         self._in_receive = False
         self._turns = 0
         # Held by the thread that sends. Bytes given to the loop, and those it has taken.
@@ -124,20 +128,24 @@ class ThreadedConnection(MessageConnection):
             and (self._added - self._taken) * times < self._max_queue_bytes
         )
 
-    def _keep(self, message: str | bytes) -> bool:
+    def _hand_on(self, message: str | bytes) -> None:
         self._added += sys.getsizeof(message)
-        self._inbox.put(message)
+        inbox = self._inbox
+        inbox.put(message)
+        if self._bell is not None:
+            self._bell.ring()
         if self.when_arrived is not None:
             self.when_arrived(self.fd)
-        if not self._counted and self._added - self._taken >= STEP:
+        held = self._added - self._taken
+        if self._counted:
+            self._count()
+        elif held >= STEP:
             # Not at once: the thread may be about to take it.
             self._loop.call_soon(self._begin_to_count)
-        if self._has_room(1):
-            return False
-        self._stop_reading()
-        # The thread may have taken all of them before it could see that.
-        self._loop.call_soon(self._take_turn)
-        return True
+        if held >= self._max_queue_bytes or inbox.qsize() >= self._max_queue:
+            self._stop_reading()
+            # The thread may have taken all of them before it could see that.
+            self._loop.call_soon(self._take_turn)
 
     def _count_received(self) -> int:
         return self._added - self._taken
@@ -151,6 +159,8 @@ class ThreadedConnection(MessageConnection):
     def _set_closed(self, code: int, reason: str) -> None:
         super()._set_closed(code, reason)
         self._inbox.put(None)
+        if self._bell is not None:
+            self._bell.ring()
         if self.when_arrived is not None:
             self.when_arrived(self.fd)
         for event in (self._ended, self._room_made):
@@ -196,15 +206,19 @@ class ThreadedConnection(MessageConnection):
             )
         self._in_receive = True
         try:
-            timeout = waitable(timeout)
+            timeout, inbox = waitable(timeout), self._inbox
             until = None if timeout is None else time.monotonic() + timeout
             while True:
                 if self.close_code is not None:
-                    message = self._inbox.get_nowait()
+                    message = inbox.get_nowait()
                 elif until is None:
-                    message = self._inbox.get()
+                    if self._bell is None:
+                        self._bell = make_bell()
+                    elif inbox.empty():
+                        self._bell.sleep(inbox.empty)
+                    message = inbox.get()
                 else:
-                    message = self._inbox.get(timeout=max(0.0, until - time.monotonic()))
+                    message = inbox.get(timeout=max(0.0, until - time.monotonic()))
                 if message is not None:
                     return self._take_out(message)
         except Empty:
@@ -222,12 +236,15 @@ class ThreadedConnection(MessageConnection):
         elif self._turns >= TURNS:
             self.cut_short = self.has_more
             return None
+        inbox = self._inbox
+        if not wait and inbox.empty():
+            return None
         try:
-            message = self._inbox.get() if wait else self._inbox.get_nowait()
+            message = inbox.get() if wait else inbox.get_nowait()
             # After a view has closed the connection, it gets no more.
             while message is not None and self._closing is not None:
                 self._take_out(message)
-                message = self._inbox.get_nowait()
+                message = inbox.get_nowait()
         except Empty:
             return None
         self._turns += 1
@@ -252,12 +269,8 @@ class ThreadedConnection(MessageConnection):
 
         As :meth:`.Sender.send`; but a ping is not sent: the server sends them.
         """
-        (message,) = self._check(data, ping)
         with self._sending:
-            if not self.connected:
-                raise self._error()
-            if ping is None:
-                self._post(message)
+            self._post(data, ping)
             while self._is_ahead():
                 room = self._room_made = self._room_made or threading.Event()
                 room.clear()
@@ -268,38 +281,42 @@ class ThreadedConnection(MessageConnection):
 
     def send_nowait(self, data: str | BytesLike, *, ping: bytes | None = None) -> None:
         """Send a message without waiting. As :meth:`.Sender.send_nowait`."""
-        (message,) = self._check(data, ping)
         with self._sending:
-            if not self.connected:
-                raise self._error()
-            if ping is None:
-                self._post(message, is_limited=True)
+            self._post(data, ping, is_limited=True)
 
-    def _check(self, data: str | BytesLike, ping: bytes | None) -> list[Any]:
+    def _post(self, data: str | BytesLike, ping: bytes | None, *, is_limited: bool = False) -> None:
+        """Have the loop send a message; the caller holds the lock."""
+        protocol: Any = self._protocol
+        home: Any = self.home
         if ping is not None:
-            self._protocol.send_ping(ping)
-        return self._protocol.send_message(data)
+            protocol.send_ping(ping)
+        message, size = protocol.take_message(data)
+        if not self.connected:
+            raise self._error()
+        if ping is None:
+            self._posted += size
+            home.post(functools.partial(self._accept, message, size, is_limited))
 
     def _is_ahead(self) -> bool:
         """Whether the loop and the server have more to do than they should."""
-        stream = self._stream
-        waiting = 0 if stream is None else stream.get_write_buffer_size()
+        outlet: Any = self._stream
+        waiting = 0 if outlet is None else outlet.size
         return self._posted - self._accepted + waiting >= AHEAD
 
-    def _post(self, message: Any, *, is_limited: bool = False) -> None:
-        size = size_of(message)
-        self._posted += size
-        self._at_home(functools.partial(self._accept, message, size, is_limited))
-
-    def _accept(self, message: Any, size: int, is_limited: bool) -> None:
+    def _accept(self, message: str | bytes, size: int, is_limited: bool) -> None:
         """Send what a thread has posted, on the loop."""
         self._accepted += size
+        outlet: Any = self._stream
         # Nothing follows a close frame that was sent meanwhile.
         if self.close_code is None and self._sent_close is None:
-            self._write([message])
             self.messages_sent += 1
-            if is_limited and self._blocked:
-                self._overflow()
+            if outlet is not None:
+                self._written += size
+                outlet.write(message, size)
+            if self._blocked:
+                self._loop.call_soon(self._count)
+                if is_limited:
+                    self._overflow()
         if self._room_made is not None and not self._blocked:
             self._room_made.set()
 

@@ -88,10 +88,11 @@ def messages_of(upgrade: Upgrade) -> ServerMessages:
 
 def options_of(upgrade: Upgrade) -> dict[str, Any]:
     """Return the arguments of a connection, but for its label."""
-    options = upgrade.options
+    options, loop = upgrade.options, server_loop(messages_of(upgrade).loop)
     return {
         "max_message_size": options.max_message_size,
-        "home": server_loop(messages_of(upgrade).loop).home,
+        "home": loop.home,
+        "dispatcher": loop.dispatcher,
         "concurrency": asyncio_primitives,
         "close_timeout": options.close_timeout,
         # Bytes alone are limited: a server that is not asked for more cannot tell of the end.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
+from ..connection.dispatcher import Dispatcher
 from ..process import after_fork
 from .asyncio_loop import AsyncioLoop, LoopThread
 
@@ -25,6 +26,8 @@ class ServerLoop(AsyncioLoop):
         self.is_green = self.is_ending = False
         self.loop = loop
         self.home = LoopThread(loop)
+        #: What sends for its connections.
+        self.dispatcher = Dispatcher(loop)
         self.ident = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._forget = self._tasks.discard

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 from typing import Protocol as Interface
 
 from .control import MAX_CONTROL_PAYLOAD, write_close
-from .events import Close, Event, too_big
+from .events import Close
 from .frames import BytesLike, encode
 from .shared import SharedMessage
 
@@ -53,8 +54,8 @@ class ServerMessages(Interface):
         :raises ConnectionClosed: the connection has ended, with the peer's close code or 1006.
         """
 
-    async def send(self, message: str | bytes) -> None:
-        """Send a message; wait while the peer is slow to read."""
+    def send(self, message: str | bytes) -> Awaitable[None]:
+        """Send a message; wait while the peer is slow to read. Usually it is an ``async def``."""
 
     async def close(self, code: int, reason: str) -> None:
         """Send a close frame. :meth:`receive` tells when the peer has answered it.
@@ -79,7 +80,7 @@ class MessageProtocol:
     :param max_message_size: the largest message accepted, in bytes; ``None`` for no limit.
     """
 
-    __slots__ = ("_max_size", "meter")
+    __slots__ = ("max_size", "meter")
 
     #: There are no parts of messages, and nothing is compressed here.
     partial = None
@@ -88,13 +89,9 @@ class MessageProtocol:
     held = 0
 
     def __init__(self, max_message_size: int | None = None) -> None:
-        self._max_size = max_message_size
+        #: The largest message accepted, in bytes.
+        self.max_size = sys.maxsize if max_message_size is None else max_message_size
         self.meter: Callable[[], bool] | None = None
-
-    def read(self, message: str | bytes, size: int) -> Event:
-        """Return what a message from the peer means."""
-        limit = self._max_size
-        return message if limit is None or size <= limit else too_big(size, limit)
 
     def next_event(self, _data: bytes = b"") -> None:
         """Return nothing: there is no more than what was read."""
@@ -108,11 +105,19 @@ class MessageProtocol:
         :raises TypeError: ``data`` is neither text nor bytes-like.
         :raises UnicodeEncodeError: it is text that cannot be encoded.
         """
+        return [self.take_message(data)[0]]
+
+    def take_message(self, data: str | BytesLike) -> tuple[str | bytes, int]:
+        """Return a message as it is to be sent, and its size in bytes; of text, in UTF-8.
+
+        :raises TypeError: ``data`` is neither text nor bytes-like.
+        :raises UnicodeEncodeError: it is text that cannot be encoded.
+        """
         if isinstance(data, bytes) or (isinstance(data, str) and data.isascii()):
-            return [data]
+            return data, len(data)
         _, payload = encode(data)
         # Text that can be encoded; or a copy of what may change.
-        return [data if isinstance(data, str) else bytes(payload)]
+        return (data if isinstance(data, str) else bytes(payload)), len(payload)
 
     def send_shared(self, message: SharedMessage) -> str | bytes:
         """Return a message that other connections get as well."""
