@@ -17,7 +17,7 @@ from werkzeug.serving import make_server
 
 from flask_ws import Sock, WebSocket
 from flask_ws.cli import load_clients, ws
-from flask_ws.cli.load_clients import Client, Latencies
+from flask_ws.cli.load_clients import Client, Latencies, Load
 
 
 @pytest.fixture
@@ -119,13 +119,23 @@ def test_an_answer_is_not_waited_for_for_ever(
 
 
 def test_an_interrupted_test_has_a_summary(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(client: Client) -> NoReturn:
+    """And the seconds that it took until then."""
+    found: list[Load] = []
+    run = Load.run
+
+    def note(self: Load, *args: Any) -> Any:
+        found.append(self)
+        return run(self, *args)
+
+    def interrupt(client: Client, *_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Client, "say_goodbye", interrupt)
-    result = load(f"{url}/echo", "--clients", "1", "--rate", "0", "--duration", "0.1")
+    monkeypatch.setattr(Load, "run", note)
+    monkeypatch.setattr(Client, "_send", interrupt)
+    result = load(f"{url}/echo", "--clients", "1", "--rate", "20", "--duration", "10")
     assert result.exit_code == 1
     assert result.output.startswith("Opened:    1 of 1 clients")
+    assert 0 < found[0].seconds < 10
 
 
 def test_another_machine_is_left_alone_unless_told() -> None:

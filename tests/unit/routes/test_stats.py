@@ -337,7 +337,7 @@ def test_the_command_adds_up_processes(app: Flask, sock: Sock, url: str) -> None
         ws.close(4000)
     ended(app, sock, "echo")
     lines = invoke(url, "--processes", "2").output.splitlines()
-    assert lines[0].startswith("Process 1, 2: ")
+    assert lines[0].startswith("Processes 1, 2: ")
     assert lines[-1].split()[3:5] == ["2", "4000:2"]
 
 

@@ -114,18 +114,22 @@ class Load:
             self.opening_seconds = loop.time() - began
             if self.open:
                 await asyncio.sleep(self.plan.duration)
-            self.seconds = loop.time() - began
-            self.running = False
+            self._stop(began)
             for client in clients:
                 client.say_goodbye()
             until = loop.time() + FAREWELL
             while self.open and loop.time() < until:
                 await asyncio.sleep(0.02)
         finally:
-            self.running = False
+            self._stop(began)
             telling.cancel()
             for client in clients:
                 client.abort()
+
+    def _stop(self, began: float) -> None:
+        if self.running:
+            self.running = False
+            self.seconds = asyncio.get_running_loop().time() - began
 
     async def _open(self, client: Client) -> None:
         url, context = self.plan.url, self.plan.context

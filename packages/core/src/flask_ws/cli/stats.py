@@ -23,9 +23,9 @@ COLUMNS = {
     "Closed": "closed",
     "Refused": "refused",
     "Messages in": "messages_in",
-    "out": "messages_out",
+    "Messages out": "messages_out",
     "Bytes in": "bytes_in",
-    "out ": "bytes_out",
+    "Bytes out": "bytes_out",
     "Outbox": "outbox",
     "Slow": "slow_readers",
     "No pong": "unanswered_pings",
@@ -73,8 +73,8 @@ def _show(all_stats: list[dict[str, Any]]) -> None:
         f"{sums['deliveries']} delivered, {sums['dropped']} dropped, {counted(sums['gaps'], 'gap')}"
     )
     click.echo(
-        f"Here: {counted(sums['channels'], 'channel')} with "
-        f"{counted(sums['subscribers'], 'subscriber')}, {counted(sums['members'], 'member')}"
+        f"Channels: {sums['channels']} with {counted(sums['subscribers'], 'subscriber')}, "
+        f"{counted(sums['members'], 'member')}"
     )
     routes: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for stats in all_stats:
