@@ -333,7 +333,7 @@ def report(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clients", type=int, default=10_000)
-    parser.add_argument("--drain", type=float, default=20.0, help="seconds of SOCK_DRAIN")
+    parser.add_argument("--drain", type=float, default=60.0, help="seconds of SOCK_DRAIN")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--cores", default="", help="of the server and the clients, as in 0,1; any: all of them"
