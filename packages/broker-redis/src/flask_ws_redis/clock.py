@@ -26,9 +26,9 @@ class ServerClock:
         # Seconds between its clock and the monotonic one here; at first it is taken to be right.
         self._ahead = time.time() - time.monotonic()
 
-    def make_deadline(self) -> int:
+    def make_deadline(self) -> bytes:
         """Return until when something may be begun, in milliseconds of the server's clock."""
-        return int((time.monotonic() + self._ahead + self._wait) * 1000)
+        return b"%d" % ((time.monotonic() + self._ahead + self._wait) * 1000)
 
     def read(self, answer: Sequence[bytes]) -> None:
         """Take note of the server's time.

@@ -1,7 +1,7 @@
-"""Histories: a stream and a text for each channel, at the channel's own server of a cluster.
+"""Histories: a stream and a hash for each channel, at the channel's own server of a cluster.
 
-The stream has the messages, in fields named ``o`` (the offset) and ``m``. The text has the epoch
-and the offset of the last message, between them a space; it stays for a day longer.
+The stream has the messages, in fields named ``o`` (the offset) and ``m``. The hash has one field:
+the epoch is its name, and the offset of the last message its value. It stays for a day longer.
 """
 
 from __future__ import annotations
@@ -40,49 +40,72 @@ EPOCH_BYTES = 8
 # What differs from channel to channel is an argument; what an app's configuration says is part of
 # the script, since each argument takes its time.
 
-# The arguments are the deadline, the channel, the message, and sometimes the epoch of a history
-# that is begun: with it the keys expire later, and without it they have to be there. What is not
-# done is answered with the time. The stream is trimmed in steps, which is faster; reading leaves
-# out the rest.
-KEEP = """
-local call = redis.call
-local state, time, epoch = call('GET', KEYS[2]), call('TIME'), ARGV[4]
+# The arguments are the deadline, the channel, the message, and the epoch. What is not done is
+# answered with the time. The stream is trimmed in steps, which is faster; reading leaves out the
+# rest.
+CHECK = """
+local call, epoch = redis.call, ARGV[4]
+local time = call('TIME')
 local left = ARGV[1] - time[1] * 1000 - time[2] / 1000
-if left < 0 or left > {answer} or not (state or epoch) then return time end
-if not state then
-    call('DEL', KEYS[1])
-    state = epoch .. ' 0'
-end
-local offset = string.format('%.0f', string.sub(state, {start}) + 1)
-state = string.sub(state, 1, {start} - 1) .. offset
-if epoch then
-    call('XADD', KEYS[1], '*', 'o', offset, 'm', ARGV[3])
-    call('PEXPIRE', KEYS[1], {expiry})
-    call('SET', KEYS[2], state, 'PX', {known})
-else
-    if not call('XADD', KEYS[1], 'NOMKSTREAM', '*', 'o', offset, 'm', ARGV[3]) then
-        return time
-    end
-    call('SET', KEYS[2], state, 'KEEPTTL')
-end
-if epoch or offset % {step} == 0 then
+if left < 0 or left > {answer} then return time end
+"""
+
+TRIM = """
     local oldest = math.max(time[1] * 1000 - {kept}, 0)
     call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', oldest))
     call('XTRIM', KEYS[1], 'MAXLEN', '~', {messages})
-end
-call('{command}', ARGV[2], '\\0@' .. state .. ' ' .. ARGV[3])
-return state
 """
 
+TELL = """
+call('{command}', ARGV[2], '\\0@' .. epoch .. ' ' .. offset .. ' ' .. ARGV[3])
+"""
+
+# This is done where the process knows the epoch, and both keys are to be there.
+KEEP = (
+    CHECK
+    + """
+local offset = call('HINCRBY', KEYS[2], epoch, 1)
+if offset == 1 then
+    call('HDEL', KEYS[2], epoch)
+    return time
+end
+if not call('XADD', KEYS[1], 'NOMKSTREAM', '*', 'o', offset, 'm', ARGV[3]) then
+    call('HINCRBY', KEYS[2], epoch, -1)
+    return time
+end
+if offset % {step} == 0 then
+"""
+    + TRIM
+    + "end"
+    + TELL
+    + "return offset"
+)
+
+# And this the first time, and from time to time: the keys expire later.
+BEGIN = (
+    CHECK
+    + """
+local known = call('HKEYS', KEYS[2])[1]
+if known then epoch = known else call('DEL', KEYS[1]) end
+local offset = call('HINCRBY', KEYS[2], epoch, 1)
+call('XADD', KEYS[1], '*', 'o', offset, 'm', ARGV[3])
+call('PEXPIRE', KEYS[1], {expiry})
+call('PEXPIRE', KEYS[2], {known})
+"""
+    + TRIM
+    + TELL
+    + "return epoch .. ' ' .. offset"
+)
+
 READ = """
-local state, time = redis.call('GET', KEYS[2]), redis.call('TIME')
-if not state then
-    state = ARGV[1] .. ' 0'
+local state, time = redis.call('HGETALL', KEYS[2]), redis.call('TIME')
+if not state[1] then
+    state = {{ARGV[1], 0}}
     redis.call('DEL', KEYS[1])
-    redis.call('SET', KEYS[2], state)
+    redis.call('HSET', KEYS[2], ARGV[1], 0)
 end
 redis.call('PEXPIRE', KEYS[2], {known})
-local epoch, offset = string.match(state, '^(.*) (.*)$')
+local epoch, offset = state[1], state[2]
 local after = ARGV[3] == epoch and tonumber(ARGV[4]) or 0
 local count = math.min(ARGV[2], offset - after)
 local entries = {{}}
@@ -91,7 +114,7 @@ if count > 0 then
     oldest = string.format('%.0f', oldest)
     entries = redis.call('XREVRANGE', KEYS[1], '+', oldest, 'COUNT', count)
 end
-return {{state, entries}}
+return {{epoch .. ' ' .. offset, entries}}
 """
 
 
@@ -102,28 +125,28 @@ class Kept:
     :param answer: seconds that an answer is waited for.
     """
 
-    __slots__ = ("keep", "keys", "read", "renewal", "renewed")
+    __slots__ = ("begin", "epoch", "keep", "keys", "read", "renewal", "renewed")
 
     def __init__(self, command: str, answer: float, channel: bytes, retention: Retention) -> None:
         self.keys = history_keys(channel)
         self.renewal = min(retention.seconds / 2, RENEWAL_SECONDS)
-        #: When the keys were last made to expire later, by the monotonic clock.
+        #: When the keys were last made to expire later, by the monotonic clock; and the epoch then.
         self.renewed = float("-inf")
+        self.epoch = ""
         kept = max(1, round(retention.seconds * 1000))
         expiry = kept + round(self.renewal * 1000)
-        known = expiry + IDLE_SECONDS * 1000
-        self.read = make_script(READ, kept=kept, known=known)
-        self.keep = make_script(
-            KEEP,
-            answer=round(answer * 1000),
-            start=2 * EPOCH_BYTES + 2,
-            kept=kept,
-            expiry=expiry,
-            known=known,
-            messages=retention.messages,
-            step=retention.messages // 10 + 1,
-            command=command,
-        )
+        values = {
+            "answer": round(answer * 1000),
+            "kept": kept,
+            "expiry": expiry,
+            "known": expiry + IDLE_SECONDS * 1000,
+            "messages": retention.messages,
+            "step": retention.messages // 10 + 1,
+            "command": command,
+        }
+        self.keep = make_script(KEEP, **values)
+        self.begin = make_script(BEGIN, **values)
+        self.read = make_script(READ, **values)
 
 
 class Histories:
@@ -153,17 +176,20 @@ class Histories:
         """
         kept, now = self._find(channel, retention), time.monotonic()
         if now < kept.renewed + kept.renewal:
-            answer = run(execute, kept.keep, kept.keys, clock.make_deadline(), channel, payload)
-            if isinstance(answer, bytes):
-                return _read_position(answer)
+            epoch = kept.epoch
+            rest = clock.make_deadline(), channel, payload, epoch
+            answer = run(execute, kept.keep, kept.keys, *rest)
+            if isinstance(answer, int):
+                return Position(epoch, answer)
             clock.read(answer)
         # It has hung for a moment, one of the two clocks was set, or it has lost the history.
         for _ in range(2):
             rest = clock.make_deadline(), channel, payload, _make_epoch()
-            answer = run(execute, kept.keep, kept.keys, *rest)
+            answer = run(execute, kept.begin, kept.keys, *rest)
             if isinstance(answer, bytes):
-                kept.renewed = now
-                return _read_position(answer)
+                position = _read_position(answer)
+                kept.epoch, kept.renewed = position.epoch, now
+                return position
             clock.read(answer)
         raise RedisTimeoutError("it was too late")
 
@@ -192,7 +218,7 @@ def _read_position(state: bytes) -> Position:
 
 
 def history_keys(channel: bytes) -> tuple[bytes, bytes]:
-    """Return the keys of a channel's stream and text."""
+    """Return the keys of a channel's stream and hash."""
     name = key_of(channel, b"h")
     return name, name + b"e"
 

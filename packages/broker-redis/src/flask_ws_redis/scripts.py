@@ -19,7 +19,7 @@ class Script(NamedTuple):
     """A script, and the digest by which Redis knows it."""
 
     text: str
-    digest: str
+    digest: bytes
 
 
 @functools.lru_cache(1024)
@@ -29,7 +29,7 @@ def make_script(template: str, **values: object) -> Script:
     :param values: what stands in braces there; without any, the template is the script.
     """
     text = template.format(**values) if values else template
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
 
 
 def run(execute: Execute, script: Script, keys: Sequence[bytes], *args: Any) -> Any:

@@ -21,10 +21,8 @@ from .subscriptions import Subscriptions
 __all__ = ["publish_in_memory"]
 
 #: What publications begin with: they are of no process, and have no number there.
-HEADS = {
-    (first, is_json): pack(bytes(ORIGIN_SIZE), 0, first, b"", is_json=is_json)
-    for first, is_json in ((TEXT, False), (TEXT, True), (BINARY, False))
-}
+HEADS = {first: pack(bytes(ORIGIN_SIZE), 0, first, b"") for first in (TEXT, BINARY)}
+JSON_HEAD = pack(bytes(ORIGIN_SIZE), 0, TEXT, b"", is_json=True)
 
 
 def publish_in_memory(
@@ -46,16 +44,14 @@ def publish_in_memory(
     :param is_json: whether it is text that was made as JSON.
     :raises BrokerError: the broker is closed.
     """
-    message = None
-    if subscriptions.get(channel) is not None:
-        message = SharedMessage(first, payload, is_json=is_json)
+    head = JSON_HEAD if is_json else HEADS[first]
     with broker.keeping:
-        position = broker.keep(channel, HEADS[first, is_json] + payload, retention)
+        position = broker.keep(channel, head + payload, retention)
         # One who subscribes after this reads it.
         subscribers = subscriptions.get(channel)
-        if isinstance(subscribers, KeptSubscribers):
-            if message is None:
-                message = SharedMessage(first, payload, is_json=is_json)
+        if subscribers is not None:
+            assert isinstance(subscribers, KeptSubscribers)
+            message = SharedMessage(first, payload, is_json=is_json)
             message.position = position
             subscribers.follow(message, position, excluded)
     if broker.is_due:

@@ -34,12 +34,13 @@ def publish(
     :param excluded: who does not get it.
     :param is_json: whether it is text that was made as JSON.
     """
-    if opened.find_retention is not None:
-        retention = opened.find_retention(channel)
+    find_retention, broker = opened.find_retention, opened.broker
+    if find_retention is not None:
+        retention = find_retention(channel)
         if retention is not None:
-            if isinstance(opened.broker, MemoryBroker):
+            if isinstance(broker, MemoryBroker):
                 return publish_in_memory(
-                    opened.broker,
+                    broker,
                     opened.subscriptions,
                     channel,
                     first,
@@ -51,7 +52,7 @@ def publish(
             return _publish_kept(
                 opened, channel, first, payload, excluded, retention, is_json=is_json
             )
-    broker, number = opened.broker, next(opened.numbers)
+    number = next(opened.numbers)
     subscribers = opened.subscriptions.get(channel)
     if subscribers is not None and not broker.brings_back:
         subscribers.send(SharedMessage(first, payload, is_json=is_json), excluded)

@@ -135,7 +135,7 @@ class MemoryBroker(Broker):
         messages = log.messages
         log.offset = offset = log.offset + 1
         messages.append((now, offset, payload))
-        self._size += len(payload) + OVERHEAD
+        size = self._size + len(payload)
         if not log.is_filled:
             log.is_filled = True
             heap = self._filled.setdefault(retention.seconds, [])
@@ -143,9 +143,12 @@ class MemoryBroker(Broker):
             self._due = min(self._due, now + retention.seconds)
         if len(messages) > retention.messages:
             # The setting is the same each time: never more than one.
-            self._size -= len(messages.popleft()[2]) + OVERHEAD
-        self.is_due = now >= self._due or not -STEP < self._size - self._counted < STEP
-        if self.is_due:
+            size -= len(messages.popleft()[2])
+        else:
+            size += OVERHEAD
+        self._size = size
+        if now >= self._due or not -STEP < size - self._counted < STEP:
+            self.is_due = True
             self._trim(now)
         return new_position(Position, (log.epoch, offset))
 
