@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,8 @@ class ASGI:
             raise TypeError(f"ASGI takes a WSGI app, such as Flask's, and {app!r} is one of ASGI.")
         self._app = app
         self._http = HTTP(app, threads)
+        # How many threads of it are to be started before handlers have theirs.
+        self._unstarted = threads
         self._stopping = Stopping(stop_timeout)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -77,6 +81,8 @@ class ASGI:
         self._stopping.watch(exchange.loop)
         environ = make_environ(scope)
         environ[MESSAGES] = exchange
+        if self._unstarted:
+            self._start_threads()
         self._stopping.open += 1
         try:
             # This frame lives as long as the connection.
@@ -85,6 +91,16 @@ class ASGI:
             await run
         finally:
             self._stopping.open -= 1
+
+    def _start_threads(self) -> None:
+        """Start the threads of requests, while the system has some: handlers may take the last."""
+        threads, self._unstarted = self._unstarted, 0
+        is_started = threading.Event()
+        with contextlib.suppress(RuntimeError):
+            # Each of them waits, so that another one is started for the next call.
+            for _ in range(threads):
+                self._http.executor.submit(is_started.wait)
+        is_started.set()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
