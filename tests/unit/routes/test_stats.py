@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
-from flask import Flask, abort
+from flask import Flask, abort, request
 from tests.support.memory import MemoryServer
 from tests.support.waiting import until
 from werkzeug.serving import make_server
@@ -31,6 +32,9 @@ from flask_ws.connection.endpoint import connection_of
 from flask_ws.plugin.memory import MemoryBroker
 from flask_ws.routes.state import AppState
 from flask_ws.testing import HandshakeRefused, connect
+
+#: What would change a terminal, and a line that is forged.
+HOSTILE = "\x1b[31m\r\nforged\x9b"
 
 
 def echo(ws: WebSocket) -> None:
@@ -301,6 +305,17 @@ def url(app: Flask, sock: Sock) -> Iterator[str]:
     def stats() -> dict[str, Any]:
         return {**sock.stats(app).as_dict(), "pid": next(pids)}
 
+    @numbers.route("/changed", methods=["GET", "POST"])
+    def changed() -> dict[str, Any]:
+        route: dict[str, Any] = {**sock.stats(app).as_dict()["routes"][""], "rule": HOSTILE}
+        routes = {HOSTILE: {**route, **json.loads(request.args.get("route", "{}"))}}
+        stats = {**sock.stats(app).as_dict(), "draining": True, "broker": HOSTILE, "routes": routes}
+        return {**stats, **json.loads(request.args.get("stats", "{}"))}
+
+    @numbers.route("/deep", methods=["GET", "POST"])
+    def deep() -> str:
+        return "[" * 100_000
+
     @numbers.route("/other")
     def other() -> dict[str, Any]:
         return {"other": 1}
@@ -345,6 +360,40 @@ def test_the_command_says_what_the_view_returns(url: str) -> None:
     result = invoke(url.replace("/stats", "/other"))
     assert result.exit_code == 1
     assert "sock.stats().as_dict()" in result.output
+
+
+def test_what_the_command_shows_moves_no_cursor(app: Flask, sock: Sock, url: str) -> None:
+    sock.route("/feed")(echo)
+    app.test_client().get("/nowhere", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    result = invoke(url.replace("/stats", "/changed"))
+    assert result.exit_code == 0
+    assert "forged" in result.output
+    assert all(line.isprintable() for line in result.output.splitlines())
+
+
+@pytest.mark.parametrize("command", ["stats", "drain"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "/deep",
+        '/changed?stats={"pid":"\\u001b[31m"}',
+        '/changed?stats={"connections":"1"}',
+        '/changed?stats={"routes":[]}',
+        '/changed?stats={"routes":{"a":[]}}',
+        '/changed?route={"open":"1"}',
+        '/changed?route={"closed":[]}',
+        '/changed?route={"refused":{"400":"1"}}',
+        '/changed?route={"rule":5}',
+    ],
+)
+def test_an_answer_with_other_data_is_an_error(
+    app: Flask, sock: Sock, url: str, command: str, answer: str
+) -> None:
+    app.test_client().get("/nowhere", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    target = url.replace("/stats", quote(answer, safe="/?="))
+    result = CliRunner().invoke(group, [command, target])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: The answer has no numbers of flask-ws")
 
 
 def test_the_command_says_that_nobody_answers() -> None:

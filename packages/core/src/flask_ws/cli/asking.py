@@ -15,7 +15,7 @@ from flask_ws.wording import one_line
 
 from .handshake import Headers
 
-__all__ = ["ATTEMPTS", "SUMS", "ask", "tell_missing"]
+__all__ = ["ATTEMPTS", "BY_CODE", "SUMS", "ask", "tell_missing"]
 
 #: Seconds that an answer may take, and bytes that it may have.
 TIMEOUT = 10.0
@@ -35,6 +35,8 @@ SUMS = (
     "subscribers",
     "members",
 )
+#: Numbers of a route that are told by close code, and by status.
+BY_CODE = ("closed", "refused")
 
 
 def ask(url: str, headers: Headers, method: str = "GET") -> dict[str, Any]:
@@ -48,9 +50,8 @@ def ask(url: str, headers: Headers, method: str = "GET") -> dict[str, Any]:
         # A new connection each time, so that another process may answer.
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
             stats = json.loads(response.read(MOST_BYTES))
-        if not all(key in stats for key in ("pid", "routes", "broker", "draining", *SUMS)):
-            raise ValueError("other data")
-    except (ValueError, TypeError) as error:
+        _check(stats)
+    except (ValueError, RecursionError) as error:
         raise click.ClickException(
             f"The answer has no numbers of flask-ws ({one_line(str(error))}). The view returns "
             "sock.stats().as_dict()."
@@ -61,6 +62,33 @@ def ask(url: str, headers: Headers, method: str = "GET") -> dict[str, Any]:
         raise click.ClickException(f"{one_line(url)}: {one_line(str(error))}") from None
     result: dict[str, Any] = stats
     return result
+
+
+def _check(stats: Any) -> None:
+    """Check that an answer has numbers where they are added up, and shown as they are.
+
+    :raises ValueError: it has not.
+    """
+    if not (
+        isinstance(stats, dict)
+        and {"broker", "draining"} <= stats.keys()
+        and all(isinstance(stats.get(key), int) for key in ("pid", *SUMS))
+        and isinstance(routes := stats.get("routes"), dict)
+        and all(isinstance(route, dict) and _is_route(route) for route in routes.values())
+    ):
+        raise ValueError("other data")
+
+
+def _is_route(route: dict[str, Any]) -> bool:
+    """Whether there are a rule, numbers by codes, and other numbers."""
+    numbers = [value for key, value in route.items() if key not in ("rule", *BY_CODE)]
+    for by_code in (route.get(key) for key in BY_CODE):
+        if not isinstance(by_code, dict):
+            return False
+        numbers += by_code.values()
+    return isinstance(route.get("rule"), str) and all(
+        isinstance(number, (int, float)) for number in numbers
+    )
 
 
 def tell_missing(found: Collection[object], processes: int) -> None:

@@ -9,7 +9,7 @@ import click
 
 from flask_ws.wording import counted, one_line
 
-from .asking import ATTEMPTS, SUMS, ask, tell_missing
+from .asking import ATTEMPTS, BY_CODE, SUMS, ask, tell_missing
 from .handshake import Headers
 from .parameters import header_option, parse_http_url, processes_option
 from .tables import show
@@ -92,10 +92,10 @@ def _show(all_stats: list[dict[str, Any]]) -> None:
 
 def _add(routes: list[dict[str, Any]], key: str) -> str:
     """Add up a number of a route, or its numbers by code or status."""
-    if key in ("closed", "refused"):
+    if key in BY_CODE:
         total: Counter[str] = Counter()
         for route in routes:
             total.update(route[key])
         return " ".join(f"{code}:{number}" for code, number in sorted(total.items())) or "-"
-    number = sum(route[key] for route in routes)
+    number = sum(route.get(key, 0) for route in routes)
     return f"{number:.1f}" if isinstance(number, float) else str(number)
