@@ -70,6 +70,19 @@ def test_past_the_limit_the_oldest_are_dropped(sock: Sock, monkeypatch: pytest.M
         assert [next(messages)[::2] for _ in range(2)] == [("2", True), ("3", False)]
 
 
+def test_past_the_limit_of_bytes_too(sock: Sock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening_module, "MANY_BYTES", 10)
+    with sock.listen("news") as messages:
+        for number in range(4):
+            sock.publish("news", str(number) * 5)
+        assert [next(messages)[::2] for _ in range(2)] == [("22222", True), ("33333", False)]
+        for number in range(3):
+            sock.publish("news", str(number) * 20)
+        assert next(messages)[::2] == ("2" * 20, True)
+        sock.publish("news", "1"), sock.publish("news", "2")
+        assert [next(messages)[::2] for _ in range(2)] == [("1", False), ("2", False)]
+
+
 def test_receive_waits_for_as_long_as_it_is_told(sock: Sock) -> None:
     with sock.listen("news") as messages:
         assert messages.receive(timeout=0.01) is None

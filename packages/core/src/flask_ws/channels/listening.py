@@ -15,8 +15,10 @@ from .results import Subscription
 
 __all__ = ["Listening", "Mailbox", "Message"]
 
-#: Messages that wait for a program at most. Past that the oldest are dropped, which is a gap.
+#: Messages that wait for a program at most, and their bytes; the last one may be larger. Past that
+#: the oldest are dropped, which is a gap.
 MANY_MESSAGES = 1000
+MANY_BYTES = 2**24
 
 
 class Message(NamedTuple):
@@ -52,6 +54,7 @@ class Mailbox:
         self._is_open = True
         self._arrived = threading.Condition()
         self._messages: deque[SharedMessage] = deque()
+        self._size = 0
         self._is_after_gap = False
 
     def check_connected(self) -> None:
@@ -60,9 +63,11 @@ class Mailbox:
     def send_shared(self, message: SharedMessage) -> bool:
         """Keep a message for the program; waits for nobody."""
         with self._arrived:
-            self._messages.append(message)
-            if len(self._messages) > MANY_MESSAGES:
-                self._messages.popleft()
+            messages = self._messages
+            messages.append(message)
+            self._size += len(message.payload)
+            while len(messages) > MANY_MESSAGES or (self._size > MANY_BYTES and len(messages) > 1):
+                self._take_first()
                 self._is_after_gap = True
             self._arrived.notify()
         return True
@@ -81,7 +86,7 @@ class Mailbox:
             self._arrived.wait_for(lambda: self._find() or not self._is_open, waitable(timeout))
             if not self._find():
                 return None
-            message = self._messages.popleft()
+            message = self._take_first()
             is_after_gap, self._is_after_gap = self._is_after_gap, False
         data: str | bytes = bytes(message.payload)
         if message.first == TEXT:
@@ -95,15 +100,21 @@ class Mailbox:
 
     def _find(self) -> bool:
         while self._messages and self._messages[0] is self.gap:
-            self._messages.popleft()
+            self._take_first()
             self._is_after_gap = True
         return bool(self._messages)
+
+    def _take_first(self) -> SharedMessage:
+        message = self._messages.popleft()
+        self._size -= len(message.payload)
+        return message
 
     def close(self) -> None:
         """Wake those who wait; nothing comes any more."""
         with self._arrived:
             self._is_open = False
             self._messages.clear()
+            self._size = 0
             self._arrived.notify_all()
 
 

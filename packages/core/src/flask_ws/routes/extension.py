@@ -199,9 +199,9 @@ class Sock(Publishing, Users):
 
         It is called in an app context, with a :class:`Message`: for one after the other, on a
         thread that is there while there are any. What it raises is logged. A thousand messages
-        wait for it at most; past that the oldest are dropped, and :attr:`Message.after_gap` of the
-        next says so. The function is returned unchanged; it may be an ``async def`` where a view
-        of the app may (Flask's extra ``async``).
+        wait for it at most, or 16 MiB; past that the oldest are dropped, and
+        :attr:`Message.after_gap` of the next says so. The function is returned unchanged; it may be
+        an ``async def`` where a view of the app may (Flask's extra ``async``).
 
         Each process calls it that runs the app, from its first request or publication on, for what
         it publishes and what others do that have the same app.
