@@ -26,7 +26,7 @@ class Label(str):
     ``ws_address``, ``ws_path`` and ``ws_endpoint``.
 
     :param text: the name.
-    :param own: the id: what no other connection has, in this process or in another.
+    :param own: the id, which is unique, also across processes.
     :param address: the client's address.
     :param path: the path of its URL.
     :param endpoint: the route's endpoint.

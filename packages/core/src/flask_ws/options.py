@@ -92,16 +92,16 @@ class Options:
     max_buffered: int | None = 2**28
     #: Threads that serve the event views of a process.
     workers: int = 2
-    #: Seconds over which a stopping process spreads its goodbyes (1001), so that its clients do not
-    #: all come back at once; meanwhile handshakes get 503. It says goodbye to all at once if 0.
+    #: Seconds over which a stopping process spreads its close frames (1001), so that its clients do
+    #: not all come back at once; meanwhile handshakes get 503. With 0, all are sent at once.
     drain: float = 0.0
     #: Handshakes that a process admits a second; others get 503. ``None`` admits all.
     handshake_rate: float | None = None
     #: Seconds after the end of a connection for which it stays a member of its channels: one that
     #: comes back meanwhile, as after a refresh of the page, has not left.
     presence_grace: float = 3.0
-    #: Seconds within which members are gone whose process has ended without a word, or is cut off
-    #: from the broker.
+    #: Seconds within which the members of a process are dropped that was killed, or is cut off from
+    #: the broker.
     presence_lease: float = 15.0
     #: Seconds that a callback may hold the loop of the async handlers before a warning says where
     #: it stands; ``None`` looks at nothing.

@@ -77,7 +77,7 @@ class Stats:
     gaps: int = 0
     #: Connections that are members of channels here (``ws.join()``), each for each channel.
     members: int = 0
-    #: Whether it says goodbye to its clients, because its server stops or by :meth:`Sock.drain`.
+    #: Whether it is closing all connections, because its server stops or by :meth:`Sock.drain`.
     draining: bool = False
 
     def as_dict(self) -> dict[str, Any]:

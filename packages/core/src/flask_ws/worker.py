@@ -20,9 +20,9 @@ class Worker:
     """A function that runs in the background, on one thread or greenlet, while there is work.
 
     The function is called again and again as long as there is work, also when it has raised: an
-    error is logged, and a short pause follows. Where something ends the thread itself, as the kill
-    of a greenlet does, another one takes its place. So work that was announced by :meth:`start` is
-    done, however the attempts before it have ended.
+    error is logged, and a short pause follows. Where the thread itself is ended, as a greenlet that
+    is killed, another one takes its place. So work that was announced by :meth:`start` is done,
+    however earlier calls have ended.
 
     :param name: the name of the thread.
     :param target: does the work that there is, and may wait for more. It is called without

@@ -16,7 +16,7 @@
 - ``in_memory``: publishing on a channel with history where there are no other processes.
 - ``census``: counting those who are subscribed to a channel, in all processes.
 - ``healing``: reading histories whose messages may not all have arrived.
-- ``publication``: what goes to other processes.
+- ``publication``: the format of what goes to other processes.
 - ``results``: what publishing and subscribing tell the app.
 - ``wrapping``: what is sent to those who must be told the channel.
 - ``listening``: a program's subscription.

@@ -95,7 +95,7 @@ class Attendance:
 
 
 def refuse_more(connection: AnyConnection, what: str, of: str) -> None:
-    """End a connection that wants too much.
+    """Close a connection that has reached a limit.
 
     :param what: what that is, for the log.
     :param of: the same for the client.

@@ -56,7 +56,7 @@ class Census:
         self._numbers = numbers
         self._subscriptions = subscriptions
         self._asked: deque[tuple[str, str]] = deque()
-        # Who brings publications must not wait until answers are sent.
+        # On a thread: the broker's own, which delivers questions, must not wait for the network.
         self._worker = Worker(NAME, self._answer_all, lambda: bool(self._asked))
 
     def count(self, channel: str) -> int:
@@ -66,7 +66,7 @@ class Census:
         """
         answers = ANSWERS + os.urandom(8).hex()
         mailbox = Mailbox()
-        # It has what is asked of a connection here.
+        # A mailbox has the methods of a connection that are called here.
         connection = cast("AnyConnection", mailbox)
         self._subscriptions.add(connection, answers, 1)
         try:

@@ -34,7 +34,7 @@ __all__ = ["Channels"]
 
 logger = logging.getLogger("flask_ws")
 
-#: In no history.
+#: A position that no history has.
 NOWHERE = Position("", 1)
 
 
@@ -152,7 +152,7 @@ class Channels:
         check_name(channel)
         place = _read_since(since)
         mailbox = Mailbox(channel)
-        # It has what is asked of a connection here.
+        # A mailbox has the methods of a connection that are called here.
         connection = cast("AnyConnection", mailbox)
         subscription = self._get().subscriptions.add(connection, channel, 1, place, mailbox.gap)
         # One subscription is not too many.
@@ -244,7 +244,7 @@ class Channels:
         at once, where it brings nothing back, or cannot be reached.
 
         :param is_json: whether it is text that was made as JSON.
-        :return: whether the broker has taken it; true in conditions if it has.
+        :return: an object that is true if the broker has taken it.
         """
         check_name(channel)
         first, payload = encode(data)

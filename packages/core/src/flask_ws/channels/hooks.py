@@ -114,7 +114,7 @@ class Hooks:
         for number, hook in enumerate(self._hooks[len(self._runners) :], len(self._runners)):
             runner = Runner(hook, broker, prefix)
             if self._runners.setdefault(number, runner) is runner:
-                # It has what is asked of a connection.
+                # A mailbox has the methods of a connection that are called here.
                 connection = cast("AnyConnection", runner)
                 try:
                     subscriptions.add(connection, HOOKS_PREFIX + hook.pattern, 1, None, runner.gap)

@@ -1,8 +1,8 @@
-"""The subscribers of a channel with history: each gets a run of positions without a hole.
+"""The subscribers of a channel with history: each gets all positions in order, without a gap.
 
 The broker brings messages with their positions. They are passed on in that order, as long as each
 is the next one. Where one is missing, or may be, what comes is held until the history at the broker
-has been read. What it does not have any more is a gap, and the subscribers are told.
+has been read. What the broker does not have any more is a gap, and the subscribers are told.
 """
 
 from __future__ import annotations

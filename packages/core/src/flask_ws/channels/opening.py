@@ -38,7 +38,7 @@ __all__ = ["Opened", "Opening", "close_brokers"]
 
 logger = logging.getLogger("flask_ws")
 
-#: What stands in the name of a lease as it is.
+#: Characters that are not quoted in the name of a lease.
 PLAIN = string.punctuation.replace("%", "")
 
 
@@ -241,7 +241,7 @@ def _make_subscribers(
             origin,
             functools.partial(broker.read_history, name, retention),
             (lambda: True) if in_memory else (lambda: not broker.is_deaf(name)),
-            # Memory waits for nothing: who publishes finds its message sent.
+            # Memory does not wait: when publish() returns, its message has been sent.
             _heal_now if in_memory else healer.add,
             healer.note_gap,
         )

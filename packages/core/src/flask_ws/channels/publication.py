@@ -1,4 +1,4 @@
-"""A publication, as it goes from one process to the others."""
+"""The format of a publication, as the broker carries it from one process to the others."""
 
 from __future__ import annotations
 

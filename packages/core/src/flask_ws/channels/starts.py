@@ -8,7 +8,7 @@ from ..plugin.history import History, Position
 
 __all__ = ["ALL", "Start", "find_start"]
 
-#: Of no history: all that is kept comes after it.
+#: A position that no history has: all that is kept comes after it.
 ALL = Position("", 0)
 
 

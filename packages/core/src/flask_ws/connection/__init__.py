@@ -44,15 +44,18 @@ call               who, and when                      what the peer sees
 ``close_nowait``   an event view                      the same; nobody waits
 ``dismiss``        any thread: who is connected may   the same, for any kind of handler
                    not stay
-``go_away``        monitor: the server stops; an      a close frame; what it sent before its answer
-                   interrupted event view             is still received
-``answer_close``   the receiver, for the peer's       the answer, then FIN
-                   close frame
-``fail``           the receiver: the peer is at       a close frame with the reason, then FIN; it
-                   fault; the sender: the outbox is   has ``close_timeout`` to read them
-                   full; the monitor: a message
-                   takes too long
-``let_go``         the budget: the process holds      the same
+``go_away``        the monitor: the server stops;     a close frame; what it sent before its answer
+                   an interrupted event view; an      is still received
+                   async one that has raised
+``answer_close``   the reader, for the peer's close   the answer, then FIN
+                   frame
+``fail``           the reader: the peer is at fault;  a close frame with the reason, then FIN; it
+                   the monitor: a message takes too   has ``close_timeout`` to read them
+                   long; limits of channels and
+                   rates
+``overflow``       who sends without waiting: the     the same, with 1013
+                   outbox is full
+``let_go``         the budget: the process holds      the same, with 1009 or 1013
                    too much, and this one most
 ``lose``           code that finds the peer dead, or  TCP ends, without a close frame: 1006
                    stops waiting for it

@@ -160,7 +160,7 @@ class AsyncConnection(AsyncReceiving):
         :raises TypeError: ``reason`` is no text.
         """
         check_close(code, reason)
-        # Nobody wants them any more, and what arrives before the answer is dropped as well.
+        # What is queued is dropped, as is what arrives before the answer.
         self.drop_messages()
         self._begin_close(code, reason)
         while self.close_code is None:
@@ -175,7 +175,7 @@ class AsyncConnection(AsyncReceiving):
         self._send_close(code, reason)
         self._set_deadline(functools.partial(self._lose, "the peer did not answer the close frame"))
         if self._full:
-            # What arrives before the answer is dropped, so it may be read.
+            # Reading goes on: what arrives before the answer is dropped.
             self._go_on_reading()
 
     def release(self) -> None:

@@ -31,8 +31,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger("flask_ws")
 
-#: Seconds that the end of a connection waits for a handler that has not taken all messages yet:
-#: what it sends in answer to those before a close frame has to precede the answer to the close.
+#: Seconds that the answer to a close frame waits for a handler that has not received all messages
+#: yet: its answers to these must be sent first.
 MOMENT = 0.4
 #: Receives without waiting, and leaves it there.
 PEEK = socket.MSG_PEEK | DONTWAIT
@@ -221,7 +221,7 @@ class AsyncReceiving(AsyncSending):
     def _handle(self, event: Event) -> None:
         """Do what an event other than a message asks for."""
         if isinstance(event, Ping):
-            # A peer that pings and does not read gets no more pongs: a pong for each ping is not
+            # A peer that sends pings and does not read gets no pongs: a pong for each ping is not
             # required (section 5.5.3).
             if self._sent_close is None and not self._blocked:
                 self._write(self._protocol.send_pong(event.payload))

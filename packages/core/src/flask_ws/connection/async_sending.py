@@ -1,7 +1,7 @@
 """Sending on an asyncio loop: messages, publications, and the close frame.
 
 What :class:`~flask_ws.connection.sender.Sender` is for threads. The loop's thread does all of it,
-so there are no locks; what other threads may call says so.
+so there are no locks; methods that other threads may call say so.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class AsyncSending(AsyncState):
     async def send(self, data: str | BytesLike) -> None:
         """Send a message (RFC 6455 section 5.6); waits while the peer is slow.
 
-        When it is cancelled, the message has been sent or has not: the stream is whole.
+        When it is cancelled, the message has been sent whole, or not at all.
 
         :param data: ``str`` is sent as text; ``bytes``, ``bytearray`` and ``memoryview`` as
             binary.
@@ -103,7 +103,7 @@ class AsyncSending(AsyncState):
             if self.close_code == ABNORMAL_CLOSURE:
                 raise self._error()
         elif self.messages_sent % TURNS == 0:
-            # Others have their turn; in its own, the transport tells whether the peer is lost.
+            # Other tasks run; meanwhile the transport may report that the peer is lost.
             await asyncio.sleep(0)
 
     async def ping(self, payload: bytes = b"") -> None:

@@ -39,7 +39,7 @@ class Stream(Interface):
 
 
 class Owner(Interface):
-    """What is told of the end of a connection: one object, where functions would be two."""
+    """What is called at the end of a connection."""
 
     def on_closed(self) -> None:
         """Note that the connection is closed."""

@@ -101,7 +101,7 @@ class MessageConnection(AsyncConnection):
                 end = await self._receive_all()
         except asyncio.CancelledError:
             if not self._aborted:
-                # By the server, whose time for a graceful stop is over.
+                # By the server: its graceful stop has timed out.
                 self._end(CANCELLED)
                 raise
             # By abort().
@@ -158,7 +158,7 @@ class MessageConnection(AsyncConnection):
                 return end
             size = len(message) if type(message) is bytes else size_of(message)
             self.bytes_received += size
-            # After the end is decided, only the server's word for it is awaited.
+            # Once the close code is known, only the server's report of the end is awaited.
             if self.close_code is None:
                 if size > limit:
                     self._take(too_big(size, limit))
@@ -292,7 +292,7 @@ class MessageConnection(AsyncConnection):
             self._loop.call_soon(self._count)
 
     def queue_shared(self, message: SharedMessage) -> bool:
-        """Send a message that others get as well: there is nothing to gain by waiting."""
+        """Send a message that others get as well, at once: there are no frames to be joined."""
         return self.send_shared(message)
 
     def lose_while_sending(self, error: Exception) -> None:

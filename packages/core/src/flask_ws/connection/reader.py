@@ -26,7 +26,7 @@ INTERRUPTED = "an exception came while a message was being read"
 
 
 class Reader:
-    """What of the receiving half of a connection is below :meth:`.Receiver.receive`.
+    """The lower part of the receiving half of a connection: the socket, frames, and the queue.
 
     :param state: the connection's state.
     :param sender: the sending half of the connection.

@@ -143,7 +143,8 @@ class Sender(Writer):
         """
         taken = self._transport.sent - before
         if buffers is None:
-            # Usually refused data. Otherwise the compressor may hold what the peer never gets.
+            # Usually the data was refused. Otherwise the compressor's history may have what the
+            # peer never gets.
             if self._protocol.deflates and not isinstance(error, (TypeError, ValueError)):
                 self._lose_track()
         else:

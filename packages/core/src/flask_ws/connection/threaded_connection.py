@@ -42,8 +42,8 @@ _numbers = itertools.count(-2, -1)
 class ThreadedConnection(MessageConnection):
     """A connection on the server's loop, whose messages are for a thread.
 
-    The loop does with it what it does with any. What a thread calls waits for the loop, or has it
-    do something: :meth:`send`, :meth:`receive`, :meth:`close` and their like.
+    On the loop it is used as any other. The methods for the thread, such as :meth:`send`,
+    :meth:`receive` and :meth:`close`, wait for the loop, or have it do something.
 
     :param server: the server's side of it.
     :param options: as for :class:`MessageConnection`.

@@ -14,7 +14,7 @@ __all__ = ["TLSStream"]
 #: Bytes that wait to be sent, past which those who send are to wait, and below which they go on.
 HIGH_WATER = 2**16
 LOW_WATER = 2**14
-#: Reads in one turn of the loop: what TLS holds, no poller tells of.
+#: Reads in one turn of the loop. What TLS has read ahead does not make the socket readable.
 READS = 8
 
 

@@ -35,7 +35,7 @@ NOTHING = (0, 0)
 
 
 class Writer:
-    """What of the sending half of a connection is below its messages; any thread may use it.
+    """The lower part of the sending half: the socket, the outbox, the close frame. For any thread.
 
     :param state: the connection's state.
     :param transport: the socket.

@@ -6,7 +6,7 @@
 - ``refusal``: refusals whose reason only the log says.
 - ``admission``: whether there is room for one more connection.
 - ``clients``: how many connections each client has, and how fast it may send.
-- ``secrets``: what lets somebody in, found in a handshake and taken out of sight.
+- ``secrets``: credentials in a handshake: found, and removed from what logs show.
 - ``standing``: who the client is, and whether it may stay: what the app says.
 - ``head``: the head of the 101, and the response in place of a 101 that is not flask-ws's.
 - ``takeover``: taking the socket from the server.

@@ -37,7 +37,7 @@ from .admission import no_threads
 from .async_run import AsyncRun
 from .handshake import head_size
 from .head import Headers, make_head
-from .link import Link, make_protocol, see_off
+from .link import Link, make_protocol, record_end
 from .run import report
 from .standing import make_recheck
 from .upgrade import ON_EXCEPTION, ON_READY, OwnThread, Upgrade
@@ -54,7 +54,7 @@ LOOK = 0.2
 
 
 class AsyncLink(Link):
-    """A connection and what runs on it. From :meth:`run` on, all of it is the loop's."""
+    """A connection and what runs on it. From :meth:`run` on, only the loop's thread uses it."""
 
     __slots__ = ("_loop", "_sock")
 
@@ -144,8 +144,8 @@ class AsyncLink(Link):
             return
         super()._take()
         sock = takeover.sock
-        # Where the loop is a greenlet, one at C level, which is not; where it is uvloop's, one of
-        # Python's, because what else it is given it closes twice.
+        # A loop in a greenlet needs a socket at C level, which is never green. uvloop needs one of
+        # Python's: it closes any other twice.
         make = _socket.socket if self._loop.is_green else socket.socket
         self._sock = plain = make(sock.family, sock.type, sock.proto, fileno=sock.detach())
         with contextlib.suppress(OSError):
@@ -163,7 +163,7 @@ class AsyncLink(Link):
         finished = None if self.detached else concurrency.event()
         converse = None
         if isinstance(self._upgrade.target, type):
-            # Its methods have request contexts of their own, and the handshake's ends as ever.
+            # Its methods have request contexts of their own; the handshake's ends as usual.
             scope = Scope()
             converse = functools.partial(
                 AsyncConversation,
@@ -203,7 +203,7 @@ class AsyncLink(Link):
         :param home: where that is to be done, if in one thread only.
         """
         # Not a method: it would keep the handshake in memory.
-        end = functools.partial(see_off, self.connection, self._monitor, self._began)
+        end = functools.partial(record_end, self.connection, self._monitor, self._began)
         if finished is None:
             return end
         return functools.partial(end_waiting, end, finished, home)
@@ -227,13 +227,13 @@ class AsyncLink(Link):
             self._sock.close()
         if self._owned and hasattr(self, "connection"):
             # The loop has no thread, or has ended.
-            see_off(self.connection, self._monitor, self._began)
+            record_end(self.connection, self._monitor, self._began)
             self._owned = False
         super().close()
 
 
 def end_waiting(end: Callable[[], object], finished: Event, home: HomeThread | None) -> None:
-    """Call what sees a connection off, and let the server's thread go on."""
+    """Record the end of a connection, and let the server's thread go on."""
     end()
     if home is None:
         finished.set()

@@ -54,7 +54,7 @@ NO_VARIABLES: dict[str, Any] = {}
 
 
 class AsyncRun:
-    """A handler, or an event view, on its connection; all of it is the loop's.
+    """A handler, or an event view, on its connection; used on the loop's thread only.
 
     :param upgrade: the handshake that was accepted.
     :param loop: the loop.
@@ -161,7 +161,7 @@ class AsyncRun:
                 log_cancelled(handler, connection.label, error)
                 await connection.close(INTERNAL_ERROR, "")
             else:
-                # Other handlers go on where it asks for the end of the process.
+                # Such as SystemExit: the loop goes on, for the other handlers.
                 connection.go_away(GOING_AWAY, "")
         else:
             returned = connection.connected
@@ -316,7 +316,7 @@ class AsyncRun:
         self._settle()
 
     def _settle(self) -> None:
-        """See the connection off, once its socket is closed and its handler has ended."""
+        """Let the connection go, once its socket is closed and its handler has ended."""
         if not (self._returned and self._connection.released):
             return
         self._connection.drop_messages()

@@ -1,7 +1,7 @@
 """How many connections a client has on a route, and how fast it may send.
 
-One table for all threads of a process. It holds the clients that are connected, and of the others
-those that have sent too much a moment ago, up to a number: however many addresses there are.
+One table for all threads of a process. It holds the clients that are connected, and a limited
+number of those that have sent too much a moment ago: so many addresses cannot fill the memory.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ from .upgrade import ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["Link", "make_protocol", "see_off"]
+__all__ = ["Link", "make_protocol", "record_end"]
 
 T = TypeVar("T")
 
@@ -365,11 +365,11 @@ def end_connection(connection: Connection, monitor: Monitor, began: float) -> No
     try:
         connection.release()
     finally:
-        see_off(connection, monitor, began)
+        record_end(connection, monitor, began)
 
 
-def see_off(connection: AnyConnection, monitor: Monitor, began: float) -> None:
-    """Stop watching a connection that has ended, and note how it ended."""
+def record_end(connection: AnyConnection, monitor: Monitor, began: float) -> None:
+    """Stop watching a connection that has ended, and record how it ended."""
     monitor.remove(connection)
     # After the last connection, the monitor does not run any more, and logs nothing.
     budget.tell()

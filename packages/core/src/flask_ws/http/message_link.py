@@ -1,6 +1,6 @@
 """A connection whose server frames messages itself, and what runs on it: handlers of each kind.
 
-Neither socket nor frames are ours here; all else is as ever.
+There is no socket and there are no frames here; everything else is the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What lets somebody in, found in a handshake and taken out of sight.
+"""Credentials in a handshake: found, and removed from what logs and error pages show.
 
 Browsers choose the URL and the subprotocols of a handshake, and nothing else. So a ticket comes in
 the URL's query, and a bearer token as a subprotocol. Logs and error pages show both.

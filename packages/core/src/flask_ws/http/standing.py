@@ -34,7 +34,7 @@ __all__ = ["enter", "find_identity", "make_recheck", "tickets_of"]
 
 
 class WrongTicket(Refusal, Unauthorized):
-    """401: the ticket lets nobody in."""
+    """401: the ticket is not valid."""
 
     description = "The ticket is not valid, or not any more. Ask for another one."
 

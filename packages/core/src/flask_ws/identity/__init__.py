@@ -2,10 +2,10 @@
 
 - ``identities``: what an app may call a user.
 - ``rules``: what an app has declared about its users.
-- ``secrets``: text that is not shown.
-- ``tickets``: signed text that lets somebody in, once.
+- ``secrets``: credentials, which are not shown.
+- ``tickets``: signed credentials that can be used once.
 - ``deadline``: the end of a connection at a time of the clock.
 - ``recheck``: asking now and then whether connections may stay.
 
-What a user's connections are sent goes through a channel of their own, ``channels`` says which.
+Messages to a user go through a channel to which all connections of the user are subscribed.
 """

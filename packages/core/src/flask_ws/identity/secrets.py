@@ -1,4 +1,4 @@
-"""Text that lets somebody in, and is not shown."""
+"""Credentials, which are not shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["Secret"]
 
 
 class Secret(str):
-    """Such a text. It is like any other, but for its ``repr``, which tracebacks and logs have."""
+    """A text whose ``repr``, which tracebacks and logs have, does not show it."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
-"""Tickets: signed text that lets somebody in, once, and soon.
+"""Tickets: signed credentials that can be used once, within seconds.
 
 Browsers send no headers of a page's choosing with a handshake, but they do send the URL. What is in
-a URL may be seen by others later, in a log: so it lets in one connection, within seconds.
+a URL may be seen by others later, in a log: so a ticket is for one connection, and expires soon.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UseOnce = Callable[[str, float], bool]
 
 
 class BadTicket(Exception):
-    """A ticket lets nobody in; the text says why, without it."""
+    """A ticket is not valid; the text says why, without showing it."""
 
 
 class Tickets:
@@ -43,7 +43,7 @@ class Tickets:
     def make(self, identity: str, ttl: float) -> Secret:
         """Make a ticket.
 
-        :param identity: whom it lets in.
+        :param identity: who its client is.
         :param ttl: the seconds for which it does.
         """
         number = os.urandom(12).hex()
@@ -55,8 +55,8 @@ class Tickets:
 
         :param ticket: the ticket.
         :param use_once: tells whether it is the first time that it is used.
-        :return: whom it lets in.
-        :raises BadTicket: nobody.
+        :return: who its client is.
+        :raises BadTicket: it is not valid.
         """
         try:
             identity, end, number = self._serializer.loads(ticket[len(MARK) :])

@@ -2,10 +2,10 @@
 
 - ``monitor``: keepalive, connections whose handler is busy, close frames when the server stops.
 - ``watch``: of one connection: when to ping it, and when its peer is dead.
-- ``drain``: how a process that stops says goodbye, to all at once or to one after the other.
-- ``goodbyes``: who is told when, and who does not answer.
+- ``drain``: when a process that stops closes its connections: all at once, or one by one.
+- ``goodbyes``: the close frames of that, with 1001; and who does not answer.
 - ``timers``: functions that the monitor calls at a time.
-- ``patrol``: looks for code of the app that holds others up.
+- ``patrol``: looks for code of the app that blocks others, or does not end.
 - ``flusher``: sends what the kernel did not take, when a socket becomes writable.
 - ``pool``: threads for handlers that leave their server's worker.
 - ``reactor``: event views: a few threads for the sockets of all idle connections.
@@ -16,6 +16,6 @@
 - ``winsock``: waiting for more sockets than Windows' ``select`` takes.
 - ``asyncio_loop``: the loop of all async handlers, on a thread of its own.
 - ``server_loop``: that of a server which has one, in its place.
-- ``watchdog``: says what holds that loop, while it does.
-- ``beside``: calls what may wait for a broker, on a thread, for who runs on a loop.
+- ``watchdog``: logs what blocks that loop, while it does.
+- ``beside``: calls what may wait for a broker, on a thread, for coroutines.
 """

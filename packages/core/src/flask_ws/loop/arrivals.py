@@ -1,4 +1,4 @@
-"""Waiting for messages of connections that have no descriptor: their loop tells what has come."""
+"""Waiting for messages of connections that have no descriptor: their loop reports what has come."""
 
 from __future__ import annotations
 

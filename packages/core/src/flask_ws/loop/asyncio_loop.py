@@ -75,7 +75,7 @@ class LoopThread(HomeThread):
         """Have :meth:`work` called by the loop."""
         if not self._awake:
             self._awake = True
-            # After its end there is nobody to do it, nor any connection to do it for.
+            # A loop that has ended has no connections for which anything is to be done.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self.work)
 
@@ -154,7 +154,7 @@ class AsyncioLoop:
         try:
             self.loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
-            # Of a task of the app's: other connections have done nothing to deserve that.
+            # By a task of the app's. The loop goes on, for the other connections.
             logger.error("%r was raised on the loop of the async handlers; it goes on.", error)
         if self._ended:
             self.loop.close()

@@ -1,7 +1,7 @@
-"""How a process that stops says goodbye: to all clients at once, or to one after the other.
+"""When a process that stops closes its connections: all at once, or one after the other.
 
 Clients that lose their connection come back at once. Where thousands do so in the same second, they
-are a storm for the processes that take over.
+overload the processes that take over.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ L = TypeVar("L", bound=Leaving)
 
 
 class Drain:
-    """The goodbyes of a process."""
+    """When the connections of a process are told goodbye: sent a close frame with 1001."""
 
     def __init__(self) -> None:
         #: Seconds that they are spread over; 0 says all of them at once.

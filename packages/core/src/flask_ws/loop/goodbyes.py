@@ -1,4 +1,4 @@
-"""Who is told goodbye, and when; and who has not answered."""
+"""Who is told goodbye, by a close frame with 1001, and when; and who has not answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking now and then for code of the app that holds others up."""
+"""Looking now and then for code of the app that blocks other connections, or does not end."""
 
 from __future__ import annotations
 

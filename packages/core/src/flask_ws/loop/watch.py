@@ -1,4 +1,4 @@
-"""What the housekeeping knows of one connection: when to ping it, and when its peer is dead."""
+"""What the monitor knows of one connection: when to ping it, and when its peer is dead."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Finding what holds the loop of the async handlers, while it does.
 
 A coroutine that blocks stops all others, and nothing would say so: the messages of thousands of
-connections just wait. So a thread asks the loop again and again for a sign of life, and says where
-it stands when none comes.
+connections just wait. So a thread has the loop call a function several times a second. When that is
+not called in time, the thread logs the line on which the loop is.
 """
 
 from __future__ import annotations

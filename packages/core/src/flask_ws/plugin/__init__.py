@@ -7,8 +7,8 @@
 - ``health``, ``listener``, ``notices``: what a broker on a server of its own needs: whether that
   can be reached, and a connection to listen on that comes back by itself. ``listening``: a broker
   with one of each.
-- ``history``: what brokers with a history deal in: positions, messages, how many are kept.
-- ``presence``: what brokers that track presence deal in: leases, members, and their changes.
+- ``history``: the types of a history: positions, messages, how many are kept.
+- ``presence``: the types of presence: leases, members, and their changes.
 - ``memory``: the broker for a single process; ``members`` and ``used`` are what it keeps.
 - ``sockets``: a socket from a file descriptor; taking what a server read ahead.
 """

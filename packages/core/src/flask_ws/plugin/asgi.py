@@ -1,4 +1,4 @@
-"""Flask on an ASGI server, which has no socket for a WSGI app: who stands between, and what to do.
+"""Flask behind a wrapper on an ASGI server, which has no socket for a WSGI app: what to do then.
 
 Each wrapper calls the app for HTTP requests; most refuse a WebSocket by themselves.
 """

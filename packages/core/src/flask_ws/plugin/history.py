@@ -1,4 +1,4 @@
-"""What brokers with a history deal in: positions, messages, and how many are kept for how long."""
+"""The types of a broker's history: positions, messages, and how many are kept for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is there, in one process: what ``memory://`` has of presence."""
+"""Presence in one process: the members that ``memory://`` keeps."""
 
 from __future__ import annotations
 

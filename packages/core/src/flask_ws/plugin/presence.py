@@ -1,4 +1,4 @@
-"""What brokers that track presence deal in: leases, members, and their changes."""
+"""The types of a broker's presence: leases, members, and their changes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The members of this process: having the broker know them, as long as the process lives.
 
-What is to be there is written down here first; a thread then tells the broker, and tries again as
-long as that cannot be reached. So whoever ends a connection waits for no network, and a process
-that was cut off comes back with all of its members.
+The members are kept here; a thread tells the broker, and tries again as long as that cannot be
+reached. So the end of a connection does not wait for the network, and a process that was cut off
+comes back with all of its members.
 """
 
 from __future__ import annotations

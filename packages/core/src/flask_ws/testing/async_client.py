@@ -1,7 +1,7 @@
 """The WebSocket client for tests, awaited: for tests that are async functions.
 
-It is the other one, of which each call runs on a thread. So it works on every event loop: with
-pytest-asyncio, and with anyio on asyncio and on Trio.
+Each call runs the method of :class:`ClientWebSocket` on a thread. So it works on every event loop:
+with pytest-asyncio, and with anyio on asyncio and on Trio.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ _looked_at: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
 
 def harmless(advise: F) -> F:
-    """Have advice that fails cost nothing else: a handshake or a handler goes on without it."""
+    """Log an error in advice, and go on: neither a handshake nor a handler fails for it."""
 
     @functools.wraps(advise)
     def call(*args: Any, **kwargs: Any) -> None:

@@ -121,7 +121,7 @@ class AsyncConversation(Outcome):
             error = raised
             self._handle(method, self._ws, raised, this_task())
         except BaseException as raised:
-            # It asks for the end of the process, which is not the loop's to give.
+            # Such as SystemExit: the loop goes on, for the other connections.
             error = raised
             connection.go_away(GOING_AWAY, "")
         finally:

@@ -47,8 +47,8 @@ class AsyncWebSocket(AsyncPresence, Standing):
 
     It is what :class:`WebSocket` is, awaited: with the same names, arguments and errors. Any task
     of the handler may use it; so may a task on another asyncio loop, such as that of an async
-    view. What is cancelled, or runs into a timeout, leaves the connection whole: a message is
-    sent or is not, and none that has come is lost.
+    view. A call that is cancelled, or runs into a timeout, does the connection no harm: a message
+    is sent whole or not at all, and none that has arrived is lost.
 
     A handler may keep attributes of its own on it.
     """
@@ -103,7 +103,7 @@ class AsyncWebSocket(AsyncPresence, Standing):
 
     @property
     def id(self) -> str:
-        """What no other connection has; the log names the connection by it."""
+        """A unique id of the connection, which lines of the log have as well."""
         return self._connection.label.id
 
     @property
@@ -121,7 +121,8 @@ class AsyncWebSocket(AsyncPresence, Standing):
         """The reason that came with it."""
         return self._connection.close_reason
 
-    # Each is a plain function that makes a coroutine: so a thread that has no use for one is told.
+    # Plain functions that make a coroutine: so one that is made by mistake, and never awaited, can
+    # be logged.
 
     @overload
     def receive(self, timeout: None = None) -> Coroutine[Any, Any, str | bytes]: ...
@@ -315,7 +316,7 @@ class AsyncEventWebSocket(AsyncWebSocket):
 
 
 class _Handed(Coroutine[Any, Any, T]):
-    """A coroutine that was made in a thread without a loop: to be run on any; or by mistake."""
+    """A coroutine that was made in a thread without a loop: for any loop, or by mistake."""
 
     __slots__ = ("_begun", "_coroutine", "_label", "_loop", "_name")
 

@@ -1,4 +1,4 @@
-"""What happens to a client that sends faster than it may: it waits, loses messages, or goes."""
+"""What happens to a client that sends faster than it may: slow it down, drop, or close."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .websocket import WebSocket
 
 __all__ = ["LimitedAsyncWebSocket", "LimitedWebSocket", "Limiter", "receive_limited"]
 
-#: Seconds after which what waits looks whether the connection still lives.
+#: Seconds after which a wait checks whether the connection is still open.
 LOOK = 0.25
 
 
 class Limiter:
     """Limits what a connection receives.
 
-    A client that is to wait is waited for before the next message is received: so none is lost
-    where an exception interrupts that. Meanwhile its messages wait in the network (TCP
-    backpressure), once ``SOCK_MAX_QUEUE`` of them have come.
+    A client is slowed down by waiting before the next message is received: so no message is lost
+    where an exception interrupts the wait. Meanwhile ``SOCK_MAX_QUEUE`` messages are queued, and
+    the others wait in the network (TCP backpressure).
 
     :param bucket: what the client may send, on all its connections.
     :param action: what to do with more: ``"slow"``, ``"drop"`` or ``"close"``.

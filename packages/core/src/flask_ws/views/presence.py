@@ -1,4 +1,4 @@
-"""Being there, and seeing who is: what a ``ws`` of either kind has of presence."""
+"""Presence, as a ``ws`` of either kind has it: joining channels, and watching their members."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Presence(PresenceBase):
 
             ws.join("room:42", key=current_user.id, info={"name": current_user.name})
 
-        The members with one key are one person: several connections of hers are there once, and
-        leave with the last. When a connection ends, it stays a member for
+        The members with one key are one person, who is there once, however many connections there
+        are, and leaves with the last. When a connection ends, it stays a member for
         ``SOCK_PRESENCE_GRACE`` seconds: a page that is refreshed has not left. To join is not to
         subscribe; it shows in :meth:`Sock.presence` and to those who :meth:`subscribe_presence`.
 

@@ -1,4 +1,4 @@
-"""Signals: what happens to connections and to the broker, for whom it concerns."""
+"""Signals: what happens to connections and to the broker, for apps and extensions."""
 
 from __future__ import annotations
 

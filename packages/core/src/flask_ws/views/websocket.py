@@ -89,7 +89,7 @@ class WebSocket(Presence, Standing, Endpoint):
 
     @property
     def id(self) -> str:
-        """What no other connection has; the log names the connection by it."""
+        """A unique id of the connection, which lines of the log have as well."""
         return self._connection.label.id
 
     def close(

@@ -108,7 +108,7 @@ class BrokerSuite(HistoryTests, PresenceTests, OutageTests):
             publisher.broker.publish("a", b"wanted")
             self.check(process, "b", [b"wanted"])
 
-    def test_many_threads_subscribe_and_unsubscribeat_once(self) -> None:
+    def test_many_threads_subscribe_and_unsubscribe_at_once(self) -> None:
         """The subscriptions that remain are served, and no others."""
         with self.process() as process, self.process() as publisher:
 
