@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from flask_ws import Broker, BrokerError, History, Position, Retention, Subscription
 from flask_ws.channels import opening as opening_module
 from flask_ws.channels.channels import Channels
-from flask_ws.channels.kept import KeptSubscribers
+from flask_ws.channels.history import KeptSubscribers
 from flask_ws.concurrency import threads
 from flask_ws.plugin.brokers import Deliver
 from flask_ws.plugin.manager import plugins

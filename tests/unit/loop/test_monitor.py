@@ -20,8 +20,8 @@ from flask_ws import ConnectionClosed
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
 from flask_ws.loop import monitor as monitor_module
+from flask_ws.loop.keepalive import Watch
 from flask_ws.loop.monitor import Monitor, monitor_for
-from flask_ws.loop.watch import Watch
 
 MUCH = bytes(8_000_000)
 
@@ -960,7 +960,7 @@ import os, socket, sys
 from flask_ws.loop import monitor
 from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
-from flask_ws.loop.watch import Watch
+from flask_ws.loop.keepalive import Watch
 from flask_ws.loop.monitor import monitor_for
 from flask_ws.protocol.protocol import Protocol
 from flask_ws.connection.transport import PlainTransport

@@ -28,8 +28,8 @@ from flask_ws.connection.sender import Sender
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.label import Label
 from flask_ws.loop import reactor as reactor_module
+from flask_ws.loop.blocked import BlockedCode
 from flask_ws.loop.monitor import monitor_for
-from flask_ws.loop.patrol import Patrol
 from flask_ws.loop.reactor import Reactor, reactor_for_process
 from flask_ws.protocol.frames import BytesLike
 
@@ -777,11 +777,11 @@ def test_it_is_told_of_methods_that_hold_all_threads(
     one, other = connect("/blocking"), connect("/blocking")
     one.send("hello")
     gate.await_one()
-    Patrol().look_at_reactor(now + 10, reactor)
+    BlockedCode().look_at_reactor(now + 10, reactor)
     assert not caplog.records
     other.send("hello")
     gate.await_one()
-    Patrol().look_at_reactor(now + 10, reactor)
+    BlockedCode().look_at_reactor(now + 10, reactor)
     (record,) = caplog.records
     assert "a method of Blocking has held its thread for " in record.getMessage()
     assert re.search(r"test_reactor\.py:\d+ in wait; all 2 SOCK_WORKERS", record.getMessage())

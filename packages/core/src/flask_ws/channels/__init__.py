@@ -8,7 +8,7 @@
 - ``subscribers``: those of one channel, and sending them its messages in one order.
 - ``groups``: sending a message to those that can be used from one thread.
 - ``overflow``: sending to those who read too slowly for all of them.
-- ``kept``, ``items``, ``source``: the same for a channel with history.
+- ``history``, ``items``, ``source``: the same for a channel with history.
 - ``sequence``: its messages in the order of positions, once, or with a gap.
 - ``starts``: where those begin who subscribe to it.
 - ``joins``: those who have subscribed to it and are not as far as the others.

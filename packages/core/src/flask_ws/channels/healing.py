@@ -9,7 +9,7 @@ from collections import deque
 from ..exceptions import BrokerError
 from ..wording import counted
 from ..worker import Worker
-from .kept import KeptSubscribers
+from .history import KeptSubscribers
 
 __all__ = ["Healer"]
 

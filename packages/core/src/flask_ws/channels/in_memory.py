@@ -13,7 +13,7 @@ from ..plugin.history import Retention
 from ..plugin.memory import MemoryBroker
 from ..protocol.frames import BINARY, TEXT
 from ..protocol.shared import SharedMessage
-from .kept import KeptSubscribers
+from .history import KeptSubscribers
 from .publication import ORIGIN_SIZE, pack
 from .results import Published
 from .subscriptions import Subscriptions

@@ -25,7 +25,7 @@ from ..presence.lease import STEADY
 from ..process import after_fork
 from .census import Census
 from .healing import Healer
-from .kept import KeptSubscribers
+from .history import KeptSubscribers
 from .publication import ORIGIN_SIZE
 from .receiving import Receiver
 from .settings import PRESENCE, FindRetention, read_broker, read_history, read_presence

@@ -10,8 +10,8 @@ from ..plugin.brokers import Broker
 from ..plugin.history import Retention
 from ..plugin.memory import MemoryBroker
 from ..protocol.shared import SharedMessage
+from .history import KeptSubscribers
 from .in_memory import publish_in_memory
-from .kept import KeptSubscribers
 from .opening import Opened
 from .publication import pack
 from .results import NOT_TAKEN, TAKEN, Published

@@ -7,7 +7,7 @@ import logging
 from ..plugin.history import Position
 from ..protocol.frames import BytesLike
 from .census import Census
-from .kept import KeptSubscribers
+from .history import KeptSubscribers
 from .publication import COUNT, read, read_origin
 from .subscriptions import Subscriptions
 from .watchers import Watchers

@@ -10,7 +10,7 @@ from ..connection.async_connection import AnyConnection
 from ..plugin.brokers import Broker
 from ..plugin.history import Position
 from ..protocol.shared import SharedMessage
-from .kept import KeptSubscribers
+from .history import KeptSubscribers
 from .overflow import Lossy
 from .results import Subscription
 from .settings import is_counted

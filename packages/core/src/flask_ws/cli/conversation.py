@@ -14,8 +14,8 @@ from flask_ws.concurrency import threads
 from flask_ws.connection.connection import Connection
 from flask_ws.connection.endpoint import Endpoint
 from flask_ws.exceptions import ConnectionClosed
+from flask_ws.loop.keepalive import Watch
 from flask_ws.loop.monitor import monitor_for
-from flask_ws.loop.watch import Watch
 from flask_ws.system import TIMEOUT_MAX
 
 from .editor import Editor

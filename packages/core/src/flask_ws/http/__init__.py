@@ -12,7 +12,7 @@
 - ``takeover``: taking the socket from the server.
 - ``exchange``: how a server's socket is replaced with another.
 - ``upgrade``: a handshake that was accepted, and what is to run on its connection.
-- ``register``: numbers, signals and lines of the log, for each handshake and each connection.
+- ``records``: numbers, signals and lines of the log, for each handshake and each connection.
 - ``link``: a connection and what runs on it, from the 101 to its end.
 - ``message_link``: the same where the server frames messages, and keeps its socket.
 - ``run``: a blocking handler, from its first line to its end.

@@ -29,8 +29,8 @@ from .head import (
 )
 from .link import Link
 from .message_link import AsyncMessageLink, MessageLink
+from .records import log_refusal
 from .refusal import reason
-from .register import log_refusal
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo

@@ -26,8 +26,8 @@ from werkzeug.wrappers import Request
 from ..options import Options
 from ..protocol.deflate import DeflateParameters, negotiate
 from ..wording import one_line, shown_address, shown_path
+from .records import log_refusal
 from .refusal import Refusal, reason
-from .register import log_refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -17,9 +17,9 @@ from ..connection.transport import PlainTransport
 from ..label import LABEL, Label
 from ..loop.drain import drain
 from ..loop.flusher import flusher_for
+from ..loop.keepalive import Watch
 from ..loop.monitor import Monitor, monitor_for
 from ..loop.reactor import Reactor, reactor_for_process
-from ..loop.watch import Watch
 from ..protocol.close_codes import GOING_AWAY, INTERNAL_ERROR
 from ..protocol.deflate import Deflate
 from ..protocol.protocol import Protocol
@@ -33,7 +33,7 @@ from .admission import no_descriptors, no_threads, too_many_connections
 from .clients import Client, clients
 from .handshake import head_size
 from .head import Headers, make_head
-from .register import current_tally, make_label, note_end, note_start
+from .records import current_tally, make_label, note_end, note_start
 from .run import report, run_handler
 from .standing import enter
 from .takeover import take_over

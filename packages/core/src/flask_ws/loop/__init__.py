@@ -1,11 +1,11 @@
 """What runs in the background for all connections of a process.
 
 - ``monitor``: keepalive, connections whose handler is busy, close frames when the server stops.
-- ``watch``: of one connection: when to ping it, and when its peer is dead.
+- ``keepalive``: when to ping a connection, and when its peer is dead.
 - ``drain``: when a process that stops closes its connections: all at once, or one by one.
 - ``goodbyes``: the close frames of that, with 1001; and who does not answer.
 - ``timers``: functions that the monitor calls at a time.
-- ``patrol``: looks for code of the app that blocks others, or does not end.
+- ``blocked``: looks for code of the app that blocks others, or does not end.
 - ``flusher``: sends what the kernel did not take, when a socket becomes writable.
 - ``pool``: threads for handlers that leave their server's worker.
 - ``reactor``: event views: a few threads for the sockets of all idle connections.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from ..connection.async_connection import AnyConnection
 from ..protocol.close_codes import GOING_AWAY
 from .drain import drain
-from .watch import Watch
+from .keepalive import Watch
 
 __all__ = ["Goodbyes"]
 

@@ -23,12 +23,12 @@ from ..concurrency import Concurrency, HomeThread
 from ..connection.async_connection import AnyConnection
 from ..process import PerProcess
 from ..worker import Worker
+from .blocked import BlockedCode
 from .drain import drain
 from .goodbyes import Goodbyes
-from .patrol import Patrol
+from .keepalive import Watch
 from .reactor import running_reactors
 from .timers import Timers
-from .watch import Watch
 
 __all__ = [
     "Monitor",
@@ -86,7 +86,7 @@ class Monitor:
         self._due: list[tuple[float, int, weakref.ref[Watch]]] = []
         self._number = itertools.count()
         self._tick = TICK
-        self._patrol = Patrol()
+        self._blocked = BlockedCode()
         self._goodbyes = Goodbyes(self._watches, self._ask, self._see_to)
         self._timers = Timers()
         # The functions of plugins that have raised.
@@ -236,21 +236,21 @@ class Monitor:
                 self._see_to(connection, connection.service)
             if connection.work is not None and connection.close_code is not None:
                 lingering.append(connection)
-        self._patrol_for(lingering, now)
+        self._look_for_blocked(lingering, now)
         self._check_those_due(now)
         self._timers.call_due(now)
         self._goodbyes.lose_silent(now)
 
-    def _patrol_for(self, lingering: list[AnyConnection], now: float) -> None:
+    def _look_for_blocked(self, lingering: list[AnyConnection], now: float) -> None:
         watches = [self._watches.get(connection) for connection in lingering]
         stopping = {
             watch.connection
             for watch in watches
             if watch is not None and watch.goodbye_until is not None
         }
-        self._patrol.look_at_handlers(now, lingering, stopping)
+        self._blocked.look_at_handlers(now, lingering, stopping)
         for reactor in running_reactors():
-            self._patrol.look_at_reactor(now, reactor)
+            self._blocked.look_at_reactor(now, reactor)
 
     def _see_to(self, connection: AnyConnection, function: Callable[[], T]) -> T | None:
         """Call a function for a connection; an exception ends only that connection."""

@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect, Rule, WebsocketMismatch
 
 from ..http.handshake import is_upgrade
-from ..http.register import REFUSAL_LOGGED, log_refusal
+from ..http.records import REFUSAL_LOGGED, log_refusal
 from ..plugin.asgi import find_wrapper, wrapped
 from ..sparing import warn_sparingly
 from ..views.advice import harmless, name_of, warn_once

@@ -17,7 +17,7 @@ from ..channels.hooks import check_pattern
 from ..channels.listening import Message
 from ..exceptions import ConfigurationError
 from ..http.handshake import is_upgrade
-from ..http.register import tallies_of
+from ..http.records import tallies_of
 from ..live.view import spoken_by
 from ..loop.monitor import count_connections, drain_process, is_draining
 from ..loop.pool import thread_pool

@@ -16,8 +16,8 @@ from flask_ws.connection.connection import Connection
 from flask_ws.http.handshake import EXPLAIN
 from flask_ws.http.run import __file__ as run_file
 from flask_ws.http.upgrade import ON_EXCEPTION, ON_READY
+from flask_ws.loop.keepalive import Watch
 from flask_ws.loop.monitor import monitor_for
-from flask_ws.loop.watch import Watch
 from flask_ws.plugin.hookspecs import ServerSocket, hookimpl
 from flask_ws.plugin.manager import plugins
 from flask_ws.views.view import __file__ as views_file

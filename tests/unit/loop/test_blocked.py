@@ -1,4 +1,4 @@
-"""The patrol: what it says of handlers that do not end with their connections."""
+"""What is logged of handlers that do not end with their connections."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.waiting import PATIENCE, until
 
 from flask_ws import Sock, WebSocket
 from flask_ws.label import Label
-from flask_ws.loop import patrol as patrol_module
-from flask_ws.loop.patrol import Patrol
+from flask_ws.loop import blocked as blocked_module
+from flask_ws.loop.blocked import BlockedCode
 
 
 class Ended:
@@ -24,8 +24,8 @@ class Ended:
         self.work = "app.py:12 in feed"
 
 
-def look(patrol: Patrol, now: float, *lingering: Any, stopping: tuple[Any, ...] = ()) -> None:
-    patrol.look_at_handlers(now, lingering, stopping)
+def look(blocked: BlockedCode, now: float, *lingering: Any, stopping: tuple[Any, ...] = ()) -> None:
+    blocked.look_at_handlers(now, lingering, stopping)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -33,16 +33,16 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_handler_has_two_seconds_to_end(caplog: pytest.LogCaptureFixture) -> None:
-    patrol, ended = Patrol(), Ended()
-    look(patrol, 100.0, ended)
-    look(patrol, 101.9, ended)
+    blocked, ended = BlockedCode(), Ended()
+    look(blocked, 100.0, ended)
+    look(blocked, 101.9, ended)
     assert not caplog.records
 
 
 def test_a_handler_that_runs_on_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    patrol, ended = Patrol(), Ended()
+    blocked, ended = BlockedCode(), Ended()
     for now in (100.0, 102.0, 102.4, 500.0):
-        look(patrol, now, ended)
+        look(blocked, now, ended)
     (line,) = lines(caplog)
     assert line == (
         f"{ended.label}: the handler of feed still runs 2 s after its connection has ended, at "
@@ -52,10 +52,10 @@ def test_a_handler_that_runs_on_is_told_of_once(caplog: pytest.LogCaptureFixture
 
 
 def test_a_route_is_told_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    patrol, many = Patrol(), [Ended() for _ in range(5)]
-    look(patrol, 100.0, *many, Ended("other"))
-    look(patrol, 102.0, *many, other := Ended("other"))
-    look(patrol, 104.0, *many, other)
+    blocked, many = BlockedCode(), [Ended() for _ in range(5)]
+    look(blocked, 100.0, *many, Ended("other"))
+    look(blocked, 102.0, *many, other := Ended("other"))
+    look(blocked, 104.0, *many, other)
     assert ["feed" in line for line in lines(caplog)] == [True, True]
     assert "handler of other" in lines(caplog)[1]
 
@@ -63,9 +63,9 @@ def test_a_route_is_told_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> N
 def test_the_handlers_that_a_stopping_server_waits_for_are_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    patrol, many = Patrol(), tuple(Ended() for _ in range(10))
+    blocked, many = BlockedCode(), tuple(Ended() for _ in range(10))
     for now in (100.0, 102.0):
-        look(patrol, now, *many, stopping=many)
+        look(blocked, now, *many, stopping=many)
     (line,) = lines(caplog)
     assert line.startswith(
         "The server is stopping, with 10 handlers still running: feed (app.py:12"
@@ -76,9 +76,9 @@ def test_the_handlers_that_a_stopping_server_waits_for_are_one_line(
 def test_one_handler_that_a_stopping_server_waits_for_is_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    patrol, ended = Patrol(), Ended()
+    blocked, ended = BlockedCode(), Ended()
     for now in (100.0, 102.0):
-        look(patrol, now, ended, stopping=(ended,))
+        look(blocked, now, ended, stopping=(ended,))
     (line,) = lines(caplog)
     assert line.startswith("The server is stopping, with 1 handler still running: feed (app.py:12")
 
@@ -90,7 +90,7 @@ def test_the_monitor_finds_them(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(patrol_module, "GRACE", 0.0)
+    monkeypatch.setattr(blocked_module, "GRACE", 0.0)
     goes_on = threading.Event()
 
     @sock.route("/feed")
@@ -105,5 +105,5 @@ def test_the_monitor_finds_them(
     call.wait()
     (line,) = lines(caplog)
     assert "the handler of feed still runs" in line
-    assert "test_patrol.py:" in line
+    assert "test_blocked.py:" in line
     assert " in feed. " in line

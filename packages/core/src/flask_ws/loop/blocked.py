@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..connection.async_connection import AnyConnection
     from .reactor import Reactor
 
-__all__ = ["Patrol"]
+__all__ = ["BlockedCode"]
 
 #: Seconds that a handler has to notice that its connection has ended.
 GRACE = 2.0
@@ -23,7 +23,7 @@ HOLD = 1.0
 SHOWN = 8
 
 
-class Patrol:
+class BlockedCode:
     """Warns of handlers that do not end with their connections, and of methods that block."""
 
     def __init__(self) -> None:
