@@ -36,7 +36,6 @@ PEEK, MOST_PEEKED = 1.0, 16
 #: What servers raise for a client that has gone: a subclass of :exc:`OSError`, says ASGI; some
 #: servers, and middleware, raise the other.
 GONE = (OSError, RuntimeError)
-NORMAL, NO_STATUS = 1000, 1005
 #: Codes for the end of a connection that no close frame has.
 UNSENDABLE = (NO_STATUS, ABNORMAL_CLOSURE)
 
@@ -130,7 +129,7 @@ class MessageConnection(AsyncConnection):
     async def _answer(self, code: int) -> None:
         """Answer the peer's close frame; some servers do so at the end of the task otherwise."""
         with contextlib.suppress(Exception):
-            await self._server.close(NORMAL if code in UNSENDABLE else code, "")
+            await self._server.close(NORMAL_CLOSURE if code in UNSENDABLE else code, "")
 
     def _end(self, reason: str) -> None:
         """Note that the server has ended the connection, or will when its task returns."""
