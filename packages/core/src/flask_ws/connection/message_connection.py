@@ -12,7 +12,7 @@ import sys
 from typing import Any, cast
 
 from ..exceptions import ConnectionClosed
-from ..protocol.close_codes import ABNORMAL_CLOSURE
+from ..protocol.close_codes import ABNORMAL_CLOSURE, NO_STATUS, NORMAL_CLOSURE
 from ..protocol.events import too_big
 from ..protocol.frames import BytesLike
 from ..protocol.messages import MessageProtocol, ServerMessages, size_of

@@ -7,7 +7,7 @@
 - ``admission``: whether there is room for one more connection.
 - ``clients``: how many connections each client has, and how fast it may send.
 - ``secrets``: credentials in a handshake: found, and removed from what logs show.
-- ``standing``: who the client is, and whether it may stay: what the app says.
+- ``identity``: who the client is, and whether it may stay: what the app says.
 - ``head``: the head of the 101, and the response in place of a 101 that is not flask-ws's.
 - ``takeover``: taking the socket from the server.
 - ``exchange``: how a server's socket is replaced with another.

@@ -37,9 +37,9 @@ from .admission import no_threads
 from .async_run import AsyncRun
 from .handshake import head_size
 from .head import Headers, make_head
+from .identity import make_recheck
 from .link import Link, make_protocol, record_end
 from .run import report
-from .standing import make_recheck
 from .upgrade import ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 
 if TYPE_CHECKING:

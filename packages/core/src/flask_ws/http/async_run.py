@@ -23,7 +23,7 @@ from ..exceptions import ConnectionClosed
 from ..identity.recheck import rechecks_for
 from ..live.view import direct_to
 from ..loop.asyncio_loop import AsyncioLoop
-from ..loop.beside import call_beside
+from ..loop.broker_threads import call_beside
 from ..loop.watchdog import watchdog_for
 from ..protocol.close_codes import GOING_AWAY, INTERNAL_ERROR, NORMAL_CLOSURE
 from ..views.advice import (

@@ -33,9 +33,9 @@ from .admission import no_descriptors, no_threads, too_many_connections
 from .clients import Client, clients
 from .handshake import head_size
 from .head import Headers, make_head
+from .identity import enter
 from .records import current_tally, make_label, note_end, note_start
 from .run import report, run_handler
-from .standing import enter
 from .takeover import take_over
 from .upgrade import ON_EXCEPTION, ON_READY, OwnThread, Upgrade
 

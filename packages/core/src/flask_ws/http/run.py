@@ -22,7 +22,7 @@ from ..views.advice import (
 from ..views.context import log_exception, tear_down_with
 from ..views.websocket import WebSocket
 from ..whereabouts import Whereabouts
-from .standing import enter
+from .identity import enter
 from .upgrade import Upgrade
 
 __all__ = ["report", "run_handler"]

@@ -17,5 +17,5 @@
 - ``asyncio_loop``: the loop of all async handlers, on a thread of its own.
 - ``server_loop``: that of a server which has one, in its place.
 - ``watchdog``: logs what blocks that loop, while it does.
-- ``beside``: calls what may wait for a broker, on a thread, for coroutines.
+- ``broker_threads``: calls what may wait for a broker, on a thread, for coroutines.
 """

@@ -14,7 +14,7 @@ from ..http.admission import check_room
 from ..http.clients import find_key
 from ..http.gateway import GATEWAY, Gateway, switching
 from ..http.handshake import check, refuse
-from ..http.standing import find_identity
+from ..http.identity import find_identity
 from ..http.upgrade import Upgrade
 from ..identity.rules import Rules
 from ..live.view import spoken_by

@@ -11,7 +11,7 @@ import flask
 from ..channels.listening import Listening
 from ..channels.results import Published
 from ..connection.async_connection import AnyConnection
-from ..loop.beside import call_beside
+from ..loop.broker_threads import call_beside
 from ..protocol.frames import BytesLike
 from ..views.async_websocket import AsyncWebSocket, connection_of
 from ..views.websocket import WebSocket

@@ -12,7 +12,7 @@ import flask
 
 from ..channels.results import Published
 from ..connection.endpoint import check_close
-from ..http.standing import tickets_of
+from ..http.identity import tickets_of
 from ..identity.identities import DISMISSED, check_identity
 from ..identity.rules import Rules
 from ..protocol.frames import BytesLike

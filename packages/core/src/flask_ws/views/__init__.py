@@ -2,7 +2,7 @@
 
 - ``websocket``: the ``ws`` of handlers and of event views.
 - ``async_websocket``: the ``ws`` of async handlers, and of event views with async methods.
-- ``presence``: what a ``ws`` has of presence, and ``standing``: of identity.
+- ``presence``, ``identity``: the parts of a ``ws`` about these.
 - ``view``: the classes that event views derive from.
 - ``conversation``: calls the methods of an event view, each in the request context.
 - ``async_conversation``: the same for one with async methods.

@@ -15,12 +15,12 @@ from ..channels.wrapping import Wrapped
 from ..connection.async_connection import AnyConnection, AsyncConnection
 from ..connection.endpoint import JSONProvider, read_json, write_json
 from ..loop.asyncio_loop import here
-from ..loop.beside import call_beside
+from ..loop.broker_threads import call_beside
 from ..protocol.close_codes import NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
+from .identity import Identified
 from .presence import AsyncPresence
-from .standing import Standing
 from .websocket import WebSocket, read_close
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ NOBODY_AWAITS = (
 )
 
 
-class AsyncWebSocket(AsyncPresence, Standing):
+class AsyncWebSocket(AsyncPresence, Identified):
     """A client's WebSocket connection, in an async handler.
 
     A handler gets it as its first argument; it is never made by hand. ``async for message in ws``

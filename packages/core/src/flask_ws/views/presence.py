@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..presence.entries import make_entry, read_key
-from .standing import connection_of
+from .identity import connection_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

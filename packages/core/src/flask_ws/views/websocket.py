@@ -15,8 +15,8 @@ from ..options import Options
 from ..protocol.close_codes import NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
 from ..wording import shown_path
+from .identity import Identified
 from .presence import Presence
-from .standing import Standing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EventWebSocket", "WebSocket", "read_close"]
 
 
-class WebSocket(Presence, Standing, Endpoint):
+class WebSocket(Presence, Identified, Endpoint):
     """A client's WebSocket connection.
 
     A handler gets it as its first argument; it is never made by hand. ``for message in ws``

@@ -11,7 +11,7 @@ from ..identity.identities import read_time
 if TYPE_CHECKING:
     from ..identity.recheck import Recheck
 
-__all__ = ["Standing", "connection_of"]
+__all__ = ["Identified", "connection_of"]
 
 
 def connection_of(ws: Any) -> Any:
@@ -19,7 +19,7 @@ def connection_of(ws: Any) -> Any:
     return ws._connection
 
 
-class Standing:
+class Identified:
     """The part of a ``ws`` about its user."""
 
     if not TYPE_CHECKING:
