@@ -36,6 +36,8 @@ CHANNEL = "news"
 MESSAGE = "x" * 64
 #: What a client has missed that comes back.
 MISSED = 10
+#: Connections that one process reads.
+MANY = 1000
 flusher = Flusher(threads)
 OPTIONS = {"close_timeout": 5.0, "max_queue": 16, "max_outbox": 2**30}
 
@@ -75,19 +77,25 @@ class Subject:
 
 @contextlib.contextmanager
 def opened(count: int) -> Iterator[list[Connection]]:
-    """Connections whose other ends are read by a process of their own."""
-    pairs = [socket.socketpair() for _ in range(count)]
-    reader = os.fork()
-    if not reader:
-        read_all([theirs for theirs, _ in pairs])
-    for theirs, _ in pairs:
-        theirs.close()
+    """Connections whose other ends are read by processes of their own."""
+    readers: list[int] = []
+    ends: list[socket.socket] = []
     try:
-        yield [make_connection(ours) for _, ours in pairs]
+        while len(ends) < count:
+            # A process has but so many descriptors.
+            pairs = [socket.socketpair() for _ in range(min(MANY, count - len(ends)))]
+            ends += [ours for _, ours in pairs]
+            readers.append(os.fork())
+            if not readers[-1]:
+                read_all([theirs for theirs, _ in pairs])
+            for theirs, _ in pairs:
+                theirs.close()
+        yield [make_connection(ours) for ours in ends]
     finally:
-        os.kill(reader, signal.SIGKILL)
-        os.waitpid(reader, 0)
-        for _, ours in pairs:
+        for reader in readers:
+            os.kill(reader, signal.SIGKILL)
+            os.waitpid(reader, 0)
+        for ours in ends:
             ours.close()
 
 

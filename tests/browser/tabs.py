@@ -85,6 +85,11 @@ class Tab:
         """Run a script that calls its last argument with a result."""
         return self.page.execute_async_script(IN_PAGE, script, *arguments)
 
+    def command(self, name: str, **parameters: Any) -> None:
+        """Give Chromium a command of its DevTools protocol."""
+        page: Any = self.page
+        page.execute_cdp_cmd(name, parameters)
+
     def reload(self) -> None:
         self.page.refresh()
 

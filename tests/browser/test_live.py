@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
+from tests.support.browsers import NAME
 from tests.support.redis import RedisServer
 from tests.support.server import wait_until
 from tests.support.wire_client import NodeWireClient, WireClient, find_node
@@ -26,6 +27,9 @@ from .tabs import Tab
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "packages/core/src/flask_ws/static/flask-ws.js"
 FLASK = (sys.executable, "-m", "flask")
+
+
+UNLIMITED = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 
 
 class App:
@@ -211,6 +215,49 @@ def test_nothing_is_lost_doubled_or_reordered(
     assert other.seen == third.seen == numbers
     assert min(other.connections, third.connections) > 1
     assert node.read() == numbers
+
+
+@pytest.mark.skipif(NAME != "chromium", reason="Chromium alone can be told to.")
+def test_three_tabs_stay_whole(browser: WebDriver, app: App, proxy: Proxy) -> None:
+    """One is offline for a while, one is frozen, as behind a closed lid, and one is reloaded."""
+
+    def await_more(tab: Tab) -> None:
+        count = tab.run("return seen.length")
+        tab.wait_for("seen.length > arguments[0] + 20", count)
+
+    first = browser.current_window_handle
+    offline, frozen, reloaded = tabs = [
+        Tab(browser, f"http://127.0.0.1:{proxy.port}/") for _ in range(3)
+    ]
+    with Publisher(app.broker) as publisher:
+        for tab in tabs:
+            tab.wait_for("window.room?.position")
+            await_more(tab)
+        offline.command("Network.enable")
+        offline.command("Network.emulateNetworkConditions", offline=True, **UNLIMITED)
+        offline.wait_for("!navigator.onLine")
+        frozen.command("Page.setWebLifecycleState", state="frozen")
+        proxy.cut()
+        reloaded.wait_for("live.state === 'waiting'")
+        proxy.restore()
+        await_more(reloaded)
+        reloaded.reload()
+        reloaded.wait_for("window.room?.position")
+        await_more(reloaded)
+        offline.command("Network.emulateNetworkConditions", offline=False, **UNLIMITED)
+        frozen.command("Page.setWebLifecycleState", state="active")
+        for tab in tabs:
+            await_more(tab)
+        publisher.stop()
+        last = publisher.count - 1
+        for tab in tabs:
+            tab.wait_for("seen.at(-1) === arguments[0]", last)
+            seen = tab.run("return seen")
+            assert seen == list(range(seen[0], last + 1))
+            assert tab.run("return gaps") == 0
+    for tab in tabs:
+        tab.close()
+    browser.switch_to.window(first)
 
 
 def test_a_message_to_the_user_reaches_clients_of_all_kinds(
