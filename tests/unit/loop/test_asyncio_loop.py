@@ -6,13 +6,14 @@ import asyncio
 import sys
 import threading
 from contextvars import Context, ContextVar
+from unittest import mock
 
 import pytest
 from tests.support.waiting import PATIENCE
 from tests.unit.test_process import fork, in_child, needs_fork
 
 from flask_ws.loop import asyncio_loop as module
-from flask_ws.loop.asyncio_loop import NAME, AsyncioLoop, asyncio_loop
+from flask_ws.loop.asyncio_loop import NAME, AsyncioLoop, HubSelector, asyncio_loop
 from flask_ws.process import PerProcess
 
 
@@ -79,3 +80,38 @@ def test_task_has_the_name_and_the_very_context_that_it_was_given() -> None:
     assert names == ["feed"]
     if sys.version_info >= (3, 11):
         assert context[variable] == "by the task"
+
+
+def test_loop_of_another_greenlet_is_the_running_one_while_this_one_waits() -> None:
+    """As Flask runs one for each request to an async view."""
+    mine, other = asyncio.SelectorEventLoop(), asyncio.SelectorEventLoop()
+    selector, seen = HubSelector(), list[object]()
+
+    class Hub:
+        """Runs another greenlet, which leaves its own loop the running one when it waits."""
+
+        def __init__(self, leaves: asyncio.AbstractEventLoop | None) -> None:
+            self.leaves = leaves
+
+        def select(self, timeout: float | None) -> None:
+            seen.append(asyncio._get_running_loop())
+            asyncio._set_running_loop(self.leaves)
+
+    def wait(leaves: asyncio.AbstractEventLoop | None) -> None:
+        selector._selector = Hub(leaves)  # type: ignore[assignment]
+        selector.select()
+        assert asyncio._get_running_loop() is mine
+
+    selector.close()
+    asyncio._set_running_loop(mine)
+    try:
+        with mock.patch.object(other, "is_running", return_value=True):
+            wait(other)
+            wait(other)
+        # It has ended while a handler of mine called what waits as greenlets do.
+        wait(None)
+    finally:
+        asyncio._set_running_loop(None)
+        mine.close()
+        other.close()
+    assert seen == [None, other, None]

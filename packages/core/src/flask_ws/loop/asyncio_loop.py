@@ -186,19 +186,24 @@ class HubSelector(selectors.BaseSelector):
     """A selector for a loop that runs in a greenlet.
 
     While it waits, other greenlets of the thread are not on the loop: they may run one of their
-    own, as Flask does for an async view.
+    own, as Flask does for an async view. That one is the running one again when this one waits.
     """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        # The loop of another greenlet, which waits just now.
+        self._other: asyncio.AbstractEventLoop | None = None
 
     def select(self, timeout: float | None = None) -> Any:
         """Wait for sockets, as the hub does."""
-        loop = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
+        loop, other = asyncio._get_running_loop(), self._other
+        # It may have ended, while a handler has called what waits as greenlets do.
+        running = other is not None and other.is_running()
+        asyncio._set_running_loop(other if running else None)
         try:
             return self._selector.select(timeout)
         finally:
+            self._other = asyncio._get_running_loop()
             asyncio._set_running_loop(loop)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
