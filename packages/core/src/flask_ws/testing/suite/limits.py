@@ -7,7 +7,7 @@ import json
 from .base import Launch, Subject
 from .process import Server, wait_until
 from .raw import Peer, Response, handshake_headers, make_key
-from .setups import on_blocking, on_denials, on_few_workers, on_main
+from .setups import on_blocking, on_denials, on_few_workers, on_main, on_one_process
 
 
 def try_handshake(server: Server) -> Response:
@@ -36,6 +36,7 @@ class Limits(Subject):
     """How many connections a process accepts, and how it refuses more."""
 
     @on_main
+    @on_one_process
     @on_denials
     def test_past_max_connections_a_handshake_gets_503(
         self, launch: Launch, peers: list[Peer]
@@ -49,6 +50,7 @@ class Limits(Subject):
     @on_main
     @on_blocking
     @on_few_workers
+    @on_one_process
     @on_denials
     def test_past_max_threads_a_handshake_gets_503(self, launch: Launch, peers: list[Peer]) -> None:
         server = fill(launch, peers, "SOCK_MAX_THREADS")

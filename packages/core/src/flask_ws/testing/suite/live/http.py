@@ -16,7 +16,7 @@ from .base import app, primitives, record, released
 @app.get("/release")
 def release() -> str:
     released.add(request.args["busy"])
-    return "released"
+    return str(os.getpid())
 
 
 @app.get("/http")
