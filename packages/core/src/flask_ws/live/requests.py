@@ -15,7 +15,8 @@ from werkzeug.exceptions import HTTPException
 from ..channels.settings import PRESENCE, check_name, is_counted
 from ..sparing import warn_sparingly
 from ..views.advice import LOST_COROUTINE, name_of
-from ..views.async_websocket import AsyncWebSocket, connection_of
+from ..views.async_websocket import AsyncWebSocket
+from ..views.common import connection_of
 from ..views.websocket import WebSocket
 from . import wire
 from .wire import BAD_REQUEST, SUBPROTOCOL, Request, Violation

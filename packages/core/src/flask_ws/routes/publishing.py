@@ -13,7 +13,8 @@ from ..channels.results import Published
 from ..connection.async_connection import AnyConnection
 from ..loop.broker_threads import call_beside
 from ..protocol.frames import BytesLike
-from ..views.async_websocket import AsyncWebSocket, connection_of
+from ..views.async_websocket import AsyncWebSocket
+from ..views.common import connection_of
 from ..views.websocket import WebSocket
 from .state import AppState
 

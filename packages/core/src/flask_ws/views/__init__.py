@@ -2,7 +2,7 @@
 
 - ``websocket``: the ``ws`` of handlers and of event views.
 - ``async_websocket``: the ``ws`` of async handlers, and of event views with async methods.
-- ``presence``, ``identity``: the parts of a ``ws`` about these.
+- ``common``: what is the same in both; ``presence``, ``identity``: the parts about these.
 - ``view``: the classes that event views derive from.
 - ``conversation``: calls the methods of an event view, each in the request context.
 - ``async_conversation``: the same for one with async methods.

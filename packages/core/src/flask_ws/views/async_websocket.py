@@ -9,24 +9,21 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from ..channels.channels import Channels
-from ..channels.overflow import CLOSE
 from ..channels.results import Subscription
-from ..channels.wrapping import Wrapped
-from ..connection.async_connection import AnyConnection, AsyncConnection
+from ..connection.async_connection import AsyncConnection
 from ..connection.endpoint import JSONProvider, read_json, write_json
 from ..loop.asyncio_loop import here
 from ..loop.broker_threads import call_beside
 from ..protocol.close_codes import NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
-from ..wording import shown_path
 from .identity import Identified
 from .presence import AsyncPresence
-from .websocket import WebSocket, read_close
+from .websocket import read_close
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["AsyncEventWebSocket", "AsyncWebSocket", "connection_of", "this_task"]
+__all__ = ["AsyncEventWebSocket", "AsyncWebSocket", "this_task"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -100,11 +97,6 @@ class AsyncWebSocket(AsyncPresence, Identified):
         self._max_joins, self._max_info = max_joins, max_info
         self._identity = identity
         self._deadline = self._recheck = None
-
-    @property
-    def id(self) -> str:
-        """A unique id of the connection, which lines of the log have as well."""
-        return self._connection.label.id
 
     @property
     def connected(self) -> bool:
@@ -246,26 +238,6 @@ class AsyncWebSocket(AsyncPresence, Identified):
         """
         return await self._beside(self._subscribe, channel, since=since, gap=gap, overflow=overflow)
 
-    def _subscribe(
-        self,
-        channel: str,
-        *,
-        since: str | None,
-        gap: str | BytesLike | None,
-        overflow: str = CLOSE,
-        wrapped: Wrapped | None = None,
-    ) -> Subscription:
-        return self._channels.subscribe(
-            self._connection,
-            channel,
-            limit=self._max_subscriptions,
-            alone=self._is_alone,
-            since=since,
-            gap=gap,
-            overflow=overflow,
-            wrapped=wrapped,
-        )
-
     async def unsubscribe(self, channel: str) -> None:
         """Receive no more of a channel. It does nothing where there is no subscription.
 
@@ -288,11 +260,6 @@ class AsyncWebSocket(AsyncPresence, Identified):
         if running is None:
             return _Handed(coroutine, self.loop, self._connection.label, name)
         return _elsewhere(coroutine, self.loop)
-
-    def __repr__(self) -> str:
-        path = shown_path(self.environ)
-        state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
-        return f"<{type(self).__name__} {path} {state}>"
 
 
 class AsyncEventWebSocket(AsyncWebSocket):
@@ -370,8 +337,3 @@ async def _elsewhere(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEv
 def this_task() -> int | None:
     """Return what tells the task that runs from others; ``None`` where there is none."""
     return None if _get_running_loop() is None else id(asyncio.current_task())
-
-
-def connection_of(ws: WebSocket | AsyncWebSocket) -> AnyConnection:
-    """Return what drives a ``ws`` of either kind, which an app is not shown."""
-    return ws._connection

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..identity.deadline import Deadline
 from ..identity.identities import read_time
+from .common import connection_of
 
 if TYPE_CHECKING:
     from ..identity.recheck import Recheck
 
-__all__ = ["Identified", "connection_of"]
-
-
-def connection_of(ws: Any) -> Any:
-    """Return what drives a ``ws``."""
-    return ws._connection
+__all__ = ["Identified"]
 
 
 class Identified:

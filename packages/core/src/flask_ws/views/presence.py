@@ -5,42 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..presence.entries import make_entry, read_key
-from .identity import connection_of
+from .common import Common, connection_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from _typeshed.wsgi import WSGIEnvironment
-
-    from ..channels.channels import Channels
-    from ..connection.endpoint import JSONProvider
 
 __all__ = ["AsyncPresence", "Presence"]
 
 
-class PresenceBase:
+class PresenceBase(Common):
     """What both kinds need for it."""
 
-    if not TYPE_CHECKING:
-        __slots__ = ()
-    else:
-        # Slots of the classes that derive from it.
-        _channels: Channels
-        _identity: str | None
-        _max_info: int
-        _max_joins: int
-        _max_subscriptions: int
-        _provider: JSONProvider
-        environ: WSGIEnvironment
+    __slots__ = ()
 
     def _make_data(self, key: object, info: Any) -> bytes:
         """Return what a broker keeps of a member."""
         return make_entry(read_key(key, self._identity), info, self._provider.dumps, self._max_info)
-
-    @property
-    def _is_alone(self) -> bool:
-        """Whether the server runs no other processes."""
-        return not self.environ.get("wsgi.multiprocess")
 
 
 class Presence(PresenceBase):

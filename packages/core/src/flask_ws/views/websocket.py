@@ -6,15 +6,12 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..channels.channels import Channels
-from ..channels.overflow import CLOSE
 from ..channels.results import Subscription
-from ..channels.wrapping import Wrapped
 from ..connection.connection import Connection
 from ..connection.endpoint import Endpoint, JSONProvider, check_close
 from ..options import Options
 from ..protocol.close_codes import NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
-from ..wording import shown_path
 from .identity import Identified
 from .presence import Presence
 
@@ -87,11 +84,6 @@ class WebSocket(Presence, Identified, Endpoint):
         self._identity = identity
         self._deadline = self._recheck = None
 
-    @property
-    def id(self) -> str:
-        """A unique id of the connection, which lines of the log have as well."""
-        return self._connection.label.id
-
     def close(
         self, code: int = NORMAL_CLOSURE, reason: str = "", message: str | None = None
     ) -> None:
@@ -149,28 +141,10 @@ class WebSocket(Presence, Identified, Endpoint):
         """
         return self._subscribe(channel, since=since, gap=gap, overflow=overflow)
 
-    def _subscribe(
-        self,
-        channel: str,
-        *,
-        since: str | None,
-        gap: str | BytesLike | None,
-        overflow: str = CLOSE,
-        wrapped: Wrapped | None = None,
-    ) -> Subscription:
-        connection = self._connection
+    def _subscribe(self, channel: str, **options: Any) -> Subscription:
         # Set before the subscription exists, so that its end is never missed.
-        connection.when_released = self._channels.forget
-        return self._channels.subscribe(
-            connection,
-            channel,
-            limit=self._max_subscriptions,
-            alone=self._is_alone,
-            since=since,
-            gap=gap,
-            overflow=overflow,
-            wrapped=wrapped,
-        )
+        self._connection.when_released = self._channels.forget
+        return super()._subscribe(channel, **options)
 
     def unsubscribe(self, channel: str) -> None:
         """Receive no more of a channel. Does nothing if there is no subscription.
@@ -179,11 +153,6 @@ class WebSocket(Presence, Identified, Endpoint):
         :raises ValueError: it cannot be one.
         """
         self._channels.unsubscribe(self._connection, channel)
-
-    def __repr__(self) -> str:
-        path = shown_path(self.environ)
-        state = "open" if self.connected else f"closed {self.close_code or ''}".strip()
-        return f"<{type(self).__name__} {path} {state}>"
 
 
 class EventWebSocket(WebSocket):
