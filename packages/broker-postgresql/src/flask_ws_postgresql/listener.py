@@ -30,7 +30,7 @@ NOWHERE = b"-"
 
 
 class Change(NamedTuple):
-    """What the server is told, as of a channel; without a text, it is asked for a sign of life."""
+    """What the server is told, as of a channel; without a text, it is only asked to answer."""
 
     text: str
     wish: BrokerWish | None = None

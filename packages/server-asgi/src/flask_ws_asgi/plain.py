@@ -1,4 +1,4 @@
-"""HTTP requests: by a2wsgi, with an eye on clients that go.
+"""HTTP requests: by a2wsgi, which is told of clients that have gone.
 
 A server for WSGI raises an error where the app writes to a client that has gone, or reads from it.
 ASGI tells of that by an event, which a2wsgi does not wait for: a response without end would keep a
@@ -81,7 +81,7 @@ class Request:
         self._is_gone = False
         self._chunks = 0
         self._watch: asyncio.Task[None] | None = None
-        #: What the server has raised, if that is no client's going.
+        #: What the server has raised, if that does not mean that the client has gone.
         self.error: Exception | None = None
 
     def pass_on(self, body: Iterable[bytes]) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ class Sends(Interface):
 
 
 class Dispatcher:
-    """Has one after the other send what it has; all of it is the loop's.
+    """Has one after the other send what it has; used on the loop's thread only.
 
     Most servers take a message at once, and then a task for each would cost more than that. Where
     one has the task wait, another task goes on with the others: nobody waits for a slow peer.
