@@ -143,3 +143,9 @@ def test_a_room_says_what_is_in_it(room: Path) -> None:
         path.parent.name for path in room.glob("*/__init__.py")
     }
     assert files - {"__init__"} - words == set()
+
+
+def test_the_files_that_the_page_about_the_inside_names_are_there() -> None:
+    named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / "docs/internals.md").read_text()))
+    assert len(named) > 40
+    assert [name for name in sorted(named) if not (CORE / name).is_file()] == []
