@@ -14,6 +14,7 @@ import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 from tests.support.browsers import open_browser
 from tests.support.server import wait_until
+from tests.support.setups import EVERYWHERE
 
 from flask_ws.testing.suite.log import find_tracebacks
 
@@ -21,6 +22,7 @@ from .tabs import OpenTab, Tab
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.browser.every_example"
+ASGI_APP = "tests.browser.every_asgi:asgi"
 
 GEVENT = f"""
 from gevent import monkey
@@ -47,6 +49,7 @@ SERVERS = {
     "gunicorn-gevent": ([*GUNICORN, "--worker-class", "gevent"], signal.SIGTERM),
     "gevent": (["-c", GEVENT], signal.SIGINT),
     "eventlet": (["-W", "ignore", "-c", EVENTLET], signal.SIGINT),
+    "uvicorn": (["-m", "uvicorn", "--port", "{port}", ASGI_APP], signal.SIGTERM),
 }
 
 
@@ -105,8 +108,9 @@ class Site:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "site" in metafunc.fixturenames:
         # A test that needs no particular server has one that starts soon.
-        all_servers = any(metafunc.definition.iter_markers("every_server"))
-        servers = list(SERVERS) if all_servers else ["werkzeug"]
+        servers = ["werkzeug", "uvicorn"] if EVERYWHERE else ["werkzeug"]
+        if any(metafunc.definition.iter_markers("every_server")):
+            servers = list(SERVERS)
         metafunc.parametrize("site", servers, indirect=True, scope="session")
 
 

@@ -17,11 +17,13 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from tests.support.setups import EVERYWHERE
+
+from flask_ws.testing.suite.log import find_tracebacks
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / ".cache"
@@ -41,6 +43,8 @@ LIMITS_AND_COMPRESSION = (
     ("13.5.*", "13.6.*", "13.7.*"),
 )
 PROTOCOL_CASES = 247
+#: How Uvicorn, with this library, answers any app's client that closes in the middle of a message.
+UVICORNS_OWN = {"7.1.5"}
 ALL_CASES = 517
 # Groups 12 and 13 send the same 18 loads, each with another content or offer; those of more than 16
 # KiB a message take most of the time. 12.1, which is text, has all loads; 12.2, which is binary,
@@ -78,6 +82,14 @@ class Server:
     runs: tuple[tuple[str, ...], ...] = PROTOCOL
     cases: int = PROTOCOL_CASES
     path: str = "/echo"
+    # Whether flask-ws reads the frames, and not the server, whose own faults are not ours.
+    frames: bool = True
+
+    def accepts(self, case: Case) -> bool:
+        """Tell whether a case shows no fault that could be ours."""
+        if self.frames:
+            return case.passed
+        return case.name in UVICORNS_OWN or replace(case, behavior=case.strict).passed
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,11 @@ class Case:
     behavior: str
     close: str
     explanation: str
+
+    @property
+    def strict(self) -> str:
+        """Its behaviour, if what came before an error may be lost."""
+        return "OK" if self.behavior == "NON-STRICT" else self.behavior
 
     @property
     def passed(self) -> bool:
@@ -102,7 +119,7 @@ class Case:
 class Outcome:
     """All that one server's run left behind."""
 
-    expected: int
+    server: Server
     cases: list[Case]
     log: str
 
@@ -127,6 +144,7 @@ GEVENT = (
     "from echo_app import app",
     "WSGIServer(('127.0.0.1', {port}), app).serve_forever()",
 )
+UVICORN = ("-m", "uvicorn", "--port", "{port}", "--ws", "websockets-sansio", "echo_asgi:asgi")
 
 SERVERS: tuple[Server, ...] = (
     Server("werkzeug", ("-m", "flask", "--app", "echo_app", "run", "--port", "{port}")),
@@ -151,15 +169,14 @@ SERVERS: tuple[Server, ...] = (
     Server("eventlet-unpatched", script("import eventlet", *EVENTLET)),
     Server("gevent", script("from gevent import monkey", "monkey.patch_all()", *GEVENT)),
     Server("gevent-unpatched", script(*GEVENT)),
-)
-UVICORN = ("-m", "uvicorn", "--port", "{port}", "--ws", "websockets-sansio", "echo_asgi:asgi")
-if EVERYWHERE:
     # The frames are the server's; the messages and the ends of connections are ours.
+    Server("uvicorn", UVICORN, frames=False),
+)
+if EVERYWHERE:
     SERVERS = (
         *SERVERS,
-        Server("uvicorn", UVICORN),
-        Server("uvicorn-view", UVICORN, path="/view"),
-        Server("uvicorn-async", UVICORN, path="/async"),
+        Server("uvicorn-view", UVICORN, path="/view", frames=False),
+        Server("uvicorn-async", UVICORN, path="/async", frames=False),
     )
 
 
@@ -323,19 +340,20 @@ def outcome(
             cases = [case for run in runs for case in run.result()]
     finally:
         stop(process)
-    return Outcome(server.cases, cases, log.read_text(errors="replace"))
+    return Outcome(server, cases, log.read_text(errors="replace"))
 
 
 def test_no_case_fails(outcome: Outcome) -> None:
     """Every case is OK or INFORMATIONAL, its close too, and none is left out."""
-    failed = [str(case) for case in outcome.cases if not case.passed]
+    failed = [str(case) for case in outcome.cases if not outcome.server.accepts(case)]
     if failed:
         count = f"{len(failed)} of {len(outcome.cases)} cases:"
         pytest.fail("\n".join((count, *failed)), pytrace=False)
-    assert len(outcome.cases) == outcome.expected
+    assert len(outcome.cases) == outcome.server.cases
 
 
 def test_no_case_leaves_a_traceback(outcome: Outcome) -> None:
     """Whatever a client sends, it is no error of the server."""
-    position = outcome.log.find("Traceback")
-    assert position == -1, outcome.log[max(0, position - 500) : position + 3000]
+    found = [each.text for each in find_tracebacks(outcome.log)]
+    ours = [text for text in found if outcome.server.frames or "flask_ws" in text]
+    assert not ours, "\n".join(ours)[:3000]

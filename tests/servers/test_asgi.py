@@ -22,7 +22,7 @@ WITHOUT_END = "test_handler_without_end_holds_up_the_stop_no_longer_than_declare
 CANCELLED = "asyncio logs a traceback of each connection that it cancels"
 DECODED = "its access log has paths as they are when they are decoded"
 #: Seconds: one until all are told, and more for a busy machine.
-TOLD = 1.0 + 4.0
+TOLD = 1.0 + 9.0
 
 
 class TestUvicorn(OurServers, Messages, Stopping):
@@ -43,24 +43,25 @@ if EVERYWHERE:
             f"{WITHOUT_END}[hypercorn]": CANCELLED,
         }
 
-    class TestManyClients(OurServers):
-        setups = (UVICORN, GUNICORN)
 
-        def test_a_thousand_clients_are_told_at_once_that_the_server_stops(
-            self, launch: Launch, peers: list[Peer]
-        ) -> None:
-            server = launch()
-            for number in range(CLIENTS):
-                peers.append(server.connect(("/echo", "/events/echo")[number % 2]))
-            began = time.monotonic()
-            server.signal(server.setup.stop_signal)
-            for peer in peers:
-                # Uvicorn may have pinged the first while the others were connecting.
-                while (frame := peer.read_frame()).opcode == PING:
-                    pass
-                assert frame.close_code == 1001
-                peer.send_close(1001)
-            assert time.monotonic() - began < TOLD
-            for peer in peers:
-                peer.expect_end()
-            server.wait()
+class TestManyClients(OurServers):
+    setups = (UVICORN, GUNICORN) if EVERYWHERE else (UVICORN,)
+
+    def test_a_thousand_clients_are_told_at_once_that_the_server_stops(
+        self, launch: Launch, peers: list[Peer]
+    ) -> None:
+        server = launch()
+        for number in range(CLIENTS):
+            peers.append(server.connect(("/echo", "/events/echo")[number % 2]))
+        began = time.monotonic()
+        server.signal(server.setup.stop_signal)
+        for peer in peers:
+            # Uvicorn may have pinged the first while the others were connecting.
+            while (frame := peer.read_frame()).opcode == PING:
+                pass
+            assert frame.close_code == 1001
+            peer.send_close(1001)
+        assert time.monotonic() - began < TOLD
+        for peer in peers:
+            peer.expect_end()
+        server.wait()
