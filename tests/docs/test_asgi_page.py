@@ -1,9 +1,9 @@
-"""The page "ASGI servers": its table says what the suite is told."""
+"""The page "ASGI servers": it says what the suite is told."""
 
 from __future__ import annotations
 
 import pytest
-from tests.support.asgi_setups import GRANIAN, GUNICORN, HYPERCORN, UVICORN
+from tests.support.asgi_setups import GRANIAN, GUNICORN, HYPERCORN, LOWEST, UVICORN
 from tests.support.setups import OurSetup
 
 from .markdown import ROOT
@@ -33,3 +33,11 @@ def test_the_table_says_what_the_suite_is_told(number: int, setup: OurSetup) -> 
     for (text, word), (start, capability) in zip(said.items(), ROWS.items(), strict=True):
         assert text.startswith(start)
         assert word == ("yes" if getattr(setup.capabilities, capability) else "no"), text
+
+
+def test_the_lowest_versions_are_those_that_are_tested() -> None:
+    sentence = TEXT.partition("that are supported are ")[2].partition(".\n")[0].lower()
+    for setup in LOWEST:
+        name, _, version = str(setup.environment).partition("==")
+        # Whose last number is zero, and not written.
+        assert f"{name} {version.removesuffix('.0')}" in sentence

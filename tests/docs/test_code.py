@@ -15,7 +15,6 @@ import jwt
 import pytest
 from flask import Flask
 from prometheus_client import REGISTRY
-from tests.support.setups import EVERYWHERE
 
 from flask_ws.testing import HandshakeRefused, connect
 
@@ -59,15 +58,13 @@ CODE = {
 }
 #: The others go on with the app of the quickstart.
 INTRODUCTIONS = [page for page in CODE if page.name in {"README.md", "index.md", "quickstart.md"}]
-#: ASGI servers that are tested where it is asked for.
-ELSEWHERE = re.compile(r"(hypercorn|granian|gunicorn) .*asgi:asgi")
 #: Where several pages have the same but for the address, which is ours in any case, the first.
 COMMANDS = {
     ADDRESS.sub("", command): pytest.param(command, id=f"{name(page)}: {command}")
     for page in reversed(PAGES)
     if page not in PROJECTS
     for command in reversed(read_start_commands(page))
-    if "examples/" not in command and (EVERYWHERE or not ELSEWHERE.match(command))
+    if "examples/" not in command
 }
 
 

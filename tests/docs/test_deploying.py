@@ -16,9 +16,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from .markdown import ROOT, Block, read_blocks
 from .proxies import CLIENT, KINDS, NAME, Kind, run_proxy
 from .serving import BIN, Served, serve
+from .test_code import ASGI
 
 PAGE = ROOT / "docs" / "deploying.md"
 BLOCKS = read_blocks(PAGE)
+#: The lines for a proxy.
+(PYTHON,) = (block.code for block in BLOCKS if block.language == "python")
 
 APP = """
 from flask import Flask, request
@@ -60,11 +63,10 @@ each_proxy = pytest.mark.parametrize("kind", PROXIES.values())
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The app, with the page's lines for a proxy, as the page starts it."""
     folder = tmp_path_factory.mktemp("app")
-    (python,) = (block.code for block in BLOCKS if block.language == "python")
     (command,) = (
         command for block in BLOCKS for command in block.commands if command.startswith("gunicorn")
     )
-    (folder / "app.py").write_text(APP + "\n" + python)
+    (folder / "app.py").write_text(f"{APP}\n{PYTHON}")
     with serve(command, folder=folder) as served:
         served.await_response()
         yield served
@@ -143,6 +145,29 @@ def test_nginx_needs_each_line_that_the_page_has(
             shown = shown.replace(theirs, ours)
         # The page breaks the line.
         assert " ".join(shown.split()) in served.log.replace(CLIENT, "127.0.0.1")
+
+
+@needs(NGINX)
+def test_an_asgi_server_behind_a_proxy_learns_who_connects(tmp_path: Path) -> None:
+    """By the same lines; Uvicorn itself reads the headers of a proxy on its machine, too."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "app.py").write_text(f"{APP}\n{PYTHON}")
+    (folder / "asgi.py").write_text(ASGI.code)
+    forged = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http"}
+    with serve("uvicorn asgi:asgi", folder=folder) as served:
+        served.await_response()
+        config = find_block(NGINX.caption).code
+        with run_proxy(NGINX, config, app_port=served.port, folder=tmp_path) as proxy:
+            with proxy.connect("/echo", headers=forged) as client:
+                who = json.loads(client.recv(timeout=10))
+            assert who == [CLIENT, "https", f"{NAME}:{proxy.port}"]
+            with (
+                pytest.raises(InvalidStatus) as refused,
+                proxy.connect("/echo", origin="https://evil.example"),
+            ):
+                pass
+            assert refused.value.response.status_code == 403
 
 
 @needs(NGINX)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import tomli
 from tests.docs.serving import serve
 from tests.suite.authors import make_folder
+from tests.support.asgi_setups import LOWEST
 
 from .environments import ROOT, Environment, find_lowest_python
 
@@ -73,6 +75,22 @@ class View(WebSocketView):
         ws.send(message)
 """
 
+ASYNC_HANDLER = """
+
+@sock.route("/async")
+async def echo_async(ws):
+    async for message in ws:
+        await ws.send(message)
+"""
+
+ASGI_SCRIPT = """
+from flask_ws_asgi import ASGI
+
+from app import app
+
+asgi = ASGI(app)
+"""
+
 EVENTLET_SCRIPT = """
 import eventlet
 
@@ -93,25 +111,27 @@ app.run(port=5000)
 """
 
 
-def read_lower_bounds() -> dict[str, str]:
+def read_lower_bounds(packages: Iterable[Path] = PACKAGES) -> dict[str, str]:
     """What our packages require of others, at least."""
     bounds = {}
-    for package in PACKAGES:
+    for package in packages:
         project = tomli.loads((package / "pyproject.toml").read_text())["project"]
         speedups = project.get("optional-dependencies", {}).get("speedups", [])
         for requirement in [*project["dependencies"], *speedups]:
             name, _, version = requirement.partition(">=")
             bounds[name] = version
-    del bounds["flask-ws"]
+    bounds.pop("flask-ws", None)
     return bounds
 
 
-def make_lowest(folder: Path, *tools: str) -> Environment:
+def make_lowest(
+    folder: Path, *tools: str, packages: list[Path] = PACKAGES, servers: Iterable[str] = ()
+) -> Environment:
     """An environment of our packages, as they are, and the oldest of all that they need."""
     environment = Environment.make(folder / "env", find_lowest_python())
-    packages = [argument for package in PACKAGES for argument in ("--editable", package)]
-    bounds = [f"{name}>={version}" for name, version in read_lower_bounds().items()]
-    environment.install("--resolution=lowest-direct", *packages, *bounds)
+    editable = [argument for package in packages for argument in ("--editable", package)]
+    bounds = [f"{name}>={version}" for name, version in read_lower_bounds(packages).items()]
+    environment.install("--resolution=lowest-direct", *editable, *bounds, *servers)
     if tools:
         # Nothing that the tests need may lift them again.
         pins = folder / "pins.txt"
@@ -217,3 +237,33 @@ def test_an_echo_comes_back(
             for message in ("Hello!", "Hello again!"):
                 client.send(message)
                 assert client.recv(timeout=5) == message
+
+
+@pytest.fixture(scope="module")
+def lowest_asgi(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """ASGI servers: they need a later Gunicorn than the plugin for Gunicorn."""
+    return make_lowest(
+        tmp_path_factory.mktemp("lowest_asgi"),
+        packages=[ROOT / "packages" / name for name in ("core", "server-asgi")],
+        servers=[setup.environment for setup in LOWEST if setup.environment],
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "uvicorn asgi:asgi",
+        "hypercorn asgi:asgi",
+        "granian --interface asgi asgi:asgi",
+        "gunicorn --worker-class asgi asgi:asgi",
+    ],
+)
+def test_an_echo_comes_back_by_asgi(lowest_asgi: Environment, tmp_path: Path, command: str) -> None:
+    (tmp_path / "app.py").write_text(APP + EVENT_VIEW + ASYNC_HANDLER)
+    (tmp_path / "asgi.py").write_text(ASGI_SCRIPT)
+    with serve(command, folder=tmp_path, bin_folder=lowest_asgi.bin_folder) as served:
+        served.await_response()
+        for path in ("/echo", "/view", "/async"):
+            with served.connect(path) as client:
+                client.send("Hello!")
+                assert client.recv(timeout=5) == "Hello!"

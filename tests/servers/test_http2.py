@@ -1,99 +1,137 @@
-"""WebSockets by HTTP/2 (RFC 8441), which Hypercorn serves."""
+"""WebSockets by HTTP/2 (RFC 8441), which Hypercorn serves: by TLS, as to browsers, and without."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import ssl
+from collections import defaultdict
 from contextlib import closing
+from dataclasses import replace
 
 import h2.config
 import h2.connection
 import h2.events
-import h2.settings
-import pytest
 from tests.support.asgi_setups import HYPERCORN
-from tests.support.setups import EVERYWHERE
 
-from flask_ws.testing.suite.base import Launch
+from flask_ws.testing.suite.process import Server
 from flask_ws.testing.suite.raw import encode_close, encode_message
 
 from .ours import OurServers
 
+TLS = replace(
+    HYPERCORN,
+    name="hypercorn-tls",
+    command=f"{HYPERCORN.command} --certfile {{cert}} --keyfile {{key}}",
+    tls=True,
+    main=False,
+)
+
+
+def dial(server: Server) -> socket.socket:
+    """Connect, and agree on HTTP/2 by ALPN; without TLS the client knows it before."""
+    sock = server.dial_plain()
+    context = server.context()
+    if context is None:
+        return sock
+    context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(sock, server_hostname="localhost")
+
 
 class Client:
-    """A client that asks for one WebSocket, without TLS: by prior knowledge."""
+    """A client that asks for WebSockets and for pages, each of which is a stream."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, host: str) -> None:
         self._sock = sock
+        self._scheme = "https" if isinstance(sock, ssl.SSLSocket) else "http"
+        self._host = host
         self._http = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         self._http.initiate_connection()
-        self._stream = 0
-        self._events: Iterator[h2.events.Event] = iter(())
+        self._knows_settings = False
+        self._statuses: dict[int, str] = {}
+        self._data: defaultdict[int, bytes] = defaultdict(bytes)
 
-    def settings(self) -> bool:
-        """Whether the server offers the extended CONNECT."""
-        self._await(h2.events.RemoteSettingsChanged)
+    def offers_websockets(self) -> bool:
+        """Whether the server's settings have the extended CONNECT."""
+        while not self._knows_settings:
+            self._go_on()
         return self._http.remote_settings.enable_connect_protocol == 1
 
-    def connect(self, path: str, host: str) -> dict[str, str]:
-        """Ask for a WebSocket; return the headers of the answer."""
-        self._stream = self._http.get_next_available_stream_id()
+    def connect(self, path: str) -> int:
+        """Ask for a WebSocket; return its stream."""
+        return self._ask("CONNECT", path, **{":protocol": "websocket"})
+
+    def get(self, path: str) -> int:
+        """Ask for a page; return its stream."""
+        stream = self._ask("GET", path)
+        self._http.end_stream(stream)
+        return stream
+
+    def _ask(self, method: str, path: str, **more: str) -> int:
+        stream = self._http.get_next_available_stream_id()
         headers = {
-            ":method": "CONNECT",
-            ":protocol": "websocket",
-            ":scheme": "http",
+            ":method": method,
+            **more,
+            ":scheme": self._scheme,
             ":path": path,
-            ":authority": host,
+            ":authority": self._host,
             "sec-websocket-version": "13",
         }
-        self._http.send_headers(self._stream, list(headers.items()))
-        answered = self._await(h2.events.ResponseReceived)
-        assert isinstance(answered, h2.events.ResponseReceived)
-        return {str(name): str(value) for name, value in answered.headers or ()}
+        self._http.send_headers(stream, list(headers.items()))
+        return stream
 
-    def send(self, data: bytes) -> None:
-        self._http.send_data(self._stream, data)
+    def status(self, stream: int) -> str:
+        """Await the answer on a stream."""
+        while stream not in self._statuses:
+            self._go_on()
+        return self._statuses[stream]
 
-    def read(self, size: int) -> bytes:
-        """Read as many bytes of frames."""
-        data = b""
-        while len(data) < size:
-            event = self._await(h2.events.DataReceived)
-            assert isinstance(event, h2.events.DataReceived)
-            data += event.data or b""
+    def send(self, stream: int, data: bytes) -> None:
+        self._http.send_data(stream, data)
+
+    def read(self, stream: int, size: int) -> bytes:
+        """Read as many bytes of frames, or of a page."""
+        while len(self._data[stream]) < size:
+            self._go_on()
+        data, self._data[stream] = self._data[stream][:size], self._data[stream][size:]
         return data
 
-    def _await(self, kind: type[h2.events.Event]) -> h2.events.Event:
-        while True:
-            for event in self._events:
-                if isinstance(event, kind):
-                    return event
-            self._sock.sendall(self._http.data_to_send())
-            data = self._sock.recv(65536)
-            assert data, f"the connection ended before {kind.__name__}"
-            self._events = iter(self._http.receive_data(data))
+    def _go_on(self) -> None:
+        """Send what there is to be sent, and take what has come."""
+        self._sock.sendall(self._http.data_to_send())
+        data = self._sock.recv(65536)
+        assert data, "the connection ended"
+        for event in self._http.receive_data(data):
+            if isinstance(event, h2.events.RemoteSettingsChanged):
+                self._knows_settings = True
+            elif isinstance(event, h2.events.ResponseReceived):
+                assert event.stream_id is not None
+                headers = {str(name): str(value) for name, value in event.headers or ()}
+                self._statuses[event.stream_id] = headers[":status"]
+            elif isinstance(event, h2.events.DataReceived):
+                assert event.stream_id is not None
+                self._data[event.stream_id] += event.data or b""
 
 
-if EVERYWHERE:
+class TestHTTP2(OurServers):
+    setups = (HYPERCORN, TLS)
 
-    class TestHTTP2(OurServers):
-        setups = (HYPERCORN,)
+    def test_websockets_and_a_page_share_a_connection(self, server: Server) -> None:
+        with closing(dial(server)) as sock:
+            client = Client(sock, server.host)
+            assert client.offers_websockets()
+            opened = [client.connect(path) for path in ("/echo", "/events/echo", "/async/echo")]
+            for stream in opened:
+                assert client.status(stream) == "200"
+                client.send(stream, encode_message(f"hello {stream}"))
+            page = client.get("/http")
+            assert client.read(page, 4) == b"http"
+            for stream in reversed(opened):
+                text = f"hello {stream}".encode()
+                assert client.read(stream, 2 + len(text)) == bytes([0x81, len(text)]) + text
+                client.send(stream, encode_close(4000))
+                assert client.read(stream, 4) == b"\x88\x02\x0f\xa0"
 
-        @pytest.mark.parametrize("path", ["/echo", "/events/echo"])
-        def test_a_websocket_is_a_stream_beside_others(self, launch: Launch, path: str) -> None:
-            server = launch()
-            with closing(server.dial_plain()) as sock:
-                client = Client(sock)
-                assert client.settings()
-                assert client.connect(path, server.host)[":status"] == "200"
-                client.send(encode_message("hello"))
-                assert client.read(7) == b"\x81\x05hello"
-                client.send(encode_close(4000))
-                assert client.read(4) == b"\x88\x02\x0f\xa0"
-
-        def test_a_refusal_has_its_status(self, launch: Launch) -> None:
-            server = launch()
-            with closing(server.dial_plain()) as sock:
-                client = Client(sock)
-                assert client.settings()
-                assert client.connect("/forbidden", server.host)[":status"] == "401"
+    def test_a_refusal_has_its_status(self, server: Server) -> None:
+        with closing(dial(server)) as sock:
+            client = Client(sock, server.host)
+            assert client.status(client.connect("/forbidden")) == "401"

@@ -54,6 +54,23 @@ GUNICORN = replace(
     capabilities=replace(NO_REASONS, access_log=False, compression=False, denials=False),
 )
 
+WSPROTO = replace(
+    UVICORN,
+    name="uvicorn-wsproto",
+    command=UVICORN.command.replace("websockets-sansio", "wsproto --loop asyncio"),
+)
+#: The lowest versions that are supported, as docs/asgi.md has them.
+LOWEST = tuple(
+    replace(setup, name=f"{setup.name}-lowest", environment=requirement, main=False)
+    for setup, requirement in (
+        # The other implementation came later.
+        (WSPROTO, "uvicorn==0.25.0"),
+        (HYPERCORN, "hypercorn==0.17.0"),
+        (GRANIAN, "granian==2.8.9"),
+        (GUNICORN, "gunicorn==27.0.0"),
+    )
+)
+
 ASGI_SETUPS = (
     UVICORN,
     replace(
@@ -72,12 +89,9 @@ ASGI_SETUPS = (
         unix=True,
         main=False,
     ),
-    replace(
-        UVICORN,
-        name="uvicorn-wsproto",
-        command=UVICORN.command.replace("websockets-sansio", "wsproto --loop asyncio"),
-    ),
+    WSPROTO,
     HYPERCORN,
     GRANIAN,
     GUNICORN,
+    *LOWEST,
 )

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "servers"
 
 #: What each of them serves: the packages as they are in this checkout.
-MEMBERS = ("core", "server-gunicorn", "server-eventlet")
+MEMBERS = ("core", "server-gunicorn", "server-eventlet", "server-asgi")
 
 
 class Unavailable(Exception):
