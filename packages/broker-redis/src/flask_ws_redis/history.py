@@ -108,13 +108,19 @@ redis.call('PEXPIRE', KEYS[2], {known})
 local epoch, offset = state[1], state[2]
 local after = ARGV[3] == epoch and tonumber(ARGV[4]) or 0
 local count = math.min(ARGV[2], offset - after)
-local entries = {{}}
+local answer = {{epoch .. ' ' .. offset}}
 if count > 0 then
     local oldest = math.max(time[1] * 1000 + math.floor(time[2] / 1000) - {kept} + 1, 0)
     oldest = string.format('%.0f', oldest)
-    entries = redis.call('XREVRANGE', KEYS[1], '+', oldest, 'COUNT', count)
+    local entries = redis.call('XREVRANGE', KEYS[1], '+', oldest, 'COUNT', count)
+    -- Offsets and messages, and no lists: to read an answer takes longer than to make it.
+    for number = #entries, 1, -1 do
+        local fields = entries[number][2]
+        answer[#answer + 1] = fields[2]
+        answer[#answer + 1] = fields[4]
+    end
 end
-return {{epoch .. ' ' .. offset, entries}}
+return answer
 """
 
 
@@ -203,8 +209,10 @@ class Histories:
         kept = self._find(channel, retention)
         number = 0 if since is None else retention.messages
         rest = _make_epoch(), number, *(since or ("", 0))
-        state, entries = run(execute, kept.read, kept.keys, *rest)
-        messages = [(int(fields[1]), fields[3]) for _, fields in reversed(entries)]
+        state, *found = run(execute, kept.read, kept.keys, *rest)
+        messages = [
+            (int(offset), text) for offset, text in zip(found[::2], found[1::2], strict=True)
+        ]
         return History(_read_position(state), messages)
 
 
