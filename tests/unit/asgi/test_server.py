@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import Any
 
@@ -127,6 +128,25 @@ async def test_only_an_error_that_means_no_loss_is_logged(
     await driver.ended()
     assert [end[0] for end in site.seen.ends] in ([1006], [])
     assert logged_errors(caplog) == ([str(error)] if is_logged else [])
+
+
+@on_loop
+async def test_refusal_without_end_is_sent_without_its_body(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = threading.Event()
+
+    @site.app.before_request
+    def refuse() -> flask.Response:
+        response = flask.Response(itertools.repeat(b"x" * 2**16), 401, {"X-Mine": "yes"})
+        response.call_on_close(closed.set)
+        return response
+
+    status, headers, body = await (driver := site.open("/view")).denied()
+    assert (status, headers["x-mine"], body) == (401, "yes", b"")
+    await driver.ended()
+    assert closed.is_set()
+    assert "without its body" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["blocking", "async"])

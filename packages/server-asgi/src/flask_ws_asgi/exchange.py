@@ -32,6 +32,9 @@ FORBIDDEN = 403
 #: Seconds that a handshake waits for a thread; and after which the client may try again.
 PATIENCE = 10.0
 RETRY_AFTER = "5"
+#: Bytes that the body of a refusal may have, and headers that go with it.
+MOST_REFUSED = 2**20
+OF_BODY = frozenset({"content-length", "content-encoding", "content-type"})
 #: Headers that belong to the server.
 HOP_BY_HOP = frozenset({"connection", "upgrade", "transfer-encoding", "keep-alive"})
 
@@ -49,12 +52,29 @@ class Response:
     def make(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
         """Have the app make it; what runs on an accepted connection may be in it."""
         iterable = app(environ, self.start)
+        size = 0
         try:
-            self.body.extend(iterable)
+            for chunk in iterable:
+                self.body.append(chunk)
+                size += len(chunk)
+                if size > MOST_REFUSED:
+                    # Not all servers take a body in parts, and one without end would fill memory.
+                    self._leave_out_body(environ)
+                    break
         finally:
             close = getattr(iterable, "close", None)
             if close is not None:
                 close()
+
+    def _leave_out_body(self, environ: WSGIEnvironment) -> None:
+        self.body = []
+        self.headers = [header for header in self.headers if header[0].lower() not in OF_BODY]
+        logger.warning(
+            "The refusal of the WebSocket handshake for %r has more than %d bytes: the client gets "
+            "it without its body.",
+            environ["PATH_INFO"],
+            MOST_REFUSED,
+        )
 
     def start(
         self, status: str, headers: Headers, exc_info: OptExcInfo | None = None
@@ -242,8 +262,8 @@ class Exchange:
 
     async def close(self, code: int, reason: str) -> None:
         """Send a close frame."""
-        # Gunicorn would wait for an answer that cannot come.
-        if not self._is_lost:
+        # Where it is lost, Gunicorn would wait for an answer that cannot come.
+        if not (self._is_lost or self._has_closed):
             self._has_closed = True
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
 

@@ -36,6 +36,8 @@ PEEK, MOST_PEEKED = 1.0, 16
 #: What servers raise for a client that has gone: a subclass of :exc:`OSError`, says ASGI; some
 #: servers, and middleware, raise the other.
 GONE = (OSError, RuntimeError)
+#: Seconds that a server has to take the answer to a close frame, once the handler has ended.
+ANSWERING = 1.0
 #: Codes for the end of a connection that no close frame has.
 UNSENDABLE = (NO_STATUS, ABNORMAL_CLOSURE)
 
@@ -118,18 +120,25 @@ class MessageConnection(AsyncConnection):
         # Without the task, what waits for the server in send() would wait for its own end.
         self._over = self._loop.create_future()
         answer = None
-        if end is not None and self._sent_close is None:
-            answer = self._loop.create_task(self._answer(end.code))
+        if end is not None:
+            code, reason = self._sent_close or (end.code, "")
+            answer = self._loop.create_task(self._answer(code, reason))
         try:
             await self._over
+            if answer is not None:
+                await asyncio.wait([answer], timeout=ANSWERING)
         finally:
             if answer is not None:
                 answer.cancel()
 
-    async def _answer(self, code: int) -> None:
-        """Answer the peer's close frame; some servers do so at the end of the task otherwise."""
+    async def _answer(self, code: int, reason: str) -> None:
+        """Answer the peer's close frame, or send ours, which may be waiting still.
+
+        Some servers answer at the end of the task otherwise, or say at their own end that it has
+        come when nothing has.
+        """
         with contextlib.suppress(Exception):
-            await self._server.close(NORMAL_CLOSURE if code in UNSENDABLE else code, "")
+            await self._server.close(NORMAL_CLOSURE if code in UNSENDABLE else code, reason)
 
     def _end(self, reason: str) -> None:
         """Note that the server has ended the connection, or will when its task returns."""

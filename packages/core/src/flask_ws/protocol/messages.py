@@ -61,7 +61,8 @@ class ServerMessages(Interface):
         """Send a close frame. :meth:`receive` tells when the peer has answered it.
 
         Also called when that has told of the peer's close frame, while the handler still runs: a
-        server that has not answered it yet does so now, and what it raises then is of no account.
+        server that has not answered it yet does so now; one that has, or was called before, does
+        nothing. What it raises then is of no account.
         """
 
 
