@@ -456,7 +456,7 @@ def test_every_number_of_the_process_is_told(
         for place, field in enumerate(dataclasses.fields(Stats))
         if field.type == "int" and field.name not in {"pid", "connections"}
     }
-    stats = Stats(pid=1, connections=0, broker="memory", routes={}, draining=True, **numbers)
+    stats = Stats(pid=1, connections=1, broker="memory", routes={}, draining=True, **numbers)
     monkeypatch.setattr(Sock, "stats", lambda self, app: stats)
     for name, number in numbers.items():
         assert recorded.metric(name)[()] == number

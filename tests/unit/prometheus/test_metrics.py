@@ -96,12 +96,24 @@ def test_every_number_of_the_process_is_told(
         for place, field in enumerate(dataclasses.fields(Stats))
         if field.type == "int" and field.name not in {"pid", "connections"}
     }
-    stats = Stats(pid=1, connections=0, broker="memory", routes={}, draining=True, **numbers)
+    stats = Stats(pid=1, connections=1, broker="memory", routes={}, draining=True, **numbers)
     monkeypatch.setattr(metrics._sock, "stats", lambda app: stats)
     generate_latest(registry)
     told = {sample.value for family in registry.collect() for sample in family.samples}
     assert set(numbers.values()) <= told
     assert value(registry, "draining") == 1
+
+
+def test_a_process_without_connections_does_not_drain(
+    app: Flask, sock: Sock, metrics: WebSocketMetrics, registry: CollectorRegistry
+) -> None:
+    """What it has written into its files stays there when it has ended."""
+    with connect(app, "/feed") as ws:
+        sock.drain()
+        until(lambda: value(registry, "draining") == 1)
+        ws.close()
+    until(lambda: value(registry, "draining") == 0)
+    assert sock.stats(app).draining
 
 
 def test_one_object_is_for_one_app(metrics: WebSocketMetrics) -> None:
@@ -144,6 +156,13 @@ with connect(app, "/feed") as ws:
         ws.receive()
 """
 
+IDLE = """
+from flask import Flask
+from flask_ws_prometheus import WebSocketMetrics
+
+WebSocketMetrics(Flask(__name__))
+"""
+
 SCRAPE = """
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 
@@ -153,23 +172,29 @@ print(generate_latest(registry).decode())
 """
 
 
+def run(script: str, folder: Path) -> str:
+    """Run a process of several; returns its output."""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
+    )
+    return done.stdout
+
+
+def test_a_process_without_websockets_does_not_say_that_the_broker_is_away(tmp_path: Path) -> None:
+    run(IDLE, tmp_path)
+    assert "flask_ws_server_broker_connected 1.0" in run(SCRAPE, tmp_path)
+
+
 def test_processes_are_added_up(tmp_path: Path) -> None:
     """Also what they did just before they ended."""
 
-    def run(script: str) -> str:
-        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=environment,
-        )
-        return done.stdout
-
     for _ in range(2):
-        run(SCRIPT)
-    scraped = run(SCRAPE)
+        run(SCRIPT, tmp_path)
+    scraped = run(SCRAPE, tmp_path)
     assert 'flask_ws_server_messages_total{direction="in",endpoint="feed"} 6.0' in scraped
     assert 'flask_ws_server_connections_total{endpoint="feed"} 2.0' in scraped

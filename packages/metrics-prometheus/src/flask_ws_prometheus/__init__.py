@@ -24,7 +24,7 @@ __all__ = ["WebSocketMetrics"]
 #: Seconds after which the files of a process are brought up to date, where it has some.
 INTERVAL = 5.0
 #: Numbers of a process that rise and fall.
-LEVELS = ("handler_threads", "buffered", "channels", "subscribers", "members", "draining")
+LEVELS = ("handler_threads", "buffered", "channels", "subscribers", "members")
 #: Seconds that connections last.
 BUCKETS = (0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 4 * 3600.0, 24 * 3600.0)
 
@@ -82,6 +82,8 @@ class WebSocketMetrics:
                 "broker_connected", "Whether the broker is connected", mode="livemin"
             ),
         }
+        # It is scraped, by way of other processes, before this one has to do with WebSockets.
+        self._gauges["connected"].set(1)
         self._counters = {
             "opened": counter("connections", "Connections opened", "endpoint"),
             "refused": counter("refused_handshakes", "Handshakes refused", "endpoint", "status"),
@@ -154,6 +156,8 @@ class WebSocketMetrics:
     def _update_process(self, stats: Stats) -> None:
         for name in LEVELS:
             self._gauges[name].set(getattr(stats, name))
+        # Not of a process without connections: it may end now, and nobody would take that back.
+        self._gauges["draining"].set(stats.draining and stats.connections > 0)
         self._gauges["connected"].set(stats.broker != "away")
         for name in ("publications", "deliveries", "dropped", "gaps"):
             self._count(name, getattr(stats, name))
@@ -198,5 +202,6 @@ class WebSocketMetrics:
 
     def _run(self) -> None:
         never = threading.Event()
-        while not never.wait(INTERVAL):
+        while True:
             self.update()
+            never.wait(INTERVAL)

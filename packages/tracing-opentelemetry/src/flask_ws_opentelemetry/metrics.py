@@ -47,7 +47,7 @@ class Metrics:
             (level, "channels", "{channel}", "Channels with subscribers", total("channels")),
             (level, "subscribers", "{connection}", "Subscribed connections", total("subscribers")),
             (level, "members", "{member}", "Memberships in channels", total("members")),
-            (level, "draining", "{process}", "Processes that say goodbye", total("draining")),
+            (level, "draining", "{process}", "Processes that say goodbye", read_draining),
             (count, "connections", "{connection}", "Connections opened", by_route("opened")),
             (count, "refused_handshakes", "{handshake}", "Handshakes refused", read_refusals),
             (count, "messages", "{message}", "Messages received and sent", by_way("messages")),
@@ -135,6 +135,11 @@ def read_refusals(stats: Stats) -> Iterator[Observation]:
         for status, number in route.refused.items():
             labels = describe(endpoint, route) | {"http.response.status_code": status}
             yield Observation(number, labels)
+
+
+def read_draining(stats: Stats) -> list[Observation]:
+    """Read whether the process says goodbye, and there is somebody whom it says it to."""
+    return [Observation(int(stats.draining and stats.connections > 0))]
 
 
 def read_broker(stats: Stats) -> list[Observation]:
