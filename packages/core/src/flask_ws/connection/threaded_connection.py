@@ -123,15 +123,11 @@ class ThreadedConnection(MessageConnection):
     # Receiving, on the loop
 
     def _has_room(self, times: int) -> bool:
-        return (
-            self._inbox.qsize() * times < self._max_queue
-            and (self._added - self._taken) * times < self._max_queue_bytes
-        )
+        return (self._added - self._taken) * times < self._max_queue_bytes
 
     def _hand_on(self, message: str | bytes) -> None:
         self._added += sys.getsizeof(message)
-        inbox = self._inbox
-        inbox.put(message)
+        self._inbox.put(message)
         if self._bell is not None:
             self._bell.ring()
         if self.when_arrived is not None:
@@ -142,7 +138,7 @@ class ThreadedConnection(MessageConnection):
         elif held >= STEP:
             # Not at once: the thread may be about to take it.
             self._loop.call_soon(self._begin_to_count)
-        if held >= self._max_queue_bytes or inbox.qsize() >= self._max_queue:
+        if held >= self._max_queue_bytes:
             self._stop_reading()
             # The thread may have taken all of them before it could see that.
             self._loop.call_soon(self._take_turn)
