@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import traceback
+import types
 
 from ..concurrency import threads
 from ..process import PerProcess
@@ -59,20 +60,40 @@ class Watchdog:
     def _ask(self) -> None:
         self._answered.clear()
         self._loop.home.run(self._answered.set)
-        if self._answered.wait(self._limit):
+        found: types.FrameType | None = None
+        times = 0
+        while not self._answered.wait(self._limit / OFTEN):
+            # Else many have their turns, one after the other.
+            before, found = found, self._find_frame()
+            times = times + 1 if found is before else 1
+            if times == OFTEN:
+                break
+        else:
             self._never.wait(self._limit / OFTEN)
             return
+        before = found = None
         self._warn()
         # Once is enough.
         while self._loop.is_busy and not self._answered.wait(1.0):
             pass
+
+    def _find_frame(self) -> types.FrameType | None:
+        """Find the app's own function, which the machinery has called."""
+        frame, found = sys._current_frames().get(self._loop.ident), None
+        while frame is not None:
+            if not _is_machinery(frame.f_code.co_filename):
+                found = frame
+            frame = frame.f_back
+        return found
 
     def _warn(self) -> None:
         frame = sys._current_frames().get(self._loop.ident)
         if frame is None:
             return
         # From the app's own function on, which the machinery has called.
-        stack = [entry for entry in traceback.extract_stack(frame) if not _is_machinery(entry)]
+        stack = [
+            entry for entry in traceback.extract_stack(frame) if not _is_machinery(entry.filename)
+        ]
         if not stack:
             # The machine is busy, and the loop waits for its turn.
             return
@@ -98,8 +119,8 @@ def watchdog_for(loop: AsyncioLoop, limit: float) -> Watchdog:
     return _watchdogs.get(loop, lambda: Watchdog(loop, limit))
 
 
-def _is_machinery(entry: traceback.FrameSummary) -> bool:
-    return entry.filename.startswith(MACHINERY) or entry.filename.endswith(BEGINNINGS)
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith(MACHINERY) or filename.endswith(BEGINNINGS)
 
 
 def _show(entry: traceback.FrameSummary) -> str:
