@@ -65,8 +65,16 @@ class Outbox:
         with self._lock:
             if self.closed:
                 return False
-            self._deque().extend(parts)
-            self.size += sum(map(len, parts))
+            frames = self.frames
+            if frames is None:
+                frames = self.frames = deque()
+            if len(parts) == 1:
+                # A message for many: each connection takes this way.
+                frames.append(parts[0])
+                self.size += len(parts[0])
+            else:
+                frames.extend(parts)
+                self.size += sum(map(len, parts))
             return True
 
     def put(self, slot: Slot, frame: bytes) -> bool:
