@@ -11,6 +11,7 @@ from flask_ws import Broker, Lease, Members, Position, hookimpl
 from flask_ws.plugin import manager as plugins
 from flask_ws.plugin.members import MemberTable
 from flask_ws.testing import BrokerSuite
+from flask_ws.testing.brokers import outages as outages_module
 from flask_ws.testing.brokers import presence as presence_module
 from flask_ws.testing.brokers import process as process_module
 from flask_ws.testing.brokers.presence import PresenceTests
@@ -214,3 +215,9 @@ def test_a_fault_in_presence_is_found(
         monkeypatch.setattr(process_module, "PATIENCE", 0.5)
     failed = run(faulty(fault, "absent"), dir(PresenceTests) if failing is None else [failing])
     assert failing in failed if failing else not failed
+
+
+def test_failing_assertions_of_its_parts_show_their_values() -> None:
+    """pytest has rewritten them, as those of the suite itself."""
+    for module in (outages_module, presence_module, process_module):
+        assert "@pytest_ar" in vars(module)
