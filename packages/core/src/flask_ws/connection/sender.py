@@ -255,11 +255,21 @@ class Sender(Writer):
 
         Otherwise as :meth:`send_shared`.
         """
-        writing, held = self.writing, False
+        outbox = self._outbox
+        if message.worth_deflating and self._protocol.deflates:
+            self._queue_deflated(message)
+        elif self._state.close_code is None and outbox.append(message.plain):
+            self.messages_sent += 1
+        if outbox.size > self._max_outbox:
+            self.flush()
+            return outbox.size <= self._max_outbox
+        return True
+
+    def _queue_deflated(self, message: SharedMessage) -> None:
+        held = False
         try:
-            if message.worth_deflating and self._protocol.deflates:
-                for held in self._attempts:
-                    break
+            for held in self._attempts:
+                break
             self._queue_shared(self._protocol.send_shared(message) if held else message.plain)
         except BaseException:
             if held:
@@ -267,11 +277,7 @@ class Sender(Writer):
             raise
         finally:
             if held:
-                writing.release()
-        if self._outbox.size > self._max_outbox:
-            self.flush()
-            return self._outbox.size <= self._max_outbox
-        return True
+                self.writing.release()
 
     def offer_shared(self, message: SharedMessage, *, now: bool) -> bool:
         """Send a message for many, if there is room; otherwise as the two above.
