@@ -14,7 +14,7 @@ from tests.support.asgi_site import Site, every_kind, on_loop
 from tests.support.waiting import PATIENCE, until
 
 from flask_ws import WebSocket
-from flask_ws.connection import message_connection
+from flask_ws.connection import bell, message_connection
 from flask_ws.protocol import shared
 from flask_ws_asgi import ASGI, exchange
 
@@ -212,6 +212,18 @@ async def test_publication_is_not_framed_to_be_measured(
         assert await driver.message() == policy
     driver.leave(1000)
     await driver.ended()
+
+
+@on_loop
+async def test_ended_connections_leave_no_descriptor(site: Site) -> None:
+    before = len(bell._open)
+    for _ in range(5):
+        driver = await site.connect("/blocking")
+        driver.say("hello")
+        assert await driver.message() == "hello"
+        driver.leave(1000)
+        await driver.ended()
+    await asyncio.to_thread(until, lambda: len(bell._open) <= before)
 
 
 def test_what_is_an_asgi_application_already_is_a_type_error() -> None:

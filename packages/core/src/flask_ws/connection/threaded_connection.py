@@ -128,8 +128,8 @@ class ThreadedConnection(MessageConnection):
     def _hand_on(self, message: str | bytes) -> None:
         self._added += sys.getsizeof(message)
         self._inbox.put(message)
-        if self._bell is not None:
-            self._bell.ring()
+        if (bell := self._bell) is not None:
+            bell.ring()
         if self.when_arrived is not None:
             self.when_arrived(self.fd)
         held = self._added - self._taken
@@ -155,8 +155,8 @@ class ThreadedConnection(MessageConnection):
     def _set_closed(self, code: int, reason: str) -> None:
         super()._set_closed(code, reason)
         self._inbox.put(None)
-        if self._bell is not None:
-            self._bell.ring()
+        if (bell := self._bell) is not None:
+            bell.ring()
         if self.when_arrived is not None:
             self.when_arrived(self.fd)
         for event in (self._ended, self._room_made):
@@ -352,6 +352,8 @@ class ThreadedConnection(MessageConnection):
 
     def release(self) -> None:
         """Let go of the connection: what ran on it has ended."""
+        # Its descriptor is not to wait for whoever still holds the connection.
+        self._bell = None
         self.lose("the connection was dropped")
         if self.when_released is not None:
             self.when_released(self)
