@@ -208,10 +208,12 @@ class ThreadedConnection(MessageConnection):
                 if self.close_code is not None:
                     message = inbox.get_nowait()
                 elif until is None:
-                    if self._bell is None:
+                    # The handler may end meanwhile, if this is a thread of its own making.
+                    bell = self._bell
+                    if bell is None:
                         self._bell = make_bell()
                     elif inbox.empty():
-                        self._bell.sleep(inbox.empty)
+                        bell.sleep(inbox.empty)
                     message = inbox.get()
                 else:
                     message = inbox.get(timeout=max(0.0, until - time.monotonic()))
