@@ -25,10 +25,6 @@ On asyncio, one object does all of this, because one thread does:
 
 Where there are no frames, as under ASGI, another connection takes the place of these:
 
-- ``message_connection``: one on the server's own loop, whose server sends and receives messages.
-- ``threaded_connection``: the same for a handler, or an event view, on a thread.
-- ``outlet``: what waits until the server takes it.
-
 - ``message_connection``: receives messages from a server and sends it some, on the server's loop.
 - ``threaded_connection``: the same, for a handler or an event view on a thread.
 - ``outlet``: what a connection has to send; ``dispatcher``: the task in which all of a loop do so.
