@@ -16,7 +16,7 @@ from tests.unit.conftest import Connect
 
 from flask_ws.concurrency import Concurrency, HomeThread, threads
 from flask_ws.connection import transport as transport_module
-from flask_ws.connection.receiver import FLOOD_PAUSE, TURNS, Receiver
+from flask_ws.connection.receiver import EVENT, FLOOD_PAUSE, TURNS, Receiver
 from flask_ws.connection.transport import PlainTransport
 from flask_ws.protocol.events import Event
 from flask_ws.protocol.incoming import FRAGMENTS
@@ -155,20 +155,24 @@ def test_a_look_ends_in_the_middle_of_a_flood_of_fragments(connect: Connect) -> 
 
 def test_an_event_view_gives_others_their_turn(connect: Connect, handled: list[Event]) -> None:
     receiver = connect().connection.receiver
-    receiver.feed(make_flood(FLOODS["pings"], 2))
+    receiver.feed(make_flood(FLOODS["pings"], 1))
     found: list[tuple[object, bool, int]] = []
-    for _ in range(3):
+    for _ in range(EVENT + 1):
         found.append((receiver.next_message(read=True), receiver.cut_short, len(handled)))
 
-    assert found == [(None, True, TURNS), (None, True, 2 * TURNS), ("end", False, 2 * TURNS)]
+    share = TURNS // EVENT
+    assert found == [
+        *((None, True, turn * share) for turn in range(1, EVENT + 1)),
+        ("end", False, TURNS),
+    ]
 
 
 def test_an_event_view_gives_others_their_turn_amid_fragments(connect: Connect) -> None:
     receiver = connect().connection.receiver
-    receiver.feed(make_flood(FLOODS["fragments"], 2))
-    found = [(receiver.next_message(read=True), receiver.cut_short) for _ in range(3)]
+    receiver.feed(make_flood(FLOODS["fragments"], 1))
+    found = [(receiver.next_message(read=True), receiver.cut_short) for _ in range(EVENT + 1)]
 
-    assert found == [(None, True), (None, True), ("", False)]
+    assert found == [*[(None, True)] * EVENT, ("", False)]
 
 
 def test_messages_and_what_comes_between_them_share_one_turn(connect: Connect) -> None:
@@ -178,7 +182,7 @@ def test_messages_and_what_comes_between_them_share_one_turn(connect: Connect) -
     while found[-1] is not None:
         found.append(receiver.next_message())
 
-    assert found == [*["x"] * (TURNS // 2), None]
+    assert found == [*["x"] * (TURNS // (EVENT + 1)), None]
     assert receiver.cut_short
 
 
@@ -201,7 +205,7 @@ def test_what_was_read_before_is_dealt_with_before_more_is_read(connect: Connect
     receiver.feed(make_flood(FLOODS["pings"], 3))
     ends.peer.send("more")
     before = receiver.bytes_received
-    for _ in range(3):
+    for _ in range(3 * EVENT):
         assert receiver.next_message(read=True) is None
 
     assert receiver.bytes_received == before

@@ -21,7 +21,7 @@ from ..protocol.protocol import Protocol
 from ..system import DONTWAIT, has_gone
 from .async_sending import AsyncSending
 from .reader import NO_CLOSE_FRAME
-from .receiver import TURNS
+from .receiver import EVENT, TURNS
 from .transport import MOST_UNREAD
 from .writer import TOO_MUCH_HELD
 
@@ -146,10 +146,10 @@ class AsyncReceiving(AsyncSending):
                 self._handle(event)
                 if self.close_code is not None:
                     return
-                turns += 1
+                turns += EVENT
             if protocol.drained:
                 return
-            if turns == TURNS:
+            if turns >= TURNS:
                 # Other connections have their turn, too.
                 self._stop_reading()
                 self._loop.call_soon(self._take_turn)

@@ -21,6 +21,9 @@ __all__ = ["Receiver"]
 
 #: After this many reads or events, other threads or connections get to run.
 TURNS = 64
+#: How many of these an event counts for that is no message, where others wait for their turn: a
+#: pong takes a system call, and what is reported of fragments is one event for many of them.
+EVENT = 4
 #: Seconds that a thread pauses after as many events that are no messages: no client needs them.
 #: One that only yields gets the interpreter's lock back before another thread has woken up.
 FLOOD_PAUSE = 0.005
@@ -252,6 +255,7 @@ class Receiver(Reader):
                         return event
                 elif event is not None:
                     self._handle(event)
+                    self._turns += EVENT - 1
                 if state.close_code is not None or protocol.drained:
                     break
                 if self._turns >= TURNS:
