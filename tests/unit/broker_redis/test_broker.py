@@ -257,7 +257,8 @@ def test_nothing_is_left_open(
     process.broker.publish("a", b"payload")
     process.await_payload(b"payload")
     process.broker.close()
-    assert psutil.Process().num_fds() == before
+    # What other tests have left may come and go.
+    wait_until(lambda: psutil.Process().num_fds() <= before, what="its descriptors to be closed")
     with contextlib.closing(server.client()) as client:
         wait_until(lambda: len(client.client_list()) == 1, what="Redis to see it")
 

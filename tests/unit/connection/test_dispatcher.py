@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import pytest
 from tests.support.waiting import PATIENCE
 
 from flask_ws.connection.dispatcher import Dispatcher
@@ -150,13 +149,14 @@ async def test_connection_that_fails_leaves_the_others_alone() -> None:
     assert (server.sent, server.lost) == (["x"], 1)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are not begun at once")
-@on_loop
-async def test_loop_whose_tasks_begin_at_once() -> None:
-    server = Server()
-    server.loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
-    outlet = server.outlet()
-    for message in ("a", "b"):
-        outlet.write(message, 1)
-        await server.settle()
-    assert server.sent == ["a", "b"]
+if sys.version_info >= (3, 12):
+
+    @on_loop
+    async def test_loop_whose_tasks_begin_at_once() -> None:
+        server = Server()
+        server.loop.set_task_factory(asyncio.eager_task_factory)
+        outlet = server.outlet()
+        for message in ("a", "b"):
+            outlet.write(message, 1)
+            await server.settle()
+        assert server.sent == ["a", "b"]
