@@ -42,7 +42,7 @@ PLAIN_FIRSTS = frozenset({TEXT, BINARY, TEXT & ~FIN, BINARY & ~FIN, PING, PONG, 
 COMPRESSED_FIRSTS = PLAIN_FIRSTS | {first | RSV1 for first in PLAIN_FIRSTS if not first & CONTROL}
 LATER_FIRSTS = frozenset({0, FIN, PING, PONG, CLOSE})
 #: After so many fragments the caller gets to know of them: it may have others to serve.
-FRAGMENTS = 16
+FRAGMENTS = 8
 #: In place of the payload's size in an invalid header.
 WRONG = -1
 
