@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flask
@@ -379,7 +379,7 @@ def test_what_is_nested_too_deeply_to_be_written_is_not_published(
     """It could be read, which takes less of the stack."""
     # Flask before 2.2 has no provider.
     provider: Any = getattr(app, "json", flask.json)
-    write = provider.dumps
+    write: Callable[..., str] = provider.dumps
 
     def dumps(data: Any, **options: Any) -> str:
         if data == [[]]:
