@@ -90,8 +90,10 @@ class Conversation(Outcome):
         :param args: what decorators pass on by position.
         :param kwargs: the URL's variables.
         """
+        on_open = self.view.on_open
         if type(self.view).on_open is not WebSocketView.on_open:
-            self._run(functools.partial(self._call, self.view.on_open, *args, **kwargs))
+            call = functools.partial(on_open, self.ws, *args, **kwargs)
+            self._run(self._call, on_open, None, call)
             self._scope.leave()
 
     def serve(self, *, read: bool = True, wait: bool = False, cork: Cork | None = None) -> bool:
@@ -150,9 +152,11 @@ class Conversation(Outcome):
     def close(self) -> None:
         """Call ``on_close``."""
         self.closed = True
-        ws = self.ws
+        ws, on_close = self.ws, self.view.on_close
         if type(self.view).on_close is not WebSocketView.on_close:
-            self._run(self._call, self.view.on_close, ws.close_code, ws.close_reason)
+            code: Any = ws.close_code
+            call = functools.partial(on_close, ws, code, ws.close_reason)
+            self._run(self._call, on_close, None, call)
         self._scope.leave()
 
     def _run(self, function: Callable[..., object], *args: Any) -> None:
@@ -165,10 +169,17 @@ class Conversation(Outcome):
             connection.at_work = 0.0
             connection.busy += monotonic() - began
 
-    def _call(self, method: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+    # Not with *args: for each message, they would be made and taken apart once more.
+    def _call(
+        self,
+        method: Callable[..., object],
+        message: str | bytes | None,
+        call: Callable[[], object] | None = None,
+    ) -> None:
+        """Call a method with a message; or by ``call``, if it takes something else."""
         error: BaseException | None = None
         try:
-            result = method(self.ws, *args, **kwargs)
+            result = method(self.ws, message) if call is None else call()
             if result is not None:
                 check_result(method, result)
         except Exception as raised:
