@@ -320,15 +320,17 @@ def test_who_comes_back_is_not_told_to_have_left(
             tab.wait_for("room.members.size === 3")
             wait_until(lambda: "presence ada,grace,node" in node.lines(), timeout=20)
             assert tab.run("return room.key") == "ada"
+            # Whether the first state has its own join in it is a matter of time.
+            tab.run("told.length = 0")
             proxy.cut()
             tab.wait_for("live.state === 'waiting'")
             proxy.restore()
-            tab.wait_for("told.length === 2")
+            tab.wait_for("told.length === 1")
         tab.wait_for("room.members.size === 2")
         tab.run("room.leave()")
         wait_until(lambda: len(grace.members) == 1, timeout=20)
     assert grace.told == ["state", "join node", "join ada", "leave node", "leave ada"]
-    assert tab.run("return told.slice(0, 3)") == ["state 3", "state 3", "leave node"]
+    assert tab.run("return told.slice(0, 2)") == ["state 3", "leave node"]
 
 
 PUBLISH = """

@@ -459,11 +459,13 @@ def test_open_and_close_have_a_line_each(
     peer = server.connect(app, detach=True)
     peer.echo("hello")
     peer.close(4000, "enough")
-    settle_all()
-    lines = [line for line in log.messages if line.startswith("WebSocket ")]
-    assert len(lines) == 2
-    assert "closed: 4000 enough" in lines[1]
-    assert "1 messages (25 bytes) in, 1 messages" in lines[1]
+
+    def lines() -> list[str]:
+        return [line for line in log.messages if line.startswith("WebSocket ")]
+
+    until(lambda: len(lines()) == 2)
+    assert "closed: 4000 enough" in lines()[1]
+    assert "1 messages (25 bytes) in, 1 messages" in lines()[1]
 
 
 def test_connections_are_in_the_numbers_and_signals(
