@@ -199,8 +199,8 @@ def read_json(provider: JSONProvider, message: str | bytes) -> Any:
         ) from None
 
 
-def connection_of(ws: Endpoint) -> Connection:
-    """Return the connection behind a ``ws``; not for apps."""
+def connection_of(ws: Any) -> Any:
+    """Return the connection behind a ``ws`` of any kind, which an app is not shown."""
     return ws._connection
 
 

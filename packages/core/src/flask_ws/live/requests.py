@@ -13,10 +13,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from werkzeug.exceptions import HTTPException
 
 from ..channels.settings import PRESENCE, check_name, is_counted
+from ..connection.endpoint import connection_of
 from ..sparing import warn_sparingly
 from ..views.advice import LOST_COROUTINE, name_of
 from ..views.async_websocket import AsyncWebSocket
-from ..views.common import connection_of
 from ..views.websocket import WebSocket
 from . import wire
 from .wire import BAD_REQUEST, SUBPROTOCOL, Request, Violation

@@ -11,10 +11,10 @@ import flask
 from ..channels.listening import Listening
 from ..channels.results import Published
 from ..connection.async_connection import AnyConnection
+from ..connection.endpoint import connection_of
 from ..loop.broker_threads import call_beside
 from ..protocol.frames import BytesLike
 from ..views.async_websocket import AsyncWebSocket
-from ..views.common import connection_of
 from ..views.websocket import WebSocket
 from .state import AppState
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..connection.endpoint import connection_of
 from ..wording import shown_path
 
 if TYPE_CHECKING:
@@ -13,12 +14,7 @@ if TYPE_CHECKING:
     from ..channels.results import Subscription
     from ..connection.endpoint import JSONProvider
 
-__all__ = ["Common", "connection_of"]
-
-
-def connection_of(ws: Any) -> Any:
-    """Return what drives a ``ws``."""
-    return ws._connection
+__all__ = ["Common"]
 
 
 class Common:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from ..connection.connection import Connection
 from ..connection.cork import Cork, corks
 from ..connection.endpoint import connection_of
 from ..label import LABEL, Label
@@ -48,7 +49,7 @@ class Conversation(Outcome):
     ) -> None:
         self.view = view
         self.ws = ws
-        self._connection = connection_of(ws)
+        self._connection: Connection = connection_of(ws)
         self._limiter = limiter
         #: Whether ``on_close`` has been called.
         self.closed = False

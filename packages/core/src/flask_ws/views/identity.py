@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ..connection.endpoint import connection_of
 from ..identity.deadline import Deadline
 from ..identity.identities import read_time
-from .common import connection_of
 
 if TYPE_CHECKING:
     from ..identity.recheck import Recheck

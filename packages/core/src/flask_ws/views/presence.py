@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..connection.endpoint import connection_of
 from ..presence.entries import make_entry, read_key
-from .common import Common, connection_of
+from .common import Common
 
 if TYPE_CHECKING:
     from collections.abc import Callable
