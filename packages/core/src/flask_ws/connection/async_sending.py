@@ -98,12 +98,20 @@ class AsyncSending(AsyncState):
         else:
             self._write(buffers)
         self.messages_sent += 1
+        if self._blocked or self.messages_sent % TURNS == 0:
+            await self._give_way()
+
+    async def _give_way(self) -> None:
+        """Wait until the peer is not slow any more; or let other tasks run, if it is not.
+
+        :raises ConnectionClosed: the connection was lost meanwhile.
+        """
         if self._blocked:
             await self._drain()
             if self.close_code == ABNORMAL_CLOSURE:
                 raise self._error()
-        elif self.messages_sent % TURNS == 0:
-            # Other tasks run; meanwhile the transport may report that the peer is lost.
+        else:
+            # Meanwhile the transport may report that the peer is lost.
             await asyncio.sleep(0)
 
     async def ping(self, payload: bytes = b"") -> None:

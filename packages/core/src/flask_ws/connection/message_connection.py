@@ -281,12 +281,8 @@ class MessageConnection(AsyncConnection):
         self.check_connected()
         self._write(self._protocol.send_message(data))
         self.messages_sent += 1
-        if self._blocked:
-            await self._drain()
-            if self.close_code == ABNORMAL_CLOSURE:
-                raise self._error()
-        elif self.messages_sent % TURNS == 0:
-            await asyncio.sleep(0)
+        if self._blocked or self.messages_sent % TURNS == 0:
+            await self._give_way()
 
     def _write(self, buffers: list[Any]) -> None:
         outlet: Any = self._stream
