@@ -181,6 +181,7 @@ class Sender(Writer):
                     if not self.queue(buffers):
                         raise state.error()
                 else:
+                    # Most messages have one buffer, which keep() would return.
                     self._send_or_queue(buffers if len(buffers) == 1 else keep(buffers))
             except (ConnectionClosed, TypeError, ValueError):
                 raise
@@ -259,6 +260,7 @@ class Sender(Writer):
         if message.worth_deflating and self._protocol.deflates:
             self._queue_deflated(message)
         elif self._state.close_code is None and outbox.append(message.plain):
+            # As _queue_shared() does, which would be called for each of many connections.
             self.messages_sent += 1
         if outbox.size > self._max_outbox:
             self.flush()

@@ -65,12 +65,6 @@ class LoopThread(HomeThread):
         """Tell whether the caller runs on the loop."""
         return asyncio._get_running_loop() is self._loop
 
-    def post(self, function: Callable[[], object]) -> None:
-        """Call a function on the loop soon."""
-        self._waiting.append(function)
-        if not self._awake:
-            self.wake()
-
     def wake(self) -> None:
         """Have :meth:`work` called by the loop."""
         if not self._awake:
