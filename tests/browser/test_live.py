@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 from tests.support.browsers import NAME
+from tests.support.node import end_node, find_node
 from tests.support.redis import RedisServer
 from tests.support.server import wait_until
-from tests.support.wire_client import NodeWireClient, WireClient, find_node
+from tests.support.wire_client import NodeWireClient, WireClient
 
 from flask_ws.testing.proxy import Proxy
 from flask_ws.testing.suite.process import find_port
@@ -147,12 +148,7 @@ class NodeClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            assert self._process.wait(10) == 0
-        finally:
-            self._process.kill()
+        end_node(self._process)
 
     def lines(self) -> list[str]:
         """What has been written so far."""

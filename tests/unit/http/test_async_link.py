@@ -14,7 +14,7 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask, abort, g, got_request_exception, request, session
-from tests.support.memory import MemoryServer, in_thread
+from tests.support.memory import MemoryServer, in_thread, settle_all
 from tests.support.raw import encode_message
 from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import TLS, tls_pair
@@ -57,11 +57,6 @@ async def echo(ws: AsyncWebSocket) -> None:
 async def wait_for_close(ws: AsyncWebSocket) -> None:
     async for _ in ws:
         pass
-
-
-def settle_all() -> None:
-    """Wait until no connection is left."""
-    until(lambda: len(monitor_for(threads)) == 0)
 
 
 # Every kind of server

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,13 +16,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.support.memory import MemoryServer
+from tests.support.numbers import make_stats
 from tests.support.waiting import until
 
 from flask_ws import (
     AsyncWebSocket,
     AsyncWebSocketView,
     Sock,
-    Stats,
     WebSocket,
     WebSocketView,
 )
@@ -451,12 +450,7 @@ def test_channels_are_counted(app: Flask, sock: Sock, recorded: Recorded) -> Non
 def test_every_number_of_the_process_is_told(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers = {
-        field.name: 1000 + place
-        for place, field in enumerate(dataclasses.fields(Stats))
-        if field.type == "int" and field.name not in {"pid", "connections"}
-    }
-    stats = Stats(pid=1, connections=1, broker="memory", routes={}, draining=True, **numbers)
+    stats, numbers = make_stats()
     monkeypatch.setattr(Sock, "stats", lambda self, app: stats)
     for name, number in numbers.items():
         assert recorded.metric(name)[()] == number

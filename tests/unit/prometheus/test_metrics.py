@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -11,9 +10,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from prometheus_client import CollectorRegistry, generate_latest
+from tests.support.numbers import make_stats
 from tests.support.waiting import until
 
-from flask_ws import Sock, Stats, WebSocket
+from flask_ws import Sock, WebSocket
 from flask_ws.testing import HandshakeRefused, connect
 from flask_ws_prometheus import WebSocketMetrics
 
@@ -91,12 +91,7 @@ def test_channels_are_told(app: Flask, sock: Sock, registry: CollectorRegistry) 
 def test_every_number_of_the_process_is_told(
     metrics: WebSocketMetrics, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers = {
-        field.name: 1000 + place
-        for place, field in enumerate(dataclasses.fields(Stats))
-        if field.type == "int" and field.name not in {"pid", "connections"}
-    }
-    stats = Stats(pid=1, connections=1, broker="memory", routes={}, draining=True, **numbers)
+    stats, numbers = make_stats()
     monkeypatch.setattr(metrics._sock, "stats", lambda app: stats)
     generate_latest(registry)
     told = {sample.value for family in registry.collect() for sample in family.samples}
