@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from flask_ws.testing import Capabilities, ServerSuite, Setup, suite
 from flask_ws.testing.suite.base import LeftOut, Subject
-from flask_ws.testing.suite.process import Certificate, start
+from flask_ws.testing.suite.log import Log
+from flask_ws.testing.suite.process import Certificate, Server, start
 from flask_ws.testing.suite.setups import on_keep_alive, on_main, on_tls
 
 from .authors import make_folder, run_pytest
@@ -148,6 +152,28 @@ def test_server_that_ends_at_start_is_an_error_with_its_output(
     setup = Setup(name="bad", command="python -c \"raise SystemExit('no such option')\"")
     with pytest.raises(AssertionError, match="bad ended at start:\nno such option"):
         start(setup, folder=tmp_path / "log", certificate=certificate, cwd=tmp_path)
+
+
+@contextlib.contextmanager
+def connection_to(server: Server, pid: int, tag: str) -> Iterator[Mock]:
+    """One that its handler records, as the app under test does."""
+    with server.log.path.open("a") as log:
+        log.write(f'LIVE {{"event": "begin", "tag": "{tag}", "pid": {pid}}}\n')
+        yield Mock()
+        log.write(f'LIVE {{"event": "end", "tag": "{tag}"}}\n')
+
+
+def test_server_is_warm_when_each_process_has_served(
+    tmp_path: Path, certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often another one is first."""
+    capabilities = Capabilities(access_log=False, processes=2)
+    setup = Setup(name="two", command="", capabilities=capabilities)
+    server = Server(setup, Mock(), Log(tmp_path / "log"), "", 0, certificate)
+    pids = iter([1, 1, 1, 2, 1])
+    monkeypatch.setattr(server, "connect", lambda path, tag: connection_to(server, next(pids), tag))
+    server.warm_up()
+    assert list(pids) == [1]
 
 
 @pytest.fixture

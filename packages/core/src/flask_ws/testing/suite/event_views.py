@@ -319,7 +319,6 @@ class EventViews(Subject):
             peer.close()
 
     @on_main
-    @on_one_process
     def test_method_that_blocks_holds_up_nobody_else(
         self, server: Server, peers: list[Peer]
     ) -> None:
@@ -336,7 +335,6 @@ class EventViews(Subject):
         other.close()
 
     @on_main
-    @on_one_process
     def test_ping_is_answered_while_a_method_blocks(
         self, server: Server, peers: list[Peer]
     ) -> None:
@@ -352,7 +350,6 @@ class EventViews(Subject):
         server.log.event("awake", tag)
 
     @on_main
-    @on_one_process
     @on_close_codes
     def test_close_is_seen_while_a_method_blocks(self, server: Server, peers: list[Peer]) -> None:
         tag = server.tag()

@@ -6,7 +6,7 @@ from .base import Subject
 from .event_views import ended
 from .process import Server, wait_until
 from .raw import Peer
-from .setups import on_frames, on_main, on_one_process
+from .setups import on_frames, on_main
 
 
 @on_main
@@ -14,8 +14,7 @@ class Leaks(Subject):
     """The numbers of descriptors and threads return to where they were."""
 
     def test_nothing_is_left_of_connections_that_ended(self, server: Server) -> None:
-        with server.connect() as peer:
-            peer.close()
+        server.warm_up()
         fds, threads = server.usage().fds, server.threads()
         for number in range(20):
             peer = server.connect()
@@ -27,25 +26,20 @@ class Leaks(Subject):
 
     @on_frames
     def test_connections_given_up_are_closed(self, server: Server) -> None:
-        with server.connect("/pinged") as peer:
-            # What the first connection of a process opens for all of them is no leak.
-            peer.close()
-        server.await_done(server.opened[0])
+        server.warm_up("/pinged")
         before = server.usage().fds
-        peers = [server.connect("/pinged") for _ in range(5)]
+        tags = [server.tag() for _ in range(5)]
+        peers = [server.connect("/pinged", tag=tag) for tag in tags]
         try:
-            for tag in server.opened[1:]:
+            for tag in tags:
                 server.log.event("end", tag)
             wait_until(lambda: server.usage().fds <= before, what="descriptors to be freed")
         finally:
             for peer in peers:
                 peer.sock.close()
 
-    @on_one_process
     def test_nothing_is_left_of_views_whose_connections_ended(self, server: Server) -> None:
-        with server.connect("/events/echo") as peer:
-            peer.close()
-        ended(server, server.opened[0])
+        server.warm_up("/events/echo")
         before = wait_until(server.usage)
         for number in range(20):
             tag = server.tag()

@@ -159,6 +159,24 @@ class Server:
             pid = str(self.log.event("begin", tag)["pid"])
             wait_until(lambda: ask() == pid)
 
+    def warm_up(self, path: str = "/echo") -> None:
+        """Have each process serve a connection.
+
+        What the first one of a process opens for all of them is no leak of later ones.
+        """
+        served: set[int] = set()
+
+        def is_served_by_all() -> bool:
+            tag = self.tag()
+            with self.connect(path, tag=tag) as peer:
+                peer.close()
+            self.await_done(tag)
+            self.log.event("end", tag)
+            served.add(self.log.event("begin", tag)["pid"])
+            return len(served) == self.setup.capabilities.processes
+
+        wait_until(is_served_by_all, timeout=PATIENCE, what="each process to serve a connection")
+
     def url(self, path: str, tag: str) -> str:
         """The URL for a client that takes one; an access line of 101 is then expected."""
         self.opened.append(tag)
