@@ -14,7 +14,7 @@ from typing import Any
 import flask
 import pytest
 from flask import Flask, abort, g, got_request_exception, request, session
-from tests.support.memory import MemoryServer, in_thread, settle_all
+from tests.support.memory import MemoryServer, in_thread, is_waiting, settle_all
 from tests.support.raw import encode_message
 from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import TLS, tls_pair
@@ -30,7 +30,7 @@ from flask_ws import (
     connection_opened,
 )
 from flask_ws.budget import budget
-from flask_ws.concurrency import threads
+from flask_ws.concurrency import Concurrency, Event, threads
 from flask_ws.loop.asyncio_loop import AsyncioLoop
 from flask_ws.loop.monitor import monitor_for
 
@@ -109,6 +109,79 @@ def test_server_that_cannot_detach_waits_for_the_end(
     assert not call.ended.done()
     call.peer.close()
     call.wait()
+
+
+class Interrupting(Concurrency):
+    """A server whose thread, while it waits for a handler, gets an exception: once."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+        self.is_due = threading.Event()
+
+    def event(self) -> Event:
+        return InterruptedEvent(self)
+
+
+class InterruptedEvent(threading.Event):
+    def __init__(self, server: Interrupting) -> None:
+        super().__init__()
+        self.server = server
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self.server.is_due.is_set():
+            self.server.is_due.clear()
+            raise self.server.error
+        return super().wait(timeout)
+
+
+# The server does not come back to drain the dead socket.
+interrupted = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@interrupted
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("kind", ["handler", "view"])
+def test_server_that_is_interrupted_ends_after_the_goodbye(
+    app: Flask, sock: Sock, server: MemoryServer, kind: str, error: type[BaseException]
+) -> None:
+    """It may end its process."""
+    class View(AsyncWebSocketView):
+        """One that only waits."""
+
+    target: Any = echo if kind == "handler" else View
+    sock.route("/")(target)
+    stopping = Interrupting(error)
+    call = server.call(app, concurrency=stopping)
+    server.accepted(call)
+    stopping.is_due.set()
+    assert call.peer.read_close().close_code == 1001
+    assert is_waiting(call.ended)
+    call.peer.send_close(1001)
+    with pytest.raises(error):
+        call.wait()
+
+
+@interrupted
+def test_server_that_is_interrupted_waits_for_no_handler_without_end(
+    app: Flask, sock: Sock, server: MemoryServer
+) -> None:
+    """The handler is cancelled, and has time to tidy up."""
+    tidied: Future[bool] = Future()
+
+    @sock.route("/", close_timeout=0.05, cancel_on_close=False)
+    async def endless(ws: AsyncWebSocket) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            tidied.set_result(call.ended.done())
+
+    stopping = Interrupting(KeyboardInterrupt)
+    call = server.call(app, concurrency=stopping)
+    server.accepted(call)
+    stopping.is_due.set()
+    with pytest.raises(KeyboardInterrupt):
+        call.wait()
+    assert tidied.result(0) is False
 
 
 def test_frames_that_the_server_has_read_are_served(

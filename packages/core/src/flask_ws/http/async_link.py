@@ -51,6 +51,8 @@ logger = logging.getLogger("flask_ws")
 
 #: Seconds after which a server's thread that waits for the end of a connection looks for signals.
 LOOK = 0.2
+#: Seconds that a handler has to end when it is cancelled because the server stops.
+CANCELLED = 1.0
 
 
 class AsyncLink(Link):
@@ -219,6 +221,11 @@ class AsyncLink(Link):
         except BaseException:
             # GreenletExit, SystemExit, KeyboardInterrupt: the server stops.
             self.connection.go_away(GOING_AWAY, "")
+            # It may end the process as soon as it has its thread back: so Werkzeug does where each
+            # request is a process.
+            if not finished.wait(self._upgrade.options.close_timeout):
+                self.connection.cancel_work()
+                finished.wait(CANCELLED)
             raise
 
     def close(self) -> None:
