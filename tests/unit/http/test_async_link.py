@@ -145,6 +145,7 @@ def test_server_that_is_interrupted_ends_after_the_goodbye(
     app: Flask, sock: Sock, server: MemoryServer, kind: str, error: type[BaseException]
 ) -> None:
     """It may end its process."""
+
     class View(AsyncWebSocketView):
         """One that only waits."""
 

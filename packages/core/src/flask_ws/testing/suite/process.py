@@ -155,9 +155,10 @@ def start(
     unwanted = ("FLASK_", "GUNICORN_", "WERKZEUG_", "GEVENT_", "EVENTLET_", "PYTEST_", "COV_")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
     variables |= {"PYTHONUNBUFFERED": "1", "PATH": f"{bin_folder}:{os.environ['PATH']}"}
-    variables["LIVE_HANDLERS"] = setup.handlers
-    variables |= environ or {}
     log = Log(folder / "log")
+    variables["LIVE_HANDLERS"] = setup.handlers
+    variables["LIVE_FOLDER"] = str(folder.absolute())
+    variables |= environ or {}
     order = Order(
         setup=setup,
         app=app,

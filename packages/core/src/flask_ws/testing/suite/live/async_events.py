@@ -11,7 +11,7 @@ from flask import request
 
 from flask_ws import AsyncWebSocket, AsyncWebSocketView, ConnectionClosed
 
-from .base import async_views, record, released, see_context
+from .base import async_views, is_released, record, see_context
 
 V = TypeVar("V", bound=type[AsyncWebSocketView])
 
@@ -129,7 +129,7 @@ class Blocking(Watched):
     async def on_message(self, ws: AsyncWebSocket, message: str | bytes) -> None:
         if message == "block":
             tag, deadline = request.args["tag"], time.monotonic() + 10
-            while tag not in released and time.monotonic() < deadline:
+            while not is_released(tag) and time.monotonic() < deadline:
                 await asyncio.sleep(0.02)
             record("awake", connected=ws.connected, close_code=ws.close_code)
         else:

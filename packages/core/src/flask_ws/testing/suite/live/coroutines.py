@@ -18,7 +18,7 @@ from flask import abort, request
 
 from flask_ws import AsyncWebSocket
 
-from .base import Handler, async_handlers, facts_of_request, record, recorded, released, sock
+from .base import Handler, async_handlers, facts_of_request, is_released, record, recorded, sock
 
 
 def counterpart(handler: Handler) -> Handler:
@@ -108,7 +108,7 @@ async def fan(ws: AsyncWebSocket, senders: int, messages: int) -> None:
 async def busy(ws: AsyncWebSocket) -> None:
     tag = request.args["tag"]
     deadline = time.monotonic() + 10
-    while tag not in released and time.monotonic() < deadline:
+    while not is_released(tag) and time.monotonic() < deadline:
         await asyncio.sleep(0.02)
     record("awake", connected=ws.connected, close_code=ws.close_code)
     while True:
@@ -119,7 +119,7 @@ async def busy(ws: AsyncWebSocket) -> None:
 async def compute(ws: AsyncWebSocket) -> None:
     tag = request.args["tag"]
     deadline = time.monotonic() + 10
-    while tag not in released and time.monotonic() < deadline:
+    while not is_released(tag) and time.monotonic() < deadline:
         # What computes for long does so on a thread.
         await asyncio.to_thread(hashlib.sha256, b"x" * 100_000)
     record("awake", connected=ws.connected, close_code=ws.close_code)

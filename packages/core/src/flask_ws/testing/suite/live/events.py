@@ -11,7 +11,7 @@ from flask import g, request
 
 from flask_ws import ConnectionClosed, WebSocket, WebSocketView
 
-from .base import app, of_kind, primitives, record, released, see_context, sock, teardowns
+from .base import app, is_released, of_kind, primitives, record, see_context, sock, teardowns
 
 
 @app.teardown_request
@@ -144,7 +144,7 @@ class Blocking(Watched):
     def on_message(self, ws: WebSocket, message: str | bytes) -> None:
         if message == "block":
             tag, deadline = request.args["tag"], time.monotonic() + 10
-            while tag not in released and time.monotonic() < deadline:
+            while not is_released(tag) and time.monotonic() < deadline:
                 primitives.pause(0.02)
             record("awake", connected=ws.connected, close_code=ws.close_code)
         else:

@@ -10,13 +10,7 @@ import threading
 import flask
 from flask import jsonify, request
 
-from .base import app, primitives, record, released
-
-
-@app.get("/release")
-def release() -> str:
-    released.add(request.args["busy"])
-    return str(os.getpid())
+from .base import app, primitives, record
 
 
 @app.get("/http")
