@@ -30,6 +30,7 @@ from .ours import OurServers
 #: One for each way in which a connection comes to the loop, whose thread it has, and how it stops.
 ELSEWHERE = (
     "werkzeug-tls",
+    "werkzeug-processes",
     "gunicorn-gevent",
     "gevent-tls",
     "eventlet",

@@ -28,6 +28,9 @@ class TestServers(OurServers, ServerSuite):
         f"{UNTOLD}[uwsgi]": "it does not end Python in a process that is busy",
         f"{UNTOLD}[uwsgi-http11]": "it does not end Python in a process that is busy",
         f"{UNTOLD}[uwsgi-unix]": "it does not end Python in a process that is busy",
+        "test_server_that_runs_more_processes_declares_it[werkzeug-processes]": (
+            "each request has a process of its own"
+        ),
         # Its plugin completes the environ, by what a handshake is checked.
         **{
             f"test_hook_leaves_the_environ_as_it_is[{setup}]": "it leaves out what is to be checked"

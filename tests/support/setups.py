@@ -141,6 +141,13 @@ SETUPS: tuple[OurSetup, ...] = (
         capabilities=replace(WERKZEUG.capabilities, few_workers=True),
         main=False,
     ),
+    replace(
+        WERKZEUG,
+        name="werkzeug-processes",
+        command="python werkzeug_processes.py {port}",
+        capabilities=replace(WERKZEUG.capabilities, detaching=False, processes=2),
+        main=False,
+    ),
     GTHREAD,
     replace(
         GTHREAD,
