@@ -688,3 +688,15 @@ async def test_plain_http_is_answered_by_the_app(site: Site) -> None:
 def test_what_is_no_app_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"ASGI\(app\)"):
         ASGI("app:app")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "http", "websocket"])
+def test_server_that_does_not_run_on_asyncio_is_told_what_to_do(kind: str) -> None:
+    """Such as Hypercorn on Trio."""
+
+    async def unused(*_: object) -> Any:
+        raise AssertionError("the server is not asked for anything")
+
+    call = ASGI(flask.Flask(__name__))({"type": kind}, unused, unused)
+    with pytest.raises(RuntimeError, match=r"runs on asyncio: .* --worker-class asyncio"):
+        call.__await__().send(None)

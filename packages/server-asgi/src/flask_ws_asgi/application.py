@@ -60,8 +60,10 @@ class ASGI:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Handle a request, a WebSocket, or the life of the server.
 
+        :raises RuntimeError: the server does not run on asyncio.
         :raises ValueError: the scope is of another type.
         """
+        require_asyncio()
         kind = scope["type"]
         # Else flask-ws would say that no WebSockets reach the app behind a2wsgi.
         scope[SERVED] = True
@@ -116,3 +118,17 @@ class ASGI:
                     await asyncio.sleep(LOOK)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def require_asyncio() -> None:
+    """Say what to do where the server runs on Trio.
+
+    :raises RuntimeError: it does.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "flask_ws_asgi needs a server that runs on asyncio: start Hypercorn with "
+            "--worker-class asyncio, its default, or uvloop."
+        ) from None
