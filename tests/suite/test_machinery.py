@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import inspect
 import pkgutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from flask_ws.testing import Capabilities, ServerSuite, Setup, suite
 from flask_ws.testing.suite.base import LeftOut, Subject
 from flask_ws.testing.suite.log import Log
 from flask_ws.testing.suite.process import Certificate, Server, start
+from flask_ws.testing.suite.raw import Peer
 from flask_ws.testing.suite.setups import on_keep_alive, on_main, on_tls
 
 from .authors import make_folder, run_pytest
@@ -139,6 +141,27 @@ def test_access_line_is_found_by_its_form() -> None:
     assert setup.find_access_lines(log, r"\S*tag=t1\b") == [101]
     assert PLAIN.find_access_lines('"GET /echo?tag=t1 HTTP/1.1" 101', r"\S*tag=t1\b") == [101]
     assert PLAIN.find_access_lines('"GET /echo?tag=t10 HTTP/1.1" 101', r"\S*tag=t1\b") == []
+
+
+@pytest.mark.parametrize("awaits_answers", [True, False])
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_only_an_answer_that_is_not_awaited_may_be_met_by_rst(
+    awaits_answers: bool, is_answered: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    with server, Peer(sock, awaits_answers=awaits_answers) as peer:
+        server.sendall(b"\x88\x02\x03\xe8")
+        peer.read_close()
+        if is_answered:
+            peer.send_close(1000)
+        Peer(server).reset()
+        if is_answered and not awaits_answers:
+            peer.expect_end()
+        else:
+            with pytest.raises(AssertionError, match="reset"):
+                peer.expect_end()
 
 
 def test_server_that_is_not_in_the_table_is_refused_in_words() -> None:

@@ -109,7 +109,13 @@ class Server:
             except BaseException:
                 sock.close()
                 raise
-        return Peer(sock, host=self.host, timeout=timeout, when_late=self.dump_threads)
+        return Peer(
+            sock,
+            host=self.host,
+            timeout=timeout,
+            when_late=self.dump_threads,
+            awaits_answers=self.setup.capabilities.awaits_answers,
+        )
 
     def tag(self) -> str:
         """A name for one connection, to find its lines in the log."""

@@ -41,7 +41,7 @@ def tidy(server: Server, peers: list[Peer], seconds: float) -> str:
     return tag
 
 
-def expect_goodbye(peers: list[Peer], began: float, *, awaits_answers: bool = True) -> None:
+def expect_goodbye(peers: list[Peer], began: float) -> None:
     # All close frames are answered before any end is awaited: a server does not wait for long.
     for peer in peers:
         frame = peer.read_close()
@@ -49,15 +49,7 @@ def expect_goodbye(peers: list[Peer], began: float, *, awaits_answers: bool = Tr
         assert time.monotonic() - began < SOON
         peer.send_close(frame.close_code)
     for peer in peers:
-        if awaits_answers:
-            peer.expect_end()
-        else:
-            # Our answer may find that it is closed.
-            assert peer.read_until_eof().data == b""
-
-
-def expect_goodbye_of(server: Server, peers: list[Peer], began: float) -> None:
-    expect_goodbye(peers, began, awaits_answers=server.setup.capabilities.awaits_answers)
+        peer.expect_end()
 
 
 def expect_handlers_to_end(server: Server, tags: list[str]) -> None:
@@ -73,7 +65,7 @@ def stop(server: Server, peers: list[Peer], number: signal.Signals) -> None:
     tags = open_some(server, peers, 2 * server.setup.capabilities.processes)
     began = time.monotonic()
     server.signal(number)
-    expect_goodbye_of(server, peers, began)
+    expect_goodbye(peers, began)
     expect_handlers_to_end(server, tags)
     ended = time.monotonic()
     server.wait()
@@ -99,7 +91,7 @@ class Stopping(Subject):
         server.log.event("begin", tag)
         server.settle()
         server.signal(setup.stop_signal)
-        expect_goodbye_of(server, peers, time.monotonic())
+        expect_goodbye(peers, time.monotonic())
         end = server.log.event("end", tag)
         assert (end["error"], end["code"]) == ("ConnectionClosed", 1001)
 
@@ -127,7 +119,7 @@ class Stopping(Subject):
         server.settle()
         began = time.monotonic()
         server.signal(setup.stop_signal)
-        expect_goodbye_of(server, peers, began)
+        expect_goodbye(peers, began)
         expect_handlers_to_end(server, [tag])
         server.wait()
         assert time.monotonic() - began < SOON + GONE
@@ -140,7 +132,7 @@ class Stopping(Subject):
         server = launch()
         tag = tidy(server, peers, 1)
         server.signal(setup.stop_signal)
-        expect_goodbye_of(server, peers, time.monotonic())
+        expect_goodbye(peers, time.monotonic())
         server.log.event("tidied", tag)
         server.wait()
 
@@ -153,7 +145,7 @@ class Stopping(Subject):
         tidy(server, peers, 1000)
         began = time.monotonic()
         server.signal(setup.stop_signal)
-        expect_goodbye_of(server, peers, began)
+        expect_goodbye(peers, began)
         server.wait(setup.capabilities.stop_seconds + SOON + GONE)
 
     @on_main
