@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from tests.support.asgi_setups import ASGI_SETUPS, GUNICORN, UVICORN
+from tests.support.asgi_setups import ASGI_SETUPS, GUNICORN, UVICORN, leave_out
 from tests.support.setups import EVERYWHERE
 
 from flask_ws.testing import ServerSuite
@@ -19,9 +19,6 @@ from flask_ws.testing.suite.stopping import Stopping
 from .ours import OurServers
 
 CLIENTS = 1000
-WITHOUT_END = "test_handler_without_end_holds_up_the_stop_no_longer_than_declared"
-CANCELLED = "asyncio logs a traceback of each connection that it cancels"
-DECODED = "its access log has paths as they are when they are decoded"
 #: Seconds: one until all are told, and more for a busy machine.
 TOLD = 1.0 + 9.0
 #: It waits for as many closing handshakes as there are, on a busy machine too.
@@ -44,11 +41,7 @@ if EVERYWHERE:
         """All subjects, on each server."""
 
         setups = ASGI_SETUPS
-        leaves_out: ClassVar[Mapping[str, str]] = {
-            "test_peer_cannot_write_lines_of_the_log[hypercorn]": DECODED,
-            "test_peer_cannot_write_lines_of_the_log[granian]": DECODED,
-            f"{WITHOUT_END}[hypercorn]": CANCELLED,
-        }
+        leaves_out: ClassVar[Mapping[str, str]] = leave_out(setups)
 
 
 class TestManyClients(OurServers):
