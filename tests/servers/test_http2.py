@@ -1,19 +1,39 @@
-"""WebSockets by HTTP/2 (RFC 8441), which Hypercorn serves: by TLS, as to browsers, and without."""
+"""WebSockets by HTTP/2 (RFC 8441), which Hypercorn serves: by TLS, as to browsers, and without.
+
+An app passes the suite, whose clients speak HTTP/1.1, behind a bridge.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import subprocess
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from typing import ClassVar
 
 import h2.config
 import h2.connection
 import h2.events
-from tests.support.asgi_setups import HYPERCORN
+import pytest
+from tests.support.asgi_setups import HYPERCORN, leave_out
+from tests.support.http2 import Bridge
+from tests.support.setups import EVERYWHERE, OurSetup
 
-from flask_ws.testing.suite.process import Server
+from flask_ws.testing import ServerSuite
+from flask_ws.testing.suite.process import (
+    START_SECONDS,
+    Certificate,
+    Order,
+    Server,
+    StartProcess,
+    find_port,
+    start_process,
+    wait_until,
+)
 from flask_ws.testing.suite.raw import encode_close, encode_message
 
 from .ours import OurServers
@@ -110,6 +130,54 @@ class Client:
             elif isinstance(event, h2.events.DataReceived):
                 assert event.stream_id is not None
                 self._data[event.stream_id] += event.data or b""
+
+
+#: HTTP/2 says 200 for what is 101 in HTTP/1.1.
+BRIDGED = replace(
+    HYPERCORN,
+    name="hypercorn-h2",
+    command=f"{HYPERCORN.command} --certfile {{cert}} --keyfile {{key}}",
+    # Clients of the bridge have neither; the bridge has TLS with the server.
+    capabilities=replace(HYPERCORN.capabilities, tls=False, unix_sockets=False),
+    access_line=r"GET {target} (?:200|(\d+))",
+)
+BRIDGED_LOWEST = replace(BRIDGED, name="hypercorn-h2-lowest", environment="hypercorn==0.17.0")
+UNLIMITED = "by HTTP/2 the server takes all that is sent to a client which does not read"
+
+if EVERYWHERE:
+
+    class TestSuiteByHTTP2(OurServers, ServerSuite):
+        """All subjects."""
+
+        setups = (BRIDGED, BRIDGED_LOWEST)
+        leaves_out: ClassVar[Mapping[str, str]] = {
+            **leave_out(setups),
+            "test_who_does_not_read_is_closed_with_1013_and_delays_nobody": UNLIMITED,
+            "test_stalled_reader_is_no_business_of_others": UNLIMITED,
+        }
+
+        @pytest.fixture(scope="session")
+        @classmethod
+        def start_server(cls, setup: OurSetup, certificate: Certificate) -> Iterator[StartProcess]:
+            with contextlib.ExitStack() as bridges:
+
+                def start_bridged(order: Order) -> subprocess.Popen[bytes]:
+                    port = find_port()
+                    address = f"127.0.0.1:{port}"
+                    process = start_process(replace(order, bind=address, port=port))
+
+                    def is_listening() -> bool:
+                        with contextlib.suppress(ConnectionRefusedError):
+                            socket.create_connection(("127.0.0.1", port)).close()
+                            return True
+                        return process.poll() is not None
+
+                    wait_until(is_listening, timeout=START_SECONDS)
+                    bridge = Bridge(order.port, port, certificate.client_context())
+                    bridges.callback(bridge.start())
+                    return process
+
+                yield start_bridged
 
 
 class TestHTTP2(OurServers):
