@@ -6,6 +6,7 @@ import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -635,6 +636,21 @@ def test_a_message_is_sent_in_one_frame(size: int) -> None:
     assert join(Protocol().send_message(bytes(size))) == encode_frame(
         BINARY, bytes(size), mask=None
     )
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 125, "", "x" * 125, "é" * 62])
+def test_a_small_frame_is_that_of_the_message(data: str | bytes) -> None:
+    assert Protocol().small_frame(data) == join(Protocol().send_message(data))
+
+
+@pytest.mark.parametrize("data", [b"x" * 126, "x" * 126, "é" * 63, bytearray(b"x"), 5])
+def test_what_is_not_small_is_no_small_frame(data: Any) -> None:
+    assert not Protocol().small_frame(data)
+
+
+def test_a_client_has_no_small_frames() -> None:
+    """It masks each."""
+    assert not Protocol(client=True).small_frame(b"x")
 
 
 def test_text_is_sent_as_utf8() -> None:

@@ -113,10 +113,13 @@ class AsyncReceiving(AsyncSending):
                 # As _take() does. This is the usual case, where a call would cost more.
                 try:
                     receiver.set_result(event)
-                    self.messages_received += 1
                 except asyncio.InvalidStateError:
                     # It has a message already, or was cancelled.
                     self._take(event)
+                else:
+                    self.messages_received += 1
+                    if not self._counted:
+                        return
             else:
                 self._take(event)
         if self._messages or self._counted or protocol.partial is not None:
@@ -237,7 +240,7 @@ class AsyncReceiving(AsyncSending):
 
     # Messages
 
-    async def receive(self, timeout: float | None = None, *, iterating: bool = False) -> Any:
+    async def receive(self, timeout: float | None = None, iterating: bool = False) -> Any:
         """Receive the next message; one task at a time.
 
         :param timeout: seconds to wait for it; 0 takes what is there; ``None`` waits for as long
@@ -266,7 +269,6 @@ class AsyncReceiving(AsyncSending):
                 return await self._look()
             # Not a coroutine of its own: most connections are idle, and each would keep one more.
             receiver = self._receiver = asyncio.Future(loop=self._loop)
-            timer = None
             if timeout is not None:
                 timer = self._loop.call_later(timeout, _resolve, receiver, TIME_IS_UP)
             try:
@@ -276,7 +278,7 @@ class AsyncReceiving(AsyncSending):
                 raise
             finally:
                 self._receiver = None
-                if timer is not None:
+                if timeout is not None:
                     timer.cancel()
             if message is TIME_IS_UP:
                 return None

@@ -90,15 +90,15 @@ class AsyncSending(AsyncState):
             await self._drain()
         if self.close_code is not None or self._sent_close is not None:
             raise self._error()
-        buffers, stream = self._protocol.send_message(data), self._stream
-        if len(buffers) == 1 and stream is not None and self._held is None:
+        frame, stream = self._protocol.small_frame(data), self._stream
+        if frame and stream is not None and self._held is None:
             # As _write() does, a call of which would cost a small message more than this.
-            self._written += len(buffers[0])
-            stream.write(buffers[0])
+            self._written += len(frame)
+            stream.write(frame)
         else:
-            self._write(buffers)
-        self.messages_sent += 1
-        if self._blocked or self.messages_sent % TURNS == 0:
+            self._write(self._protocol.send_message(data))
+        sent = self.messages_sent = self.messages_sent + 1
+        if self._blocked or not sent % TURNS:
             await self._give_way()
 
     async def _give_way(self) -> None:

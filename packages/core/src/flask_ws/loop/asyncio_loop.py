@@ -21,7 +21,7 @@ from ..process import PerProcess, after_fork
 from ..worker import Worker
 from .monitor import after_goodbye
 
-__all__ = ["AsyncioLoop", "asyncio_loop", "asyncio_primitives", "current_label", "here"]
+__all__ = ["AsyncioLoop", "asyncio_loop", "asyncio_primitives", "current_label"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -31,17 +31,6 @@ FAREWELL = 2.0
 
 #: The connection that a task, and the tasks that it makes, belong to: its name in logs.
 current_label: ContextVar[str] = ContextVar("flask_ws.current_label")
-
-
-class Here(threading.local):
-    """What is known of the current thread."""
-
-    #: The loop that it runs, for quick checks. ``None`` does not mean that it runs none, which
-    #: asyncio knows: before Python 3.12 it makes a system call each time it is asked.
-    loop: asyncio.AbstractEventLoop | None = None
-
-
-here = Here()
 
 
 class AsyncioPrimitives(Concurrency):
@@ -133,9 +122,6 @@ class AsyncioLoop:
     def _start(
         self, function: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str
     ) -> None:
-        if not self.is_green:
-            # A greenlet's thread runs others as well, which are not on the loop.
-            here.loop = self.loop
         # One context for all: each idle connection would keep the copies that are made of it.
         own = {"context": context} if sys.version_info >= (3, 11) else {}
         task = task_class(function(), loop=self.loop, name=name, **own)

@@ -45,6 +45,8 @@ LATER_FIRSTS = frozenset({0, FIN, PING, PONG, CLOSE})
 FRAGMENTS = 8
 #: In place of the payload's size in an invalid header.
 WRONG = -1
+#: Where a small frame has its mask, and its payload.
+FIRST_MASK, AFTER_MASK = slice(2, 6), slice(6, None)
 
 
 class Incoming:
@@ -67,6 +69,7 @@ class Incoming:
         "_limit",
         "_position",
         "_slow",
+        "_small_limit",
         "drained",
         "meter",
         "partial",
@@ -82,6 +85,7 @@ class Incoming:
     ) -> None:
         self._client = client
         self._limit = sys.maxsize if max_message_size is None else max_message_size
+        self._small_limit = min(self._limit, TWO_BYTES - 1)
         self._deflate = deflate
         self._firsts = PLAIN_FIRSTS if deflate is None else COMPRESSED_FIRSTS
         # What has been received and not parsed: self._buffer[self._position:].
@@ -134,6 +138,17 @@ class Incoming:
                 self.receive_data(data)
             return self._next_piece()
         if data and self.drained:
+            size = len(data) - 6
+            if 0 <= size <= self._small_limit and data[1] == size + MASKED:
+                # A small message that has arrived alone, as most do: what follows, in fewer steps.
+                first = data[0]
+                if first == BINARY:
+                    return apply_mask(data[AFTER_MASK], data[FIRST_MASK])
+                if first == TEXT:
+                    try:
+                        return apply_mask(data[AFTER_MASK], data[FIRST_MASK]).decode()
+                    except UnicodeDecodeError as error:
+                        return self._end(Violation(INVALID_DATA, str(error)))
             buffer, position = data, 0
         else:
             if data:
@@ -170,10 +185,11 @@ class Incoming:
             return self._begin_partial(first, size, start)
         payload = apply_mask(buffer[start:end], buffer[start - 4 : start])
         if end == received:
-            # An idle connection keeps no buffer.
-            self.drained = True
-            self._buffer = b""
-            self._position = 0
+            if not self.drained:
+                # An idle connection keeps no buffer.
+                self.drained = True
+                self._buffer = b""
+                self._position = 0
         else:
             self._keep(buffer, end)
         if first == BINARY:

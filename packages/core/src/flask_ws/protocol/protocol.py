@@ -28,10 +28,10 @@ __all__ = ["Protocol"]
 #: A payload of at least this size is not copied behind its header to be sent.
 SEPARATE_PAYLOAD = 2**16
 
-#: The headers of a server's small messages.
-SMALL_HEADERS = {
-    first: [header(first, size) for size in range(TWO_BYTES)] for first in (TEXT, BINARY)
-}
+#: The headers of a server's small messages, by size.
+TEXT_HEADERS = [header(TEXT, size) for size in range(TWO_BYTES)]
+BINARY_HEADERS = [header(BINARY, size) for size in range(TWO_BYTES)]
+SMALL_HEADERS = {TEXT: TEXT_HEADERS, BINARY: BINARY_HEADERS}
 
 
 class Protocol(Incoming):
@@ -72,6 +72,22 @@ class Protocol(Incoming):
         elif not self._client and (size := len(payload)) < TWO_BYTES:
             return [SMALL_HEADERS[first][size] + payload]
         return self._frame(first, payload)
+
+    def small_frame(self, data: str | BytesLike) -> bytes:
+        """Make the frame of a small message, as most are: what :meth:`send_message` makes, quicker.
+
+        :param data: the message.
+        :return: nothing where only :meth:`send_message` can make it.
+        """
+        # Too small to be compressed.
+        if type(data) is bytes:
+            if len(data) < TWO_BYTES and not self._client:
+                return BINARY_HEADERS[len(data)] + data
+        elif type(data) is str and len(data) < TWO_BYTES and not self._client:
+            payload = data.encode()
+            if len(payload) < TWO_BYTES:
+                return TEXT_HEADERS[len(payload)] + payload
+        return b""
 
     @property
     def deflates(self) -> bool:

@@ -6,13 +6,13 @@ import asyncio
 import logging
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from ..channels.channels import Channels
 from ..channels.results import Subscription
 from ..connection.async_connection import AsyncConnection
 from ..connection.endpoint import JSONProvider, read_json, write_json
-from ..loop.asyncio_loop import here
 from ..loop.broker_threads import call_beside
 from ..protocol.close_codes import NORMAL_CLOSURE
 from ..protocol.frames import BytesLike
@@ -63,6 +63,7 @@ class AsyncWebSocket(AsyncPresence, Identified):
         "_max_subscriptions",
         "_provider",
         "_recheck",
+        "_thread",
         "environ",
         "loop",
         "subprotocol",
@@ -97,6 +98,9 @@ class AsyncWebSocket(AsyncPresence, Identified):
         self._max_joins, self._max_info = max_joins, max_info
         self._identity = identity
         self._deadline = self._recheck = None
+        #: The number of the thread that runs nothing but the loop. It is asked for in place of the
+        #: running loop, since before Python 3.12 that is a system call each time.
+        self._thread = 0
 
     @property
     def connected(self) -> bool:
@@ -140,8 +144,9 @@ class AsyncWebSocket(AsyncPresence, Identified):
 
     def __anext__(self) -> Coroutine[Any, Any, str | bytes]:
         """Receive the next message."""
-        if here.loop is self.loop:
-            return self._connection.receive(None, iterating=True)
+        if get_ident() == self._thread:
+            # By position, which is quicker.
+            return self._connection.receive(None, True)
         return self._here("receive", self._connection.receive(None, iterating=True))
 
     if not TYPE_CHECKING:
@@ -157,7 +162,7 @@ class AsyncWebSocket(AsyncPresence, Identified):
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
         :raises TypeError: ``data`` is something else.
         """
-        if here.loop is self.loop:
+        if get_ident() == self._thread:
             return self._connection.send(data)
         return self._here("send", self._connection.send(data))
 
@@ -254,6 +259,8 @@ class AsyncWebSocket(AsyncPresence, Identified):
 
     def _here(self, name: str, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """Let a coroutine run on the connection's loop, wherever it is awaited."""
+        if get_ident() == self._thread:
+            return coroutine
         running = _get_running_loop()
         if running is self.loop:
             return coroutine
