@@ -8,7 +8,7 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flask_ws import ConnectionClosed
 
@@ -128,36 +128,41 @@ class Exchange:
         :param app: the app.
         :param environ: the request.
         """
-        # What announces the handshake: "websocket.connect".
-        await self._receive()
-        response = Response()
-        accepted = self._accepted = self.loop.create_future()
-        call = contextvars.copy_context().run
-        work = executor.submit(call, response.make, app, environ)
-        asyncio.wrap_future(work).add_done_callback(self._answered)
-        timer = self.loop.call_later(PATIENCE, self._give_up, work, response)
-        del work, environ, call
         try:
-            serve = await accepted
-        except asyncio.CancelledError:
-            if not (accepted.cancelled() or accepted.exception()):
-                # The app has answered it in the same turn of the loop.
-                serve = accepted.result()
-                if serve is not None:
-                    self._serve_orphan(serve)
-            raise
+            # What announces the handshake: "websocket.connect".
+            await self._receive()
+            response = Response()
+            accepted = self._accepted = self.loop.create_future()
+            call = contextvars.copy_context().run
+            work = executor.submit(call, response.make, app, environ)
+            asyncio.wrap_future(work).add_done_callback(self._answered)
+            timer = self.loop.call_later(PATIENCE, self._give_up, work, response)
+            del work, environ, call
+            try:
+                serve = await accepted
+            except asyncio.CancelledError:
+                if not (accepted.cancelled() or accepted.exception()):
+                    # The app has answered it in the same turn of the loop.
+                    serve = accepted.result()
+                    if serve is not None:
+                        self._serve_orphan(serve)
+                raise
+            finally:
+                timer.cancel()
+            scope, self._scope = self._scope, None
+            if serve is None:
+                assert scope is not None
+                await self._refuse(response, scope)
+                return
+            del response, scope, timer
+            # Cancelled when the server's time for a graceful stop is over, which is no error of the
+            # app's; some servers would log it as one.
+            with contextlib.suppress(asyncio.CancelledError):
+                await serve()
         finally:
-            timer.cancel()
-        scope, self._scope = self._scope, None
-        if serve is None:
-            assert scope is not None
-            await self._refuse(response, scope)
-            return
-        del response, scope, timer
-        # Cancelled when the server's time for a graceful stop is over, which is no error of the
-        # app's; some servers would log it as one.
-        with contextlib.suppress(asyncio.CancelledError):
-            await serve()
+            # The environ, a circle, lives until garbage is collected; Granian keeps the socket of a
+            # refused handshake open for as long as somebody has these.
+            self._receive = self._send = fail_as_lost
 
     def _give_up(self, work: Future[None], response: Response) -> None:
         """Refuse a handshake that no thread has come to."""
@@ -270,6 +275,11 @@ class Exchange:
 
 #: What serves connections whose handshake the server has given up.
 _orphans: set[asyncio.Task[None]] = set()
+
+
+async def fail_as_lost(_event: object = None) -> NoReturn:
+    """Stand in for the server's ``receive`` and ``send``, once its task has ended."""
+    raise ConnectionResetError("the server has ended the connection")
 
 
 def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
