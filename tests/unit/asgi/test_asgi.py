@@ -19,6 +19,7 @@ from tests.support.waiting import PATIENCE, until
 
 from flask_ws import (
     AsyncWebSocket,
+    AsyncWebSocketView,
     ConnectionClosed,
     WebSocket,
 )
@@ -663,6 +664,58 @@ async def test_numbers_of_a_connection_are_counted(site: Site) -> None:
     stats = site.sock.stats(site.app).routes["blocking"]
     assert (stats.messages_in, stats.messages_out, stats.bytes_in, stats.bytes_out) == (1, 1, 3, 3)
     assert stats.closed == {1000: 1}
+
+
+@every_kind
+@on_loop
+async def test_handlers_have_the_scope(site: Site, kind: str) -> None:
+    def tell() -> str:
+        return str(flask.request.environ["asgi.scope"]["state"])
+
+    def blocking(ws: WebSocket) -> None:
+        ws.send(tell())
+
+    async def coroutine(ws: AsyncWebSocket) -> None:
+        await ws.send(tell())
+
+    opened = {"on_open": lambda _, ws: ws.send(tell())}
+    handler: Any = {
+        "blocking": blocking,
+        "view": type("Telling", (View,), opened),
+        "async": coroutine,
+        "async-view": type("Telling", (AsyncWebSocketView,), opened),
+    }[kind]
+    site.sock.route("/scope", endpoint="scope")(handler)
+    driver = await site.connect("/scope", state="shared")
+    assert await driver.message() == "shared"
+    driver.leave(1000)
+    await driver.ended()
+
+
+@on_loop
+async def test_forgotten_tasks_exception_is_logged_with_the_connection(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And that of others' tasks as before, by whatever the server has for it."""
+    told: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+
+    async def fail(words: str) -> None:
+        raise RuntimeError(words)
+
+    @site.sock.route("/lonely")
+    async def handler(ws: AsyncWebSocket) -> None:
+        asyncio.create_task(fail("a handler's"))  # noqa: RUF006
+        await ws.receive()
+
+    driver = await site.connect("/lonely")
+    asyncio.create_task(fail("the server's"))  # noqa: RUF006
+    await asyncio.to_thread(until, lambda: told and "a handler's" in caplog.text)
+    assert "/lonely: Task exception was never retrieved" in caplog.text
+    assert told == ["the server's"]
+    driver.leave(1000)
+    await driver.ended()
 
 
 @on_loop

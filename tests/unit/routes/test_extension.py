@@ -166,6 +166,14 @@ def test_whatever_can_be_called_with_a_connection_is_a_handler(
     assert read_all(server, app) == ["hello"]
 
 
+def test_handlers_without_a_name_are_endpoints_of_their_own(app: Flask, sock: Sock) -> None:
+    """A partial is named after its function, and an object after its class."""
+    sock.route("/partial")(functools.partial(hello))
+    sock.route("/object")(Callables())
+    rules = [rule for rule in app.url_map.iter_rules() if rule.websocket]
+    assert {rule.endpoint for rule in rules} == {"hello", "Callables"}
+
+
 # The URL
 
 

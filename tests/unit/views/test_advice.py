@@ -265,6 +265,52 @@ def test_the_handler_is_async_under_a_decorator(app: Flask, sock: Sock) -> None:
         run(app)
 
 
+def test_an_async_handler_returns_what_it_should_await(app: Flask, sock: Sock) -> None:
+    @sock.route("/")
+    async def feed(ws: AsyncWebSocket) -> object:
+        return ws.send("news")
+
+    with pytest.raises(TypeError, match=r"feed returned a coroutine, .*: await it, as in return"):
+        run(app)
+
+
+async def awaits(ws: AsyncWebSocket) -> None:
+    await ws.send("news")
+
+
+async def iterates(ws: AsyncWebSocket) -> None:
+    async for _ in ws:
+        pass
+
+
+@pytest.mark.parametrize("handler", [awaits, iterates])
+def test_a_decorator_runs_an_async_handler(
+    app: Flask, sock: Sock, log: Log, handler: Callable[[AsyncWebSocket], Any]
+) -> None:
+    """As those do that call ``app.ensure_sync()``: the handler gets a blocking ``ws``."""
+
+    @functools.wraps(handler)
+    def decorated(ws: AsyncWebSocket) -> None:
+        asyncio.run(handler(ws))
+
+    sock.route("/")(decorated)  # type: ignore[type-var]
+    with pytest.raises(TypeError):
+        run(app)
+    assert log.line().startswith(
+        f"{handler.__name__} is an async function behind a decorator that is none, and so it gets "
+        "a blocking WebSocket, whose methods cannot be awaited. A decorator that is to act before"
+    )
+
+
+def test_a_blocking_handler_iterates_as_an_async_one(app: Flask, sock: Sock) -> None:
+    @sock.route("/")
+    def feed(ws: Any) -> None:
+        asyncio.run(iterates(ws))
+
+    with pytest.raises(TypeError, match="received from with: for message in ws, without async"):
+        run(app)
+
+
 def test_the_handler_yields(sock: Sock) -> None:
     def feed(ws: WebSocket) -> Iterator[str]:
         yield "news"

@@ -79,9 +79,8 @@ class AsyncioLoop:
         #: Whether its thread is a greenlet.
         self.is_green = is_monkey_patched()
         self.loop = _make_loop(uvloop=uvloop)
-        self.loop.set_exception_handler(_log_exception)
-        if task_class is Task:
-            self.loop.set_task_factory(_make_task)  # type: ignore[arg-type]
+        self.loop.set_exception_handler(log_exception)
+        label_tasks(self.loop)
         #: The loop's thread.
         self.home = LoopThread(self.loop)
         #: The number of that thread.
@@ -237,6 +236,12 @@ class Task(asyncio.Task[Any]):
 task_class: type[asyncio.Task[Any]] = asyncio.Task if sys.version_info >= (3, 12) else Task
 
 
+def label_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Let the connection be found that a task of a loop belongs to."""
+    if task_class is Task:
+        loop.set_task_factory(_make_task)  # type: ignore[arg-type]
+
+
 def _make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
 ) -> asyncio.Task[Any]:
@@ -252,7 +257,8 @@ def find_label(task: object) -> str:
     return label
 
 
-def _log_exception(_loop: object, context: dict[str, Any]) -> None:
+def log_exception(_loop: object, context: dict[str, Any]) -> None:
+    """Log an exception that nobody awaits, with its connection's name: a loop's handler of them."""
     label = find_label(context.get("task") or context.get("future"))
     logger.error(
         "%s: %s",

@@ -11,7 +11,13 @@ from typing import Any
 
 from ..connection.dispatcher import Dispatcher
 from ..process import after_fork
-from .asyncio_loop import AsyncioLoop, LoopThread
+from .asyncio_loop import (
+    AsyncioLoop,
+    LoopThread,
+    find_label,
+    label_tasks,
+    log_exception,
+)
 
 __all__ = ["ServerLoop", "server_loop"]
 
@@ -31,6 +37,19 @@ class ServerLoop(AsyncioLoop):
         self.ident = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._forget = self._tasks.discard
+        # What the server, or other code on its loop, does with exceptions that nobody awaits.
+        self._others = loop.get_exception_handler()
+        loop.set_exception_handler(self._log_exception)
+        if loop.get_task_factory() is None:
+            label_tasks(loop)
+
+    def _log_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if find_label(context.get("task") or context.get("future")):
+            log_exception(loop, context)
+        elif self._others is not None:
+            self._others(loop, context)
+        else:
+            loop.default_exception_handler(context)
 
     def start_thread(self) -> None:
         """Do nothing: the server's thread runs it."""

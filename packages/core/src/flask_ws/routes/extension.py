@@ -184,6 +184,9 @@ class Sock(Publishing, Users):
             options = state.read().replace(changes)
             return answer(handler, args, kwargs, options, state.channels, self._rules)
 
+        if not hasattr(handler, "__name__"):
+            # Else all of these would be one endpoint.
+            websocket_view.__name__ = _name_of_call(handler)
         # For the command line: functools.wraps copies them to decorators around the view.
         websocket_view.__dict__.update(flask_ws_handler=handler, flask_ws_options=changes)
         return websocket_view
@@ -251,6 +254,14 @@ class Sock(Publishing, Users):
             routes=tallies_of(found).read(),
             **AppState.of(found).channels.stats(),
         )
+
+
+def _name_of_call(handler: object) -> str:
+    """Name a handler that has no name: a partial by its function, an object by its class."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    name: str = getattr(handler, "__name__", type(handler).__name__)
+    return name
 
 
 #: Those that have routes, and have not been given an app.

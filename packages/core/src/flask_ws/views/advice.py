@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import re
 import sys
 import textwrap
 import threading
@@ -58,10 +59,16 @@ REFUSING = (
     "@sock.view."
 )
 
+DECORATED = (
+    "A decorator that is to act before the handshake goes between "
+    '@app.route("/...", websocket=True) and @sock.view; another has to be async, too.'
+)
 LOST_COROUTINE = (
     "{name} returned a coroutine, which nobody awaits: an async function stands behind something "
-    "that is none, such as a decorator. A decorator that is to act before the handshake goes "
-    'between @app.route("/...", websocket=True) and @sock.view; another has to be async, too.'
+    "that is none, such as a decorator. "
+) + DECORATED
+NOT_AWAITED = (
+    "{name} returned a coroutine, which nobody awaits: await it, as in return await ws.send(text)."
 )
 GENERATOR = (
     "{name} is a generator function: to call it runs nothing. A handler sends with ws.send(), not "
@@ -139,7 +146,8 @@ def check_result(handler: Callable[..., object], result: object) -> None:
         return
     if inspect.iscoroutine(result):
         result.close()
-        raise TypeError(LOST_COROUTINE.format(name=name_of(handler)))
+        words = NOT_AWAITED if is_async(handler) else LOST_COROUTINE
+        raise TypeError(words.format(name=name_of(handler)))
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         raise TypeError(GENERATOR.format(name=name_of(handler)))
     if isinstance(result, (Response, HTTPException)):
@@ -152,7 +160,7 @@ def check_result(handler: Callable[..., object], result: object) -> None:
 
 @harmless
 def explain_exception(handler: Callable[..., object], error: Exception) -> None:
-    """Say what to do instead of raising an HTTP exception in a handler."""
+    """Say what to do instead of raising an HTTP exception, or of awaiting a blocking ``ws``."""
     if isinstance(error, HTTPException):
         warn_once(
             ("raised", name_of(handler)),
@@ -161,6 +169,19 @@ def explain_exception(handler: Callable[..., object], error: Exception) -> None:
             error.code,
             error.name,
             REFUSING,
+        )
+    elif (
+        isinstance(error, TypeError)
+        and re.search("async|await", str(error))
+        and not is_async(handler)
+        and is_async(inspect.unwrap(handler))
+    ):
+        warn_once(
+            ("awaited", name_of(handler)),
+            "%s is an async function behind a decorator that is none, and so it gets a blocking "
+            "WebSocket, whose methods cannot be awaited. %s",
+            name_of(handler),
+            DECORATED,
         )
 
 

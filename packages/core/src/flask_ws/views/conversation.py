@@ -26,7 +26,15 @@ __all__ = ["Conversation", "lighten"]
 
 #: Prefixes of environ keys that an idle connection need not keep: the server's own objects.
 HEAVY_KEYS = ("wsgi.", "asgi.", "werkzeug.", "gunicorn.", "eventlet.", "flask_ws.")
-KEPT_KEYS = ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", LABEL)
+KEPT_KEYS = (
+    "wsgi.version",
+    "wsgi.url_scheme",
+    "wsgi.multithread",
+    "wsgi.multiprocess",
+    # Which an ASGI server keeps as long.
+    "asgi.scope",
+    LABEL,
+)
 
 
 class Conversation(Outcome):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ..channels.channels import Channels
 from ..channels.results import Subscription
@@ -101,6 +101,13 @@ class WebSocket(Presence, Identified, Endpoint):
         """
         self._closed_by = threading.get_ident()
         super().close(*read_close(code, reason, message))
+
+    if not TYPE_CHECKING:
+
+        def __aiter__(self) -> NoReturn:
+            raise TypeError(
+                "A blocking WebSocket is received from with: for message in ws, without async"
+            )
 
     def subscribe(
         self,
