@@ -177,6 +177,15 @@ def test_server_that_ends_at_start_is_an_error_with_its_output(
         start(setup, folder=tmp_path / "log", certificate=certificate, cwd=tmp_path)
 
 
+def test_server_that_was_slow_to_start_may_be_slow_to_stop(
+    tmp_path: Path, certificate: Certificate
+) -> None:
+    server = Server(PLAIN, Mock(), Log(tmp_path / "log"), "", 0, certificate)
+    assert server.allowed(4.0) == 4.0
+    server.start_seconds = 14.0
+    assert server.allowed(4.0) == 14.0
+
+
 @contextlib.contextmanager
 def connection_to(server: Server, pid: int, tag: str) -> Iterator[Mock]:
     """One that its handler records, as the app under test does."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,11 +172,13 @@ def start(
         environ=variables,
         log=log.path,
     )
+    began = time.monotonic()
     server = Server(setup, start_process(order), log, bind, port, certificate)
     log.when_late = server.dump_threads
     try:
         if ready is not None:
             await_ready(server, ready)
+            server.start_seconds = time.monotonic() - began
     except BaseException:
         server.kill()
         raise

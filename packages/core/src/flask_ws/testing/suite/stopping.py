@@ -41,12 +41,12 @@ def tidy(server: Server, peers: list[Peer], seconds: float) -> str:
     return tag
 
 
-def expect_goodbye(peers: list[Peer], began: float) -> None:
+def expect_goodbye(peers: list[Peer], began: float, soon: float = SOON) -> None:
     # All close frames are answered before any end is awaited: a server does not wait for long.
     for peer in peers:
         frame = peer.read_close()
         assert frame.close_code in GOODBYES
-        assert time.monotonic() - began < SOON
+        assert time.monotonic() - began < soon
         peer.send_close(frame.close_code)
     for peer in peers:
         peer.expect_end()
@@ -65,11 +65,11 @@ def stop(server: Server, peers: list[Peer], number: signal.Signals) -> None:
     tags = open_some(server, peers, 2 * server.setup.capabilities.processes)
     began = time.monotonic()
     server.signal(number)
-    expect_goodbye(peers, began)
+    expect_goodbye(peers, began, server.allowed(SOON))
     expect_handlers_to_end(server, tags)
     ended = time.monotonic()
     server.wait()
-    assert time.monotonic() - ended < GONE
+    assert time.monotonic() - ended < server.allowed(GONE)
 
 
 @on_graceful_stop
@@ -91,7 +91,7 @@ class Stopping(Subject):
         server.log.event("begin", tag)
         server.settle()
         server.signal(setup.stop_signal)
-        expect_goodbye(peers, time.monotonic())
+        expect_goodbye(peers, time.monotonic(), server.allowed(SOON))
         end = server.log.event("end", tag)
         assert (end["error"], end["code"]) == ("ConnectionClosed", 1001)
 
@@ -105,7 +105,7 @@ class Stopping(Subject):
         began = time.monotonic()
         server.signal(setup.stop_signal)
         server.wait()
-        assert time.monotonic() - began < 2 + GONE + SOON
+        assert time.monotonic() - began < 2 + server.allowed(GONE) + SOON
 
     @on_few_workers
     def test_stopping_server_says_goodbye_to_handlers_in_its_workers(
@@ -119,10 +119,10 @@ class Stopping(Subject):
         server.settle()
         began = time.monotonic()
         server.signal(setup.stop_signal)
-        expect_goodbye(peers, began)
+        expect_goodbye(peers, began, server.allowed(SOON))
         expect_handlers_to_end(server, [tag])
         server.wait()
-        assert time.monotonic() - began < SOON + GONE
+        assert time.monotonic() - began < SOON + server.allowed(GONE)
 
     @on_main
     def test_handler_has_time_to_tidy_up(
@@ -132,7 +132,7 @@ class Stopping(Subject):
         server = launch()
         tag = tidy(server, peers, 1)
         server.signal(setup.stop_signal)
-        expect_goodbye(peers, time.monotonic())
+        expect_goodbye(peers, time.monotonic(), server.allowed(SOON))
         server.log.event("tidied", tag)
         server.wait()
 
@@ -145,8 +145,8 @@ class Stopping(Subject):
         tidy(server, peers, 1000)
         began = time.monotonic()
         server.signal(setup.stop_signal)
-        expect_goodbye(peers, began)
-        server.wait(setup.capabilities.stop_seconds + SOON + GONE)
+        expect_goodbye(peers, began, server.allowed(SOON))
+        server.wait(setup.capabilities.stop_seconds + SOON + server.allowed(GONE))
 
     @on_main
     def test_server_without_connections_stops_at_once(self, launch: Launch, setup: Setup) -> None:
@@ -157,4 +157,4 @@ class Stopping(Subject):
         began = time.monotonic()
         server.signal(setup.stop_signal)
         server.wait()
-        assert time.monotonic() - began < GONE
+        assert time.monotonic() - began < server.allowed(GONE)
