@@ -74,6 +74,20 @@ async def test_messages_come_back_as_they_were(site: Site, kind: str) -> None:
     await driver.ended()
 
 
+@every_kind
+@on_loop
+async def test_messages_of_many_clients_in_one_turn_are_all_answered(site: Site, kind: str) -> None:
+    drivers = [await site.connect(f"/{kind}") for _ in range(8)]
+    for number in range(20):
+        for driver in drivers:
+            driver.say(str(number))
+        for driver in drivers:
+            assert await driver.message() == str(number)
+    for driver in drivers:
+        driver.leave(1000)
+        await driver.ended()
+
+
 @on_loop
 async def test_acceptance_has_what_flask_puts_on_a_response(site: Site) -> None:
     @site.app.after_request

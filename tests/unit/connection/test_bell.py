@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 
 import pytest
@@ -13,7 +15,7 @@ from tests.support.memory import in_thread
 from tests.support.waiting import PATIENCE, until
 
 from flask_ws.connection import bell as bell_module
-from flask_ws.connection.bell import Bell, make_bell
+from flask_ws.connection.bell import Bell, Ringer, make_bell
 
 needs_bells = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="Linux has eventfd")
 
@@ -90,3 +92,70 @@ def test_without_a_descriptor_there_is_none(monkeypatch: pytest.MonkeyPatch) -> 
 def test_system_without_them_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "eventfd", raising=False)
     assert make_bell() is None
+
+
+class Loop:
+    """A loop of which a test runs one turn after the other."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], object]] = []
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        self.calls.append(function)
+
+    def run(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
+class Heard:
+    """A bell that notes when it is rung; it may be interrupted then."""
+
+    def __init__(self, rung: list[str], name: str) -> None:
+        self.rung = rung
+        self.name = name
+        self.interruption: BaseException | None = None
+
+    def ring(self) -> None:
+        if self.interruption is not None:
+            error, self.interruption = self.interruption, None
+            raise error
+        self.rung.append(self.name)
+
+
+def test_first_thread_is_woken_at_once_the_others_after_the_turn() -> None:
+    loop, rung = Loop(), list[str]()
+    ringer = Ringer(loop)  # type: ignore[arg-type]
+    for _ in range(2):
+        for name in "abc":
+            ringer.ring(Heard(rung, name))  # type: ignore[arg-type]
+        assert rung == ["a"]
+        loop.run()
+        assert rung == ["a", "b", "c"]
+        assert not loop.calls
+        rung.clear()
+
+
+@pytest.mark.parametrize("interrupted", "abc")
+def test_an_interruption_leaves_no_thread_asleep(interrupted: str) -> None:
+    loop, rung = Loop(), list[str]()
+    ringer = Ringer(loop)  # type: ignore[arg-type]
+    bells = {name: Heard(rung, name) for name in "abc"}
+    bells[interrupted].interruption = KeyboardInterrupt()
+    interruptions = 0
+    steps: list[Callable[[], object]] = [
+        functools.partial(ringer.ring, bell)  # type: ignore[arg-type]
+        for bell in bells.values()
+    ]
+    for step in [*steps, loop.run]:
+        try:
+            step()
+        except KeyboardInterrupt:
+            interruptions += 1
+    loop.run()
+    # Who rings hears of it where the first one is interrupted.
+    assert rung == [name for name in "abc" if name != "a" or interrupted != "a"]
+    assert interruptions == 1
+    ringer.ring(bells["a"])  # type: ignore[arg-type]
+    assert rung[-1] == "a"

@@ -28,7 +28,7 @@ Where there are no frames, as under ASGI, another connection takes the place of 
 - ``message_connection``: receives messages from a server and sends it some, on the server's loop.
 - ``threaded_connection``: the same, for a handler or an event view on a thread.
 - ``outlet``: what a connection has to send; ``dispatcher``: the task in which all of a loop do so.
-- ``bell``: wakes a thread for which a message has come.
+- ``bell``: wakes threads for which a message has come.
 
 How a connection ends, by who calls what:
 

@@ -20,7 +20,7 @@ from ..protocol.frames import BytesLike
 from ..protocol.messages import ServerMessages
 from ..system import waitable
 from ..whereabouts import Whereabouts
-from .bell import Bell, make_bell
+from .bell import Bell, Ringer, make_bell
 from .endpoint import check_close
 from .message_connection import MessageConnection
 from .receiver import TURNS
@@ -46,6 +46,7 @@ class ThreadedConnection(MessageConnection):
     :meth:`receive` and :meth:`close`, wait for the loop, or have it do something.
 
     :param server: the server's side of it.
+    :param ringer: wakes the threads of its loop's connections.
     :param options: as for :class:`MessageConnection`.
     """
 
@@ -58,6 +59,7 @@ class ThreadedConnection(MessageConnection):
         "_in_receive",
         "_inbox",
         "_posted",
+        "_ringer",
         "_room_made",
         "_sending",
         "_taken",
@@ -69,7 +71,7 @@ class ThreadedConnection(MessageConnection):
         "work",
     )
 
-    def __init__(self, server: ServerMessages, **options: Any) -> None:
+    def __init__(self, server: ServerMessages, *, ringer: Ringer, **options: Any) -> None:
         super().__init__(server, **options)
         self.fd = next(_numbers)
         #: Where the handler is found, while one runs.
@@ -80,6 +82,7 @@ class ThreadedConnection(MessageConnection):
         self._added = self._taken = 0
         # What wakes the thread; without it, the inbox does.
         self._bell: Bell | None = None
+        self._ringer = ringer
         self._in_receive = False
         self._turns = 0
         # Held by the thread that sends. Bytes given to the loop, and those it has taken.
@@ -129,7 +132,7 @@ class ThreadedConnection(MessageConnection):
         self._added += sys.getsizeof(message)
         self._inbox.put(message)
         if (bell := self._bell) is not None:
-            bell.ring()
+            self._ringer.ring(bell)
         if self.when_arrived is not None:
             self.when_arrived(self.fd)
         held = self._added - self._taken
@@ -182,14 +185,12 @@ class ThreadedConnection(MessageConnection):
 
     # Receiving, on the thread
 
-    def _take_out(self, message: str | bytes | None) -> str | bytes | None:
-        if message is not None:
-            self._taken += sys.getsizeof(message)
-            if self._full and self._has_room(2):
-                self._at_home(self._take_turn)
-            elif self._counted:
-                self._at_home(self._count)
-        return message
+    def _note_taken(self, message: str | bytes) -> None:
+        self._taken += sys.getsizeof(message)
+        if self._full and self._has_room(2):
+            self._at_home(self._take_turn)
+        elif self._counted:
+            self._at_home(self._count)
 
     def receive(  # type: ignore[override]
         self, timeout: float | None = None
@@ -202,7 +203,9 @@ class ThreadedConnection(MessageConnection):
             )
         self._in_receive = True
         try:
-            timeout, inbox = waitable(timeout), self._inbox
+            if timeout is not None:
+                timeout = waitable(timeout)
+            inbox = self._inbox
             until = None if timeout is None else time.monotonic() + timeout
             while True:
                 if self.close_code is not None:
@@ -218,7 +221,8 @@ class ThreadedConnection(MessageConnection):
                 else:
                     message = inbox.get(timeout=max(0.0, until - time.monotonic()))
                 if message is not None:
-                    return self._take_out(message)
+                    self._note_taken(message)
+                    return message
         except Empty:
             if self.close_code is not None:
                 raise self._error() from None
@@ -241,12 +245,14 @@ class ThreadedConnection(MessageConnection):
             message = inbox.get() if wait else inbox.get_nowait()
             # After a view has closed the connection, it gets no more.
             while message is not None and self._closing is not None:
-                self._take_out(message)
+                self._note_taken(message)
                 message = inbox.get_nowait()
         except Empty:
             return None
         self._turns += 1
-        return self._take_out(message)
+        if message is not None:
+            self._note_taken(message)
+        return message
 
     @property
     def has_more(self) -> bool:
@@ -289,7 +295,8 @@ class ThreadedConnection(MessageConnection):
         if ping is not None:
             protocol.send_ping(ping)
         message, size = protocol.take_message(data)
-        if not self.connected:
+        # As `connected`, which would be one more call for each message.
+        if not (self.close_code is None and self._sent_close is None and self._closing is None):
             raise self._error()
         if ping is None:
             self._posted += size

@@ -41,7 +41,10 @@ class MessageLink(Link):
     def _make_connection(self, environ: WSGIEnvironment) -> Any:
         server = messages_of(self._upgrade)
         connection = ThreadedConnection(
-            server, **options_of(self._upgrade), label=self._make_label(environ)
+            server,
+            ringer=server_loop(server.loop).ringer,
+            **options_of(self._upgrade),
+            label=self._make_label(environ),
         )
         if self._on_reactor:
             connection.when_arrived = arrivals.tell

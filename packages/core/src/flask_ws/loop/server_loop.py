@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
+from ..connection.bell import Ringer
 from ..connection.dispatcher import Dispatcher
 from ..process import after_fork
 from .asyncio_loop import (
@@ -34,6 +35,8 @@ class ServerLoop(AsyncioLoop):
         self.home = LoopThread(loop)
         #: What sends for its connections.
         self.dispatcher = Dispatcher(loop)
+        #: What wakes their threads.
+        self.ringer = Ringer(loop)
         self.ident = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._forget = self._tasks.discard
