@@ -12,6 +12,7 @@ import pytest
 from tests.support.asgi import make_scope
 from tests.support.asgi_site import Site, every_kind, on_loop
 from tests.support.waiting import PATIENCE, until
+from wsproto.utilities import LocalProtocolError
 
 from flask_ws import WebSocket
 from flask_ws.connection import bell, message_connection
@@ -112,9 +113,21 @@ async def test_handshake_that_gets_no_thread_is_503_and_one_line(
     await first.ended()
 
 
+class NotOpen(Exception):
+    """As a library has one for frames that cannot be sent any more."""
+
+    __module__ = "websockets.exceptions"
+
+
 @pytest.mark.parametrize(
     ("error", "is_logged"),
-    [(BrokenPipeError(), False), (RuntimeError("closed"), False), (ValueError("a bug"), True)],
+    [
+        (BrokenPipeError(), False),
+        (RuntimeError("closed"), False),
+        (NotOpen("sent 1000; then received 1000"), False),
+        (LocalProtocolError("cannot be sent in state CLOSED"), False),
+        (ValueError("a bug"), True),
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("kind", ["blocking", "async"])
@@ -171,7 +184,9 @@ async def test_send_that_waits_for_a_receive_is_not_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("error", "is_raised"), [(BrokenPipeError(), False), (ValueError("a bug"), True)], ids=repr
+    ("error", "is_raised"),
+    [(BrokenPipeError(), False), (NotOpen(), False), (ValueError("a bug"), True)],
+    ids=repr,
 )
 @on_loop
 async def test_server_that_cannot_accept_is_told_its_own_error(

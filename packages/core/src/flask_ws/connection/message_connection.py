@@ -36,6 +36,8 @@ PEEK, MOST_PEEKED = 1.0, 16
 #: What servers raise for a client that has gone: a subclass of :exc:`OSError`, says ASGI; some
 #: servers, and middleware, raise the other.
 GONE = (OSError, RuntimeError)
+#: Libraries that frame messages, whose own errors a server may let through, as Uvicorn before 0.28.
+FRAMERS = frozenset({"websockets", "wsproto"})
 #: Seconds that a server has to take the answer to a close frame, once the handler has ended.
 ANSWERING = 1.0
 #: Codes for the end of a connection that no close frame has.
@@ -108,7 +110,9 @@ class MessageConnection(AsyncConnection):
             # By abort().
             if sys.version_info >= (3, 11):
                 pump.uncancel()
-        except GONE as error:
+        except Exception as error:
+            if not means_gone(error):
+                raise
             self._end(NO_CLOSE_FRAME if isinstance(error, OSError) else str(error))
         finally:
             self._end(NO_CLOSE_FRAME)
@@ -301,7 +305,7 @@ class MessageConnection(AsyncConnection):
 
     def lose_while_sending(self, error: Exception) -> None:
         """Count the connection as lost, and log what does not mean that the client has gone."""
-        if not isinstance(error, GONE):
+        if not means_gone(error):
             logger.error("%s: the server has failed to send.", self.label, exc_info=error)
         if self.close_code is None:
             self._set_closed(ABNORMAL_CLOSURE, LOST_WHILE_SENDING)
@@ -330,3 +334,8 @@ class MessageConnection(AsyncConnection):
 
 # As the app calls it, for Python's warning of a coroutine that was never awaited.
 MessageConnection.send.__qualname__ = "AsyncWebSocket.send"
+
+
+def means_gone(error: Exception) -> bool:
+    """Tell whether a server says by an error that the client has gone."""
+    return isinstance(error, GONE) or type(error).__module__.partition(".")[0] in FRAMERS
