@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tests.support.asgi_setups import UVICORN
+from tests.support.asgi_setups import GRANIAN, GUNICORN, HYPERCORN, UVICORN, with_options
+from tests.support.setups import EVERYWHERE
 
 from flask_ws.testing.suite.base import Launch
 from flask_ws.testing.suite.process import Server, wait_until
@@ -22,8 +23,13 @@ from flask_ws.testing.suite.stopping import (
 
 from .ours import APPS, OurServers
 
-PROCESSES = replace(
-    UVICORN, name="uvicorn-2", capabilities=replace(UVICORN.capabilities, processes=2)
+#: Each with two processes.
+PROCESSES, *OTHERS = (
+    replace(
+        with_options(setup, "2", "--workers 2"),
+        capabilities=replace(setup.capabilities, processes=2),
+    )
+    for setup in (UVICORN, HYPERCORN, GRANIAN, GUNICORN)
 )
 
 
@@ -50,7 +56,7 @@ class TestOptions(OurServers):
         wait_until(lambda: read_pid(server) != pid, timeout=20)
 
     def test_every_process_says_goodbye(self, launch_other: Launch, peers: list[Peer]) -> None:
-        server = launch_other(PROCESSES, extra="--workers 2")
+        server = launch_other(PROCESSES)
         stop(server, peers, server.setup.stop_signal)
 
     def test_urls_have_the_root_path(self, launch: Launch) -> None:
@@ -60,3 +66,18 @@ class TestOptions(OurServers):
             seen = json.loads(peer.read())
             peer.answer_close()
         assert (seen["path"], seen["url"]) == ("/headers", "/api/http")
+
+
+class TestProcesses(OurServers):
+    setups = (PROCESSES, *OTHERS) if EVERYWHERE else (PROCESSES,)
+
+    def test_process_that_shares_no_memory_with_others_says_so(self, launch: Launch) -> None:
+        server = launch()
+        pids = set()
+        for _ in range(6):
+            tag = server.tag()
+            with server.connect("/channels/handler/news", tag=tag) as peer:
+                assert peer.read() == "ready"
+                peer.close()
+            pids.add(server.log.event("begin", tag)["pid"])
+        assert server.log.read().count("The server runs several processes") == len(pids)

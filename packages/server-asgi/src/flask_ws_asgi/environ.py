@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-import multiprocessing
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
+
+from .workers import has_siblings
 
 __all__ = ["MESSAGES", "drop_underscores", "make_environ"]
 
@@ -102,12 +103,3 @@ def make_uri(scope: Mapping[str, Any]) -> str:
 def to_wsgi(text: str) -> str:
     """Return text as WSGI has it: bytes in Latin-1."""
     return text.encode(errors="surrogateescape").decode("latin-1")
-
-
-def has_siblings() -> bool:
-    """Tell whether the server has several processes, as far as this one can know.
-
-    Some servers have a process for their one worker, too, and one that reloads begins others.
-    """
-    number = multiprocessing.current_process().name.rpartition("-")[2]
-    return number.isdecimal() and int(number) > 1 and "--reload" not in sys.argv
