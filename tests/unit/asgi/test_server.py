@@ -103,7 +103,8 @@ async def test_handshake_that_gets_no_thread_is_503_and_one_line(
     await asyncio.to_thread(reached.wait, PATIENCE)
     second = site.open("/blocking")
     status, headers, _ = await second.denied()
-    assert (status, headers["retry-after"]) == (503, "5")
+    assert status == 503
+    assert 1 <= int(headers["retry-after"]) <= 9
     await second.ended()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "'/blocking' was refused with 503" in caplog.text

@@ -14,7 +14,9 @@ Then ``uvicorn asgi:asgi``. The app stays as it is.
 - ``environ``: the WSGI environ of a handshake.
 - ``exchange``: one handshake, and the connection after it.
 - ``plain``: HTTP requests.
+- ``signals``: hearing of signals before the server does.
 - ``stopping``: noticing that the server stops.
+- ``workers``: how many processes the server has.
 """
 
 from __future__ import annotations

@@ -81,6 +81,9 @@ class ASGI:
         exchange = Exchange(scope, receive, send, self._stopping)
         # Also where the server does not tell of its life.
         self._stopping.watch(exchange.loop)
+        if self._stopping():
+            await exchange.turn_away()
+            return
         environ = make_environ(scope)
         environ[MESSAGES] = exchange
         if self._unstarted:

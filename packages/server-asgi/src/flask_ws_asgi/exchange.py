@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,9 +30,9 @@ Headers = list[tuple[str, str]]
 DENIAL = "websocket.http.response"
 NO_STATUS, ABNORMAL = 1005, 1006
 FORBIDDEN = 403
-#: Seconds that a handshake waits for a thread; and after which the client may try again.
+#: Seconds that a handshake waits for a thread; and after which clients may try again, on average.
 PATIENCE = 10.0
-RETRY_AFTER = "5"
+RETRY_AFTER = 5
 #: Bytes that the body of a refusal may have, and headers that go with it.
 MOST_REFUSED = 2**20
 OF_BODY = frozenset({"content-length", "content-encoding", "content-type"})
@@ -86,6 +87,15 @@ class Response:
         return self.body.append
 
 
+def unavailable() -> Response:
+    """Make the refusal of a handshake that nobody answers just now."""
+    response = Response()
+    # Not the same for all: else they come back together.
+    after = random.randint(1, 2 * RETRY_AFTER - 1)  # noqa: S311
+    response.start("503 Service Unavailable", [("Retry-After", str(after))])
+    return response
+
+
 class Exchange:
     """One handshake, and the server's side of the connection after it.
 
@@ -99,7 +109,9 @@ class Exchange:
         "_accepted",
         "_has_closed",
         "_is_lost",
+        "_is_told",
         "_receive",
+        "_refusal",
         "_scope",
         "_send",
         "loop",
@@ -118,8 +130,12 @@ class Exchange:
         self.loop = asyncio.get_running_loop()
         # What is to serve the connection, once the app has accepted it.
         self._accepted: asyncio.Future[Callable[[], Coroutine[Any, Any, None]] | None] | None = None
+        # The answer, where it is not the app's.
+        self._refusal: Response | None = None
         # How it has ended: by a close frame of ours, or by a loss.
         self._has_closed = self._is_lost = False
+        # Whether the server has taken our close frame, or nobody is there to be told.
+        self._is_told = True
 
     async def run(self, executor: Executor, app: WSGIApplication, environ: WSGIEnvironment) -> None:
         """Have the app answer the handshake, on a thread, and serve the connection to its end.
@@ -136,7 +152,8 @@ class Exchange:
             call = contextvars.copy_context().run
             work = executor.submit(call, response.make, app, environ)
             asyncio.wrap_future(work).add_done_callback(self._answered)
-            timer = self.loop.call_later(PATIENCE, self._give_up, work, response)
+            timer = self.loop.call_later(PATIENCE, self._give_up, work)
+            self.stopping.unanswered.add(self.stop_waiting)
             del work, environ, call
             try:
                 serve = await accepted
@@ -149,33 +166,52 @@ class Exchange:
                 raise
             finally:
                 timer.cancel()
-            scope, self._scope = self._scope, None
+                self.stopping.unanswered.discard(self.stop_waiting)
             if serve is None:
-                assert scope is not None
-                await self._refuse(response, scope)
+                await self._refuse(self._refusal or response)
                 return
-            del response, scope, timer
+            self._scope = None
+            self._is_told = False
+            self.stopping.untold += 1
+            del response, timer
             # Cancelled when the server's time for a graceful stop is over, which is no error of the
             # app's; some servers would log it as one.
             with contextlib.suppress(asyncio.CancelledError):
                 await serve()
         finally:
+            self._note_told()
             # The environ, a circle, lives until garbage is collected; Granian keeps the socket of a
             # refused handshake open for as long as somebody has these.
             self._receive = self._send = fail_as_lost
 
-    def _give_up(self, work: Future[None], response: Response) -> None:
+    def _note_told(self) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self.stopping.untold -= 1
+
+    def _give_up(self, work: Future[None]) -> None:
         """Refuse a handshake that no thread has come to."""
-        scope = self._scope
-        if not work.cancel() or scope is None:
-            return
-        response.start("503 Service Unavailable", [("Retry-After", RETRY_AFTER)])
-        logger.warning(
-            "The WebSocket handshake for %r was refused with 503: it has waited %d s for a thread, "
-            "and all of them are busy. ASGI(app, threads=...) says how many there are.",
-            scope["path"],
-            PATIENCE,
-        )
+        if self._scope is not None and work.cancel():
+            logger.warning(
+                "The WebSocket handshake for %r was refused with 503: it has waited %d s for a "
+                "thread, and all of them are busy. ASGI(app, threads=...) says how many there are.",
+                self._scope["path"],
+                PATIENCE,
+            )
+            self._answer_by_itself()
+
+    def stop_waiting(self) -> None:
+        """Refuse the handshake, which the app has not answered: the server stops now."""
+        self._answer_by_itself()
+
+    async def turn_away(self) -> None:
+        """Refuse the handshake: the server is stopping."""
+        await self._receive()
+        await self._refuse(unavailable())
+
+    def _answer_by_itself(self) -> None:
+        # The app's own may be half made, on its thread.
+        self._refusal = unavailable()
         if self._accepted is not None and not self._accepted.done():
             self._accepted.set_result(None)
 
@@ -192,7 +228,9 @@ class Exchange:
         else:
             accepted.set_result(None)
 
-    async def _refuse(self, response: Response, scope: Mapping[str, Any]) -> None:
+    async def _refuse(self, response: Response) -> None:
+        scope, self._scope = self._scope, None
+        assert scope is not None
         status = int(response.status.split(" ", 1)[0])
         if DENIAL in (scope.get("extensions") or ()):
             await self._send(
@@ -271,6 +309,7 @@ class Exchange:
         if not (self._is_lost or self._has_closed):
             self._has_closed = True
             await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            self._note_told()
 
 
 #: What serves connections whose handshake the server has given up.
