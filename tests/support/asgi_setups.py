@@ -21,6 +21,8 @@ UVICORN = OurSetup(
     capabilities=ASGI,
     access_line=r'"(?:GET|WebSocket) {target}(?: HTTP/1\.[01])?" (\d+|\[accepted\])',
     main=True,
+    # Floods hold up a bare application on it just the same.
+    turns=False,
 )
 HYPERCORN = replace(
     UVICORN,

@@ -24,6 +24,9 @@ class OurSetup(Setup):
     main: bool = False
     # An environment of its own, for a server version that the others do not use.
     environment: str | None = None
+    # A client that sends pings, or other frames that are no messages, as fast as it can holds up no
+    # other.
+    turns: bool = True
 
     @property
     def gunicorn(self) -> bool:
