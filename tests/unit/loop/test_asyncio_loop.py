@@ -14,7 +14,6 @@ from tests.unit.test_process import fork, in_child, needs_fork
 
 from flask_ws.loop import asyncio_loop as module
 from flask_ws.loop.asyncio_loop import NAME, AsyncioLoop, HubSelector, asyncio_loop
-from flask_ws.loop.watchdog import Watchdog
 from flask_ws.process import PerProcess
 
 
@@ -116,22 +115,3 @@ def test_loop_of_another_greenlet_is_the_running_one_while_this_one_waits() -> N
         mine.close()
         other.close()
     assert seen == [None, other, None]
-
-
-def test_many_tasks_that_have_their_turns_hold_no_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """Though it answers late: each of them has let go of it."""
-    loop, done = AsyncioLoop(uvloop=False), threading.Event()
-    watchdog = Watchdog(loop, 0.5)
-
-    async def work() -> None:
-        threading.Event().wait(0.005)
-
-    async def begin() -> None:
-        watchdog.start()
-        await asyncio.gather(*(work() for _ in range(200)))
-        done.set()
-
-    loop.start(begin, Context(), "begin")
-    assert done.wait(PATIENCE)
-    loop.end()
-    assert "has held the loop" not in caplog.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import errno
 import functools
@@ -13,9 +12,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import BuiltinFunctionType, TracebackType
+from types import TracebackType
 from typing import Protocol, TypeVar
 
+from . import native
+from .native import is_monkey_patched
 from .process import PerProcess
 from .system import socketpair
 
@@ -25,7 +26,7 @@ try:
 except ImportError:
     from queue import Empty, SimpleQueue
 
-__all__ = ["Concurrency", "Event", "HomeThread", "Lock", "threads"]
+__all__ = ["Concurrency", "Event", "HomeThread", "Lock", "native_threads", "threads"]
 
 logger = logging.getLogger("flask_ws")
 
@@ -310,11 +311,6 @@ class PatchedThread(HomeThread):
 _homes: PerProcess[int, PatchedThread] = PerProcess()
 
 
-def is_monkey_patched() -> bool:
-    """Tell whether what the standard library calls threads are greenlets."""
-    return type(_thread.start_new_thread) is not BuiltinFunctionType
-
-
 def _poll(fd: int, timeout: float | None, *, write: bool) -> bool:
     # Looked up at each call: gevent replaces select.poll, eventlet and Windows have none.
     poll = getattr(select, "poll", None)
@@ -326,5 +322,42 @@ def _poll(fd: int, timeout: float | None, *, write: bool) -> bool:
     return bool(poller.poll(None if timeout is None else max(0.0, timeout) * 1000))
 
 
+class NativeThreads(Concurrency):
+    """Threads of the operating system, whatever the standard library's are.
+
+    What runs on them waits for nothing but these locks and events, and calls no foreign code where
+    the process is monkey-patched: its locks need not work for another thread.
+    """
+
+    name = "native threads"
+
+    @property
+    def green(self) -> bool:
+        return False
+
+    def lock(self) -> Lock:
+        lock: Lock = native.allocate_lock()
+        return lock
+
+    def event(self) -> Event:
+        return native.Event()
+
+    def spawn(self, target: Callable[[], object], name: str) -> None:
+        if is_monkey_patched():
+            native.start_thread(target, ())
+        else:
+            # It has a name.
+            super().spawn(target, name)
+
+    def get_ident(self) -> int:
+        ident: int = native.get_ident()
+        return ident
+
+    def home(self) -> HomeThread | None:
+        return None
+
+
 #: The standard library's primitives.
 threads = Concurrency()
+#: The operating system's.
+native_threads = NativeThreads()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-import threading
 import types
 import weakref
 from typing import Any
+
+from . import native
 
 __all__ = ["Whereabouts", "line_of"]
 
@@ -31,16 +32,21 @@ class Whereabouts:
     __slots__ = ("_greenlet", "_thread")
 
     def __init__(self, thread: int | None = None) -> None:
-        self._thread = threading.get_ident() if thread is None else thread
+        self._thread = native.get_ident() if thread is None else thread
         greenlets: Any = sys.modules.get("greenlet") if thread is None else None
         current = None if greenlets is None else greenlets.getcurrent()
         # A thread's main greenlet is found by the thread.
         own = current is not None and current.parent is not None
         self._greenlet = weakref.ref(current) if own else None
 
+    @property
+    def in_greenlet(self) -> bool:
+        """Whether other greenlets may run in its place."""
+        return self._greenlet is not None
+
     def __str__(self) -> str:
         """Describe the line of the app that it stands on, as ``app.py:12 in feed``."""
-        frame = self._find_frame()
+        frame = self.find_frame()
         innermost = frame
         while frame is not None and not is_own(frame):
             frame = frame.f_back
@@ -49,7 +55,8 @@ class Whereabouts:
             return "an unknown line"
         return describe(frame)
 
-    def _find_frame(self) -> types.FrameType | None:
+    def find_frame(self) -> types.FrameType | None:
+        """Return the innermost frame of its stack; ``None`` where it has ended."""
         greenlet: Any = None if self._greenlet is None else self._greenlet()
         if greenlet is not None and greenlet.gr_frame is not None:
             frame: types.FrameType = greenlet.gr_frame

@@ -20,7 +20,8 @@ from ..budget import budget
 from ..concurrency import Event, HomeThread
 from ..connection.async_connection import AsyncConnection
 from ..connection.tls import TLSTransport
-from ..loop.asyncio_loop import AsyncioLoop, asyncio_loop, asyncio_primitives, current_label
+from ..loop.asyncio_loop import AsyncioLoop, asyncio_loop, asyncio_primitives
+from ..loop.callbacks import current_label
 from ..protocol.close_codes import GOING_AWAY
 from ..views.async_conversation import AsyncConversation
 from ..views.async_websocket import AsyncEventWebSocket, AsyncWebSocket

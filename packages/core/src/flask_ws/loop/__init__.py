@@ -16,6 +16,8 @@
 - ``winsock``: waiting for more sockets than Windows' ``select`` takes.
 - ``asyncio_loop``: the loop of all async handlers, on a thread of its own.
 - ``server_loop``: that of a server which has one, in its place.
+- ``callbacks``: which callback such a loop is in, and for which connection.
 - ``watchdog``: logs what blocks that loop, while it does.
+- ``unlocked_log``: the same where the locks of ``logging`` are greenlets'.
 - ``broker_threads``: calls what may wait for a broker, on a thread, for coroutines.
 """

@@ -11,26 +11,24 @@ import contextlib
 import logging
 import selectors
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Mapping
-from contextvars import Context, ContextVar
+from contextvars import Context
 from typing import Any
 
-from ..concurrency import Concurrency, HomeThread, is_monkey_patched, threads
+from ..concurrency import Concurrency, HomeThread, threads
+from ..native import is_monkey_patched
 from ..process import PerProcess, after_fork
 from ..worker import Worker
+from .callbacks import Callbacks, current_label, find_label
 from .monitor import after_goodbye
 
-__all__ = ["AsyncioLoop", "asyncio_loop", "asyncio_primitives", "current_label"]
+__all__ = ["AsyncioLoop", "asyncio_loop", "asyncio_primitives"]
 
 logger = logging.getLogger("flask_ws")
 
 NAME = "flask_ws.asyncio"
 #: Seconds that tasks have to end when the process does.
 FAREWELL = 2.0
-
-#: The connection that a task, and the tasks that it makes, belong to: its name in logs.
-current_label: ContextVar[str] = ContextVar("flask_ws.current_label")
 
 
 class AsyncioPrimitives(Concurrency):
@@ -83,8 +81,8 @@ class AsyncioLoop:
         label_tasks(self.loop)
         #: The loop's thread.
         self.home = LoopThread(self.loop)
-        #: The number of that thread.
-        self.ident = 0
+        #: What finds the callback that the loop is in, once it has had one.
+        self.callbacks: Callbacks | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         # One object for all tasks.
         self._forget = self._tasks.discard
@@ -121,6 +119,8 @@ class AsyncioLoop:
     def _start(
         self, function: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str
     ) -> None:
+        if self.callbacks is None:
+            self.callbacks = Callbacks(self.loop, sys._getframe())
         # One context for all: each idle connection would keep the copies that are made of it.
         own = {"context": context} if sys.version_info >= (3, 11) else {}
         task = task_class(function(), loop=self.loop, name=name, **own)
@@ -129,7 +129,6 @@ class AsyncioLoop:
         task.add_done_callback(self._forget, context=context)
 
     def _run(self) -> None:
-        self.ident = threading.get_ident()
         try:
             self.loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as error:
@@ -246,15 +245,6 @@ def _make_task(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **kwargs: Any
 ) -> asyncio.Task[Any]:
     return task_class(coroutine, loop=loop, **kwargs)
-
-
-def find_label(task: object) -> str:
-    """Return the name of the connection that a task belongs to; empty if it is nobody's."""
-    get_context = getattr(task, "get_context", None)
-    if get_context is None:
-        return getattr(task, "label", "")
-    label: str = get_context().get(current_label, "")
-    return label
 
 
 def log_exception(_loop: object, context: dict[str, Any]) -> None:

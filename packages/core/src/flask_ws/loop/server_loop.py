@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -12,13 +11,8 @@ from typing import Any
 from ..connection.bell import Ringer
 from ..connection.dispatcher import Dispatcher
 from ..process import after_fork
-from .asyncio_loop import (
-    AsyncioLoop,
-    LoopThread,
-    find_label,
-    label_tasks,
-    log_exception,
-)
+from .asyncio_loop import AsyncioLoop, LoopThread, label_tasks, log_exception
+from .callbacks import find_label
 
 __all__ = ["ServerLoop", "server_loop"]
 
@@ -37,7 +31,7 @@ class ServerLoop(AsyncioLoop):
         self.dispatcher = Dispatcher(loop)
         #: What wakes their threads.
         self.ringer = Ringer(loop)
-        self.ident = 0
+        self.callbacks = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._forget = self._tasks.discard
         # What the server, or other code on its loop, does with exceptions that nobody awaits.
@@ -65,12 +59,6 @@ class ServerLoop(AsyncioLoop):
         :raises RuntimeError: the loop has ended.
         """
         self.loop.call_soon_threadsafe(self._start, function, context, name, context=context)
-
-    def _start(
-        self, function: Callable[[], Coroutine[Any, Any, None]], context: Context, name: str
-    ) -> None:
-        self.ident = threading.get_ident()
-        super()._start(function, context, name)
 
     def end(self) -> None:
         """Do nothing: the server ends it."""
