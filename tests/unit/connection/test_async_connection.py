@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import importlib.util
 import logging
@@ -25,7 +26,7 @@ from tests.support.raw import (
     encode_frame,
     encode_message,
 )
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 from tests.unit.conftest import MUCH, TLS, tls_pair
 
 from flask_ws import ConnectionClosed
@@ -39,6 +40,7 @@ from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.incoming import FRAGMENTS
 from flask_ws.protocol.protocol import Protocol
 from flask_ws.protocol.shared import SharedMessage
+from flask_ws.system import LINUX
 
 T = TypeVar("T")
 
@@ -596,6 +598,19 @@ def test_close_comes_through_a_full_queue(connect: Connect) -> None:
     assert ends.peer.read_close().close_code == 1000
     ends.peer.send_close(1000)
     closing.result(PATIENCE)
+
+
+@pytest.mark.skipif(not LINUX, reason="only there they are so small")
+def test_peer_behind_a_full_unix_socket_counts_as_alive(connect: Connect) -> None:
+    """Each message takes a buffer; and while it sends it reads no ping."""
+    ends = connect(max_queue=2)
+    ends.peer.sock.settimeout(0.1)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            ends.peer.send("x")
+    ends.connection.post_ping()
+    ends.settle()
+    until(lambda: ends.connection.has_been_heard)
 
 
 def test_peers_close_is_answered_and_told(connect: Connect) -> None:

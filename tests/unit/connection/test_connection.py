@@ -36,6 +36,7 @@ from flask_ws.connection.connection import Connection
 from flask_ws.connection.transport import MOST_UNREAD
 from flask_ws.protocol.frames import BytesLike
 from flask_ws.protocol.protocol import Protocol
+from flask_ws.system import LINUX
 
 
 def answer(ends: Ends) -> Frame:
@@ -1266,6 +1267,20 @@ def test_a_peer_behind_a_full_queue_answers_probes_of_its_system(
     assert ends.connection.has_been_heard is acknowledged
     ends.connection.release()
     sending.exception(PATIENCE)
+
+
+@pytest.mark.skipif(not LINUX, reason="only there they are so small")
+def test_a_peer_behind_a_full_unix_socket_counts_as_alive(connect: Connect) -> None:
+    """Each message takes a buffer; and while it sends it reads no ping."""
+    ends = connect(max_queue=FULL)
+    fill_queue(ends)
+    ends.peer.sock.settimeout(0.1)
+    with contextlib.suppress(TimeoutError):
+        while True:
+            ends.peer.send("x")
+    ends.connection.post_ping()
+
+    assert ends.connection.has_been_heard
 
 
 # The end

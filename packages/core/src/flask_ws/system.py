@@ -34,6 +34,7 @@ __all__ = [
     "descriptor_limit",
     "has_gone",
     "is_blocking",
+    "is_unix",
     "socketpair",
     "waitable",
 ]
@@ -99,6 +100,11 @@ def count_descriptors() -> int | None:
         return None if error.errno in (errno.EMFILE, errno.ENFILE) else 0
 
 
+def is_unix(sock: _socket.socket) -> bool:
+    """Tell whether this is a Unix socket, which Windows has not."""
+    return sock.family == getattr(socket, "AF_UNIX", None)
+
+
 def has_gone(sock: _socket.socket) -> bool:
     """Tell whether the peer has ended the connection, even where unread bytes come before that.
 
@@ -123,11 +129,11 @@ def has_gone(sock: _socket.socket) -> bool:
 def count_unacknowledged(sock: _socket.socket) -> int:
     """Count the bytes that were sent and the peer's system has not acknowledged.
 
-    0 where the system cannot tell.
+    0 where the system cannot tell, and on a Unix socket: its peer's system is this one.
 
     :raises OSError: the connection has failed.
     """
-    if not LINUX:
+    if not LINUX or is_unix(sock):
         return 0
     answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
     return int.from_bytes(answer, sys.byteorder)

@@ -22,7 +22,7 @@ from .async_state import Stream
 from .connection import UNNAMED, Connection
 from .endpoint import check_close
 from .reader import NO_CLOSE_FRAME
-from .transport import MOST_UNREAD
+from .transport import holds_up_peer
 from .writer import LOST_WHILE_SENDING
 
 __all__ = ["AnyConnection", "AsyncConnection"]
@@ -205,7 +205,9 @@ class AsyncConnection(AsyncReceiving):
             return True
         # The peer may have to wait before it can answer. Then it is enough that its system has
         # acknowledged the ping.
-        return unread == MOST_UNREAD and not self._ask_socket(count_unacknowledged, 1)
+        return self._ask_socket(lambda sock: holds_up_peer(sock, unread), False) and (
+            self._ask_socket(count_unacknowledged, 1) == 0
+        )
 
     def service(self) -> None:
         """Do nothing: the loop attends to the connection."""

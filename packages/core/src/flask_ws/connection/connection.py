@@ -14,7 +14,7 @@ from ..whereabouts import Whereabouts
 from .receiver import Receiver
 from .sender import Sender
 from .state import CallAt, State
-from .transport import MOST_UNREAD, Transport
+from .transport import Transport
 
 __all__ = ["Connection"]
 
@@ -281,7 +281,7 @@ class Connection:
             return unread > 0
         # Backpressure may have kept the peer from answering. Then it is enough that its system has
         # acknowledged the ping.
-        return unread == MOST_UNREAD and self._transport.is_acknowledged()
+        return self._transport.holds_up_peer(unread) and self._transport.is_acknowledged()
 
     @property
     def is_reading(self) -> bool:

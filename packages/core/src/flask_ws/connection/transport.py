@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from ..concurrency import Concurrency
 from ..protocol.frames import BytesLike
-from ..system import DONTWAIT, LONGEST_WAIT, count_unacknowledged, has_gone
+from ..system import DONTWAIT, LONGEST_WAIT, count_unacknowledged, has_gone, is_unix
 
 __all__ = [
     "MOST_UNREAD",
     "PlainTransport",
     "Transport",
     "coalesce",
+    "holds_up_peer",
     "release_views",
 ]
 
@@ -41,6 +42,15 @@ class LentSocket(_socket.socket):
     def __del__(self) -> None:
         # The parent's would close the file descriptor, or a newer one with the same number.
         self.detach()
+
+
+def holds_up_peer(sock: _socket.socket, unread: int) -> bool:
+    """Tell whether a peer may have to wait before it can send more.
+
+    :param unread: the bytes that are there to be received, counted up to :data:`MOST_UNREAD`.
+    """
+    # A Unix socket is full of fewer bytes, where each of many messages came by itself.
+    return unread == MOST_UNREAD or (unread > 0 and is_unix(sock))
 
 
 class Transport:
@@ -114,6 +124,10 @@ class Transport:
         except OSError:
             # Nothing, or an error that the next recv() raises.
             return 0
+
+    def holds_up_peer(self, unread: int) -> bool:
+        """Tell whether the peer may have to wait before it can send more."""
+        return holds_up_peer(self._raw, unread)
 
     def has_gone(self) -> bool:
         """Tell whether the peer has ended the connection, even if unread bytes come before that."""
