@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+from tests.support.asgi_setups import GRANIAN, GUNICORN, HYPERCORN, UVICORN, leave_out
 from tests.support.setups import EVERYWHERE, GTHREAD, SETUPS, OurSetup
 
 from flask_ws.testing.suite.busy import Busy
@@ -37,6 +38,9 @@ ELSEWHERE = (
     "eventlet-unpatched",
     "uwsgi",
 )
+
+#: Where async handlers are on the server's own loop.
+ON_ASGI = (UVICORN, HYPERCORN, GRANIAN, GUNICORN)
 
 
 def with_async(setups: Iterable[OurSetup], *, main: bool) -> tuple[OurSetup, ...]:
@@ -74,8 +78,8 @@ class TestAsyncHandlers(
 ):
     """Every subject that a handler or a view has a part in, where they leave their worker."""
 
-    setups = with_async(SETUPS if EVERYWHERE else [GTHREAD], main=True)
-    leaves_out: ClassVar[Mapping[str, str]] = without_end(setups)
+    setups = with_async([*SETUPS, *ON_ASGI] if EVERYWHERE else [GTHREAD], main=True)
+    leaves_out: ClassVar[Mapping[str, str]] = {**without_end(setups), **leave_out(setups)}
 
 
 class TestAsyncHandlersElsewhere(OurServers, Messages, Closing, Stopping):

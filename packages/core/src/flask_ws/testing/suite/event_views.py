@@ -46,6 +46,9 @@ def await_idle_threads(server: Server) -> list[str]:
     kept = ["flask_ws.Monitor", "flask_ws.Reactor", "flask_ws.Reactor"]
     if server.setup.handlers == "async":
         kept = ["flask_ws.Monitor", "flask_ws.Watchdog", "flask_ws.asyncio"]
+        if not server.setup.capabilities.frames:
+            # Their loop is the server's.
+            kept.remove("flask_ws.asyncio")
 
     def look() -> list[str] | None:
         names: list[str] = json.loads(server.get("/process").body)["threads"]
