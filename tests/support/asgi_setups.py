@@ -137,6 +137,11 @@ DECODED = "its access log has paths as they are when they are decoded"
 FAULTS = {
     "hypercorn ": {WITHOUT_END: CANCELLED, LOG: DECODED},
     "granian ": {LOG: DECODED},
+    "--ssl-certfile ": {
+        "test_stopping_server_says_goodbye_and_is_gone": (
+            "it waits for clients to end TLS, as long as for handlers"
+        )
+    },
     "--ws websockets ": {
         "test_close_is_seen_while_a_method_blocks": (
             "it tells of a client's close when the client has ended TCP, too"
