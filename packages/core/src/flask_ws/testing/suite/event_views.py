@@ -326,8 +326,9 @@ class EventViews(Subject):
         self, server: Server, peers: list[Peer]
     ) -> None:
         tag = server.tag()
-        blocked = server.connect("/events/block", tag=tag)
+        # First, because the other's pings are not answered meanwhile.
         other = server.connect("/events/echo")
+        blocked = server.connect("/events/block", tag=tag)
         peers += [blocked, other]
         blocked.send("block")
         for _ in range(20):

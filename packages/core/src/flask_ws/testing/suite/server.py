@@ -217,12 +217,15 @@ class Server:
             return []
 
     def usage(self) -> Usage:
-        processes = self.processes()
-        return Usage(
-            fds=sum(process.num_fds() for process in processes),
-            threads=sum(process.num_threads() for process in processes),
-            rss=sum(process.memory_info().rss for process in processes),
-        )
+        usage = Usage(fds=0, threads=0, rss=0)
+        for process in self.processes():
+            # One that ends just now uses nothing.
+            with suppress(psutil.NoSuchProcess):
+                fds, rss = process.num_fds(), process.memory_info().rss
+                usage.threads += process.num_threads()
+                usage.fds += fds
+                usage.rss += rss
+        return usage
 
     def settle(self, timeout: float = 5.0) -> None:
         """Wait until all processes of the server are idle."""
