@@ -14,7 +14,6 @@ import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 from tests.support.browsers import open_browser
 from tests.support.server import wait_until
-from tests.support.setups import EVERYWHERE
 
 from flask_ws.testing.suite.log import find_tracebacks
 
@@ -107,8 +106,8 @@ class Site:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "site" in metafunc.fixturenames:
-        # A test that needs no particular server has one that starts soon.
-        servers = ["werkzeug", "uvicorn"] if EVERYWHERE else ["werkzeug"]
+        # A test that needs no particular server has one of each kind, that starts soon.
+        servers = ["werkzeug", "uvicorn"]
         if any(metafunc.definition.iter_markers("every_server")):
             servers = list(SERVERS)
         metafunc.parametrize("site", servers, indirect=True, scope="session")
