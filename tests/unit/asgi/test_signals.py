@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib.util
-import os
 import signal
 import sys
 import threading
@@ -24,6 +23,12 @@ from flask_ws_asgi.signals import SIGNALS
 WAYS = ["handler"]
 if sys.platform != "win32":
     WAYS += ["asyncio", "uvloop"] if importlib.util.find_spec("uvloop") else ["asyncio"]
+
+#: A signal that servers do not stop at.
+if sys.platform == "win32":
+    OTHER = signal.SIGBREAK
+else:
+    OTHER = signal.SIGUSR1
 
 
 class Server:
@@ -70,7 +75,7 @@ class Server:
 @pytest.fixture(params=WAYS)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The signals of the process are what they were, afterwards."""
-    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, OTHER)}
     signals.signals.start_anew()
     server = Server(request.param)
     yield server
@@ -110,7 +115,7 @@ def on_its_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
 
 
 def send(number: int = signal.SIGTERM) -> None:
-    os.kill(os.getpid(), number)
+    signal.raise_signal(number)
 
 
 @every_kind
@@ -331,15 +336,15 @@ async def test_ctrl_c_which_a_parent_process_follows_by_a_signal_waits_too(
 
 @on_its_loop
 async def test_other_signals_do_not_wait(site: Site, server: Server) -> None:
-    server.listen(signal.SIGTERM, signal.SIGUSR1)
+    server.listen(signal.SIGTERM, OTHER)
     driver = await site.connect("/view")
     driver.answers = False
     send()
-    send(signal.SIGUSR1)
-    await server.hears(signal.SIGUSR1)
+    send(OTHER)
+    await server.hears(OTHER)
     driver.leave()
     await driver.ended()
-    await server.hears(signal.SIGUSR1, signal.SIGTERM)
+    await server.hears(OTHER, signal.SIGTERM)
 
 
 @on_its_loop

@@ -34,7 +34,7 @@ from tests.support.raw import (
 from tests.support.waiting import until
 from werkzeug.wrappers import Response
 
-from flask_ws import Sock, WebSocket, WebSocketView
+from flask_ws import AsyncWebSocket, Sock, WebSocket, WebSocketView
 from flask_ws.cli import ws
 from flask_ws.cli.connect import connect, exit_code
 from flask_ws.plugin.manager import FoundPlugin, Plugins
@@ -212,6 +212,13 @@ def test_an_event_view_is_listed(app: Flask, sock: Sock) -> None:
         pass
 
     assert list_routes(app)[-1] == "/chat/<room> chat event view"
+
+
+def test_an_async_handler_is_shown_as_one(app: Flask, sock: Sock) -> None:
+    @sock.route("/feed")
+    async def feed(ws: AsyncWebSocket) -> None: ...
+
+    assert list_routes(app)[-1] == "/feed feed async handler"
 
 
 def test_a_route_of_a_blueprint_is_listed(app: Flask, sock: Sock) -> None:

@@ -18,7 +18,7 @@ from flask_ws.plugin.manager import BROKER_EXTRAS, HINTS, FoundPlugin, plugins
 from flask_ws.routes.advice import describe_unregistered
 from flask_ws.routes.state import AppState
 from flask_ws.system import WINDOWS
-from flask_ws.views.advice import has_lost_decorator
+from flask_ws.views.advice import has_lost_decorator, is_async
 
 from .tables import show
 
@@ -154,7 +154,8 @@ def _describe_rule(app: flask.Flask, rule: Rule, options: Options) -> list[str]:
     if target is None:
         kind = "unknown"
     else:
-        kind = "event view" if isinstance(target, type) else "handler"
+        kind = "async " if is_async(target) else ""
+        kind += "event view" if isinstance(target, type) else "handler"
         names = {field.name for field in dataclasses.fields(Options)} - PROCESS_NAMES
         changed = _differences(options.replace(view.flask_ws_options), names)
     if target is not None and has_lost_decorator(target):
