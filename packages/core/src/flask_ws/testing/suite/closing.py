@@ -64,9 +64,7 @@ class Closing(Subject):
         with server.connect("/close/1000") as peer:
             peer.read_close()
             peer.send_close(1000)
-            tail = peer.read_until_eof()
-            assert (tail.data, tail.end) == (b"", End.FIN)
-            assert tail.seconds < AT_ONCE
+            peer.expect_end(AT_ONCE)
 
     @on_frames
     def test_messages_before_the_close_are_answered_first(self, server: Server) -> None:
