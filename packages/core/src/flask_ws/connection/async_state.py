@@ -76,6 +76,7 @@ class AsyncState(asyncio.Protocol):
         "label",
         "owner",
         "released",
+        "thread",
     )
 
     def __init__(
@@ -112,6 +113,9 @@ class AsyncState(asyncio.Protocol):
         self.released = False
         #: What is told of its end.
         self.owner: Owner | None = None
+        #: The number of the thread that runs nothing but the loop; 0 where there is none. It is
+        #: asked for in place of the running loop: before Python 3.12 that is a system call.
+        self.thread = 0
 
     @property
     def connected(self) -> bool:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -206,9 +205,7 @@ class AsyncRun:
 
     def _begin(self) -> None:
         self._task = asyncio.current_task()
-        if not self._loop.is_green:
-            # A greenlet's thread runs others as well, which are not on the loop.
-            self._ws._thread = threading.get_ident()
+        self._connection.thread = self._loop.thread
         blocked_after = self._options.blocked_after
         if blocked_after is not None:
             watchdog_for(self._loop, blocked_after).start()

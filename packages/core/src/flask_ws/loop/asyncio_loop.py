@@ -11,6 +11,7 @@ import contextlib
 import logging
 import selectors
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import Context
 from typing import Any
@@ -83,6 +84,8 @@ class AsyncioLoop:
         self.home = LoopThread(self.loop)
         #: What finds the callback that the loop is in, once it has had one.
         self.callbacks: Callbacks | None = None
+        #: The number of the thread that runs nothing but the loop; 0 where there is none.
+        self.thread = 0
         self._tasks: set[asyncio.Task[None]] = set()
         # One object for all tasks.
         self._forget = self._tasks.discard
@@ -121,6 +124,9 @@ class AsyncioLoop:
     ) -> None:
         if self.callbacks is None:
             self.callbacks = Callbacks(self.loop, sys._getframe())
+            if not self.is_green:
+                # A greenlet's thread runs others as well, which are not on the loop.
+                self.thread = threading.get_ident()
         # One context for all: each idle connection would keep the copies that are made of it.
         own = {"context": context} if sys.version_info >= (3, 11) else {}
         task = task_class(function(), loop=self.loop, name=name, **own)

@@ -31,7 +31,7 @@ class ServerLoop(AsyncioLoop):
         self.dispatcher = Dispatcher(loop)
         #: What wakes their threads.
         self.ringer = Ringer(loop)
-        self.callbacks = None
+        self.callbacks, self.thread = None, 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._forget = self._tasks.discard
         # What the server, or other code on its loop, does with exceptions that nobody awaits.

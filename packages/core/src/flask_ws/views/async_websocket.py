@@ -63,7 +63,6 @@ class AsyncWebSocket(AsyncPresence, Identified):
         "_max_subscriptions",
         "_provider",
         "_recheck",
-        "_thread",
         "environ",
         "loop",
         "subprotocol",
@@ -98,9 +97,6 @@ class AsyncWebSocket(AsyncPresence, Identified):
         self._max_joins, self._max_info = max_joins, max_info
         self._identity = identity
         self._deadline = self._recheck = None
-        #: The number of the thread that runs nothing but the loop. It is asked for in place of the
-        #: running loop, since before Python 3.12 that is a system call each time.
-        self._thread = 0
 
     @property
     def connected(self) -> bool:
@@ -144,10 +140,10 @@ class AsyncWebSocket(AsyncPresence, Identified):
 
     def __anext__(self) -> Coroutine[Any, Any, str | bytes]:
         """Receive the next message."""
-        if get_ident() == self._thread:
-            # By position, which is quicker.
-            return self._connection.receive(None, True)
-        return self._here("receive", self._connection.receive(None, iterating=True))
+        connection = self._connection
+        # By position, which is quicker.
+        coroutine = connection.receive(None, True)
+        return coroutine if get_ident() == connection.thread else self._here("receive", coroutine)
 
     if not TYPE_CHECKING:
 
@@ -162,9 +158,9 @@ class AsyncWebSocket(AsyncPresence, Identified):
         :raises ConnectionClosed: the connection is closed, or was lost meanwhile.
         :raises TypeError: ``data`` is something else.
         """
-        if get_ident() == self._thread:
-            return self._connection.send(data)
-        return self._here("send", self._connection.send(data))
+        connection = self._connection
+        coroutine = connection.send(data)
+        return coroutine if get_ident() == connection.thread else self._here("send", coroutine)
 
     def ping(self, payload: bytes = b"") -> Coroutine[Any, Any, None]:
         """Send a ping (RFC 6455 section 5.5.2).
@@ -259,7 +255,7 @@ class AsyncWebSocket(AsyncPresence, Identified):
 
     def _here(self, name: str, coroutine: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """Let a coroutine run on the connection's loop, wherever it is awaited."""
-        if get_ident() == self._thread:
+        if get_ident() == self._connection.thread:
             return coroutine
         running = _get_running_loop()
         if running is self.loop:
