@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from examples.stream.app import generate
+import pytest
+from examples.stream import app as stream
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -22,14 +23,18 @@ def test_echo(open_tab: OpenTab) -> None:
     tab.await_text("log", "Hello! <i>Anybody?</i>")
 
 
-def test_an_answer_survives_a_reload_in_its_middle(open_tab: OpenTab) -> None:
+def test_an_answer_survives_a_reload_in_its_middle(
+    open_tab: OpenTab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tab = open_tab("stream")
     tab.find("question").submit()
     tab.await_text("answer", "on which both may speak")
     tab.reload()
     tab.await_text("status", "Done")
     whole = tab.run("return document.getElementById('answer').textContent")
-    assert whole == "".join(generate("What is a WebSocket?"))
+    # Here nobody is to see it grow.
+    monkeypatch.setattr(stream, "PAUSE", 0)
+    assert whole == "".join(stream.generate("What is a WebSocket?"))
 
 
 def test_files_are_uploaded_one_after_the_other(open_tab: OpenTab, tmp_path: Path) -> None:
