@@ -167,7 +167,8 @@ class MessageConnection(AsyncConnection):
                 message = await receive()
             except ConnectionClosed as end:
                 self._note_end(end)
-                return end
+                # Its frames have the server's own objects, and would keep them.
+                return end.with_traceback(None)
             size = len(message) if type(message) is bytes else size_of(message)
             self.bytes_received += size
             # Once the close code is known, only the server's report of the end is awaited.
