@@ -228,11 +228,20 @@ def other_thread(ws: WebSocket, action: str) -> None:
             record("acted", error=repr(error))
         else:
             record("acted", error=None)
+        finally:
+            acted.append(True)
 
+    acted: list[bool] = []
     ws.receive()
     primitives.spawn(act)
-    while True:
-        ws.send(ws.receive())
+    try:
+        while True:
+            ws.send(ws.receive())
+    finally:
+        # The process may end with the handler.
+        deadline = time.monotonic() + 10
+        while not acted and time.monotonic() < deadline:
+            primitives.pause(0.01)
 
 
 @route("/send-after/<seconds>")
